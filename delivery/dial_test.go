@@ -1,0 +1,327 @@
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/postrider/postrider/internal/netguard"
+)
+
+// allowing is a policy that allows these addresses besides the public ones.
+func allowing(addrs ...string) *netguard.Policy {
+	var allow []netip.Prefix
+	for _, s := range addrs {
+		addr := netip.MustParseAddr(s)
+		allow = append(allow, netip.PrefixFrom(addr, addr.BitLen()))
+	}
+	return netguard.NewPolicy(allow)
+}
+
+// nameServer is a name server for one host, which gives the answers one look-up after the other and the last one for
+// ever: a list of IPv4 addresses, nil for NXDOMAIN.
+type nameServer struct {
+	t       *testing.T
+	answers [][]string
+}
+
+// newResolver returns a resolver that asks a name server on loopback. No answers at all make it a mute one.
+func newResolver(t *testing.T, answers ...[]string) *net.Resolver {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() { (&nameServer{t, answers}).serve(conn) })
+	t.Cleanup(func() { _ = conn.Close(); served.Wait() })
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
+	}}
+}
+
+func (s *nameServer) serve(conn net.PacketConn) {
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if err := m.Unpack(buf[:n]); err != nil {
+			s.t.Errorf("query: %v", err)
+			return
+		}
+		if len(s.answers) == 0 {
+			continue
+		}
+		packed, err := s.answer(m).Pack()
+		if err != nil {
+			s.t.Errorf("answer: %v", err)
+			return
+		}
+		_, _ = conn.WriteTo(packed, from)
+	}
+}
+
+func (s *nameServer) answer(m dnsmessage.Message) *dnsmessage.Message {
+	m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
+	addrs := s.answers[0]
+	if addrs == nil {
+		m.RCode = dnsmessage.RCodeNameError
+	}
+	if m.Questions[0].Type != dnsmessage.TypeA {
+		return &m
+	}
+	if len(s.answers) > 1 {
+		s.answers = s.answers[1:]
+	}
+	for _, addr := range addrs {
+		m.Answers = append(m.Answers, dnsmessage.Resource{
+			Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET},
+			Body:   &dnsmessage.AResource{A: netip.MustParseAddr(addr).As4()},
+		})
+	}
+	return &m
+}
+
+// inboxAtTwo starts an HTTP server on 127.0.0.2 that accepts everything, and returns its port.
+func inboxAtTwo(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skipf("this machine has no 127.0.0.2: %v", err)
+	}
+	s := httptest.NewUnstartedServer(accept)
+	_ = s.Listener.Close()
+	s.Listener = l
+	s.Start()
+	t.Cleanup(s.Close)
+	return portOf(l.Addr())
+}
+
+func portOf(addr net.Addr) string { return strconv.Itoa(addr.(*net.TCPAddr).Port) }
+
+// closedPort returns a port of 127.0.0.2 that nobody listens on.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skipf("this machine has no 127.0.0.2: %v", err)
+	}
+	_ = l.Close()
+	return portOf(l.Addr())
+}
+
+func TestDialJudgesTheAddressDialled(t *testing.T) {
+	open, closed := inboxAtTwo(t), closedPort(t)
+	const allowed, refused, refusedToo = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+	tests := []struct {
+		name        string
+		answers     []string
+		port        string
+		wantStatus  int
+		wantPrivate bool
+	}{
+		{"allowed", []string{allowed}, open, 202, false},
+		{"refused", []string{refused}, open, 0, true},
+		{"all refused", []string{refused, refusedToo}, open, 0, true},
+		{"refused first", []string{refused, allowed}, open, 202, false},
+		{"refused last", []string{allowed, refused}, open, 202, false},
+		{"refused first, other one down", []string{refused, allowed}, closed, 0, false},
+		{"refused last, other one down", []string{allowed, refused}, closed, 0, false},
+		{"down", []string{allowed}, closed, 0, false},
+		{"no addresses", []string{}, open, 0, false},
+		{"NXDOMAIN", nil, open, 0, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newClient(t, ClientOptions{Policy: allowing(allowed), Resolver: newResolver(t, tt.answers)})
+			got := c.Post(newPost(t, "http://one.example.:"+tt.port+"/inbox"))
+			if got.Status != tt.wantStatus || (got.Err == nil) != (tt.wantStatus != 0) || got.TimedOut {
+				t.Errorf("got %+v, want status %d", got, tt.wantStatus)
+			}
+			if private := errors.Is(got.Err, netguard.ErrPrivate); private != tt.wantPrivate {
+				t.Errorf("got error %v, want one that says private: %t", got.Err, tt.wantPrivate)
+			}
+		})
+	}
+}
+
+func TestDialRefusesLiteral(t *testing.T) {
+	inbox := newInbox(t, accept)
+	c := newClient(t, ClientOptions{RootCAs: testCA(t).pool})
+	for _, host := range []string{"127.0.0.1", "[::ffff:127.0.0.1]", "localhost"} {
+		got := c.Post(newPost(t, "https://"+host+":"+portOf(inbox.Listener.Addr())+"/inbox"))
+		if !errors.Is(got.Err, netguard.ErrPrivate) || got.Status != 0 {
+			t.Errorf("%s: got %+v, want a refusal", host, got)
+		}
+	}
+}
+
+// A name that was judged good once must be judged again for each connection.
+func TestDialRebinding(t *testing.T) {
+	port := inboxAtTwo(t)
+	c := newClient(t, ClientOptions{
+		Policy:   allowing("127.0.0.2"),
+		Resolver: newResolver(t, []string{"127.0.0.2"}, []string{"127.0.0.3"}),
+	})
+	url := "http://one.example.:" + port + "/inbox"
+	if got := c.Post(newPost(t, url)); got.Status != 202 {
+		t.Fatalf("first: got %+v", got)
+	}
+	if got := c.Post(newPost(t, url)); got.Status != 202 || !got.Reused {
+		t.Errorf("kept connection: got %+v", got)
+	}
+	c.Close()
+	if got := c.Post(newPost(t, url)); !errors.Is(got.Err, netguard.ErrPrivate) {
+		t.Errorf("after the name changed: got %+v, want a refusal", got)
+	}
+}
+
+func TestConnectTimeout(t *testing.T) {
+	mute := serveRaw(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	tests := []struct {
+		name, url string
+		resolver  *net.Resolver
+	}{
+		{"TLS handshake", "https://" + mute.String() + "/inbox", nil},
+		{"look-up", "https://one.example./inbox", newResolver(t)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newClient(t, ClientOptions{
+				ConnectTimeout: 20 * time.Millisecond,
+				AttemptTimeout: time.Hour,
+				Policy:         loopback,
+				Resolver:       tt.resolver,
+			})
+			if got := c.Post(newPost(t, tt.url)); got.Err == nil || !got.TimedOut || got.Status != 0 {
+				t.Errorf("got %+v, want a time-out", got)
+			}
+		})
+	}
+}
+
+// connCounter counts the open connections of a server.
+type connCounter struct {
+	mu     sync.Mutex
+	change *sync.Cond
+	open   int
+}
+
+// count makes the server's connections count.
+func (n *connCounter) count(s *httptest.Server) {
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		switch state {
+		case http.StateNew:
+			n.open++
+		case http.StateClosed, http.StateHijacked:
+			n.open--
+		}
+		n.change.Broadcast()
+	}
+}
+
+// wait waits until exactly want connections are open.
+func (n *connCounter) wait(t *testing.T, want int) {
+	t.Helper()
+	late := false
+	timer := time.AfterFunc(10*time.Second, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		late = true
+		n.change.Broadcast()
+	})
+	defer timer.Stop()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for n.open != want {
+		if late {
+			t.Fatalf("%d connections are open, want %d", n.open, want)
+		}
+		n.change.Wait()
+	}
+}
+
+func newConnCounter() *connCounter {
+	n := &connCounter{}
+	n.change = sync.NewCond(&n.mu)
+	return n
+}
+
+// inboxes starts n servers, each a host of its own.
+func inboxes(t *testing.T, n int, counter *connCounter, http2 bool) []*httptest.Server {
+	t.Helper()
+	servers := make([]*httptest.Server, n)
+	for i := range servers {
+		servers[i] = newInbox(t, accept, func(s *httptest.Server) {
+			s.EnableHTTP2 = http2
+			counter.count(s)
+		})
+	}
+	return servers
+}
+
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		t.Run("HTTP/2 "+strconv.FormatBool(http2), func(t *testing.T) {
+			counter := newConnCounter()
+			servers := inboxes(t, 6, counter, http2)
+			c := newClient(t, ClientOptions{Policy: loopback, RootCAs: testCA(t).pool, MaxIdle: 2})
+			for _, s := range servers {
+				if got := c.Post(newPost(t, s.URL)); got.Status != 202 {
+					t.Fatalf("got %+v", got)
+				}
+			}
+			counter.wait(t, 2)
+			for i, s := range servers { // first the evicted ones, last the kept ones
+				if got := c.Post(newPost(t, s.URL)); got.Status != 202 || got.Reused {
+					t.Errorf("host %d again: got %+v, want a new connection", i, got)
+				}
+			}
+			if got := c.Post(newPost(t, servers[5].URL)); !got.Reused {
+				t.Errorf("latest host: got %+v, want the kept connection", got)
+			}
+			counter.wait(t, 2)
+			c.Close()
+			counter.wait(t, 0)
+		})
+	}
+}
+
+// An HTTP/2 connection closed after the transport picked it must not look like a failure of the host.
+func TestEvictedAtTheWrongMoment(t *testing.T) {
+	inbox := newInbox(t, accept)
+	c := newClient(t, ClientOptions{Policy: loopback, RootCAs: testCA(t).pool})
+	var kept net.Conn
+	first := newPost(t, inbox.URL)
+	first = first.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { kept = info.Conn.(*tls.Conn).NetConn() },
+	}))
+	if got := c.Post(first); got.Status != 202 {
+		t.Fatalf("got %+v", got)
+	}
+	second := newPost(t, inbox.URL)
+	second = second.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { _ = kept.Close() },
+	}))
+	if got := c.Post(second); got.Status != 202 || got.Reused {
+		t.Errorf("got %+v, want it sent on a new connection", got)
+	}
+}

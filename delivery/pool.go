@@ -1,0 +1,228 @@
+// Package delivery takes deliveries from the queue and makes them: the pool of turns, the attempts, what comes of them,
+// and the HTTP client that dials strangers.
+//
+// The pool finds lanes with work, leases their hosts, and works through each in a turn: a pass bounded in deliveries and
+// time, in which the host's breaker and window decide how many attempts are in flight. What came of them is settled
+// before their slots are given back, together with what was learnt of the host.
+//
+// What callers may rely on:
+//
+//   - A slot is held until the result is durable, so a crash repeats at most what was in flight.
+//   - Faults of our own (store away, key missing, lease lost, shutdown) are never counted against a host and spend no
+//     attempt.
+//   - An outage of the store ends no loop: the pool tries again for ever, with a growing pause, and says so once.
+//   - Hosts that fail or were never reached hold at most half of the slots.
+//
+// What callers may not rely on: that a delivery is made once only. A result that could not be settled is lost, and the
+// delivery is made again.
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/signer"
+)
+
+// messageSigner is the part of a signer.Signer that attempts need.
+type messageSigner interface {
+	Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error)
+}
+
+// Options configure a Pool.
+type Options struct {
+	Queue   queue.Lanes
+	Leases  *lockmgr.Keeper // the pool runs it
+	Signer  messageSigner
+	Client  *Client
+	Breaker breaker.Settings
+	Policy  *netguard.Policy // for the targets of redirects
+
+	Concurrency     int // attempts in flight
+	Schedule        Schedule
+	AttemptTimeout  time.Duration
+	ShutdownTimeout time.Duration // how long attempts in flight may go on when Run's context ends
+	AllowHTTP       bool
+	UserAgent       string
+	Log             *slog.Logger
+	Metrics         *Metrics
+}
+
+// Pool makes deliveries.
+type Pool struct {
+	Options
+	slots *slots
+	turns sync.WaitGroup
+	work  context.Context // ends when attempts in flight have to end
+
+	mu  sync.Mutex
+	err error // why the store can't be worked with; guarded by mu
+}
+
+// NewPool returns a pool. It does nothing until Run.
+func NewPool(o Options) *Pool {
+	return &Pool{Options: o, slots: newSlots(o.Concurrency), err: errNotStarted}
+}
+
+var errNotStarted = fmt.Errorf("the delivery pool is not running")
+
+const (
+	maxLanes   = 64                     // leased at once
+	firstPause = 50 * time.Millisecond  // after an error of the store
+	maxPause   = 5 * time.Second        // the pauses grow up to this
+	sweepPause = time.Second            // the longest between two sweeps
+	grace      = 500 * time.Millisecond // for settling what was cut off
+)
+
+// Run delivers until ctx ends, then lets attempts in flight finish within ShutdownTimeout, cuts off the rest, hands back
+// unspent what was not done, and returns.
+func (p *Pool) Run(ctx context.Context) {
+	// Leases and results have to outlive ctx: they end after the last turn.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	work, cut := context.WithCancelCause(life)
+	p.work = work
+	var helpers sync.WaitGroup
+	helpers.Go(func() { p.Leases.Run(life) })
+	helpers.Go(func() { p.sweep(ctx) })
+	p.schedule(ctx)
+	p.setErr(errNotStarted)
+	timer := time.AfterFunc(p.ShutdownTimeout, func() { cut(errShutdown) })
+	p.turns.Wait()
+	timer.Stop()
+	end()
+	helpers.Wait()
+}
+
+var errShutdown = fmt.Errorf("shutting down")
+
+// Ready says why nothing is delivered just now, or nil.
+func (p *Pool) Ready(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+func (p *Pool) setErr(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err != nil && p.err == nil && err != errNotStarted:
+		p.Log.Error("store.away", "error", err)
+	case err == nil && p.err != nil && p.err != errNotStarted:
+		p.Log.Info("store.back")
+	}
+	p.err = err
+}
+
+// schedule starts turns while there are lanes with work and slots to work on them.
+func (p *Pool) schedule(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		n, suspects := p.slots.reserve(maxLanes)
+		if n == 0 {
+			p.sleep(ctx, time.Hour, nil)
+			continue
+		}
+		next, err := p.start(ctx, n, suspects)
+		if ctx.Err() != nil {
+			return
+		}
+		p.setErr(err)
+		if err != nil {
+			p.sleep(ctx, pause, nil)
+			pause = min(2*pause, maxPause)
+			continue
+		}
+		pause = firstPause
+		p.sleep(ctx, next, p.Queue.Wake())
+	}
+}
+
+// sleep waits for d, a wake-up, or a slot that came free.
+func (p *Pool) sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	freed := p.slots.freed
+	if wake == nil && d < time.Hour {
+		freed = nil // a pause after an error
+	}
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-wake:
+	case <-freed:
+	}
+}
+
+// start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how long nothing
+// more is due.
+func (p *Pool) start(ctx context.Context, n, suspects int) (next time.Duration, err error) {
+	defer func() { p.slots.release(n, suspects) }() // what is left of them
+	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects})
+	if err != nil {
+		return 0, fmt.Errorf("find work: %w", err)
+	}
+	if len(offer.Hosts) == 0 {
+		return offer.Next, nil
+	}
+	held, err := p.Leases.Acquire(ctx, offer.Hosts)
+	if err != nil {
+		return 0, err
+	}
+	byToken := make(map[lockmgr.Lease]*lockmgr.Held, len(held))
+	leases := make([]lockmgr.Lease, len(held))
+	for i, h := range held {
+		leases[i], byToken[h.Lease] = h.Lease, h
+	}
+	turns, err := p.Queue.Take(ctx, leases, takeAtOnce)
+	if err != nil {
+		return 0, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
+	}
+	for _, qt := range turns {
+		t := p.newTurn(byToken[qt.Lease], qt)
+		delete(byToken, qt.Lease)
+		n--
+		if t.suspect {
+			suspects--
+		}
+		p.turns.Go(func() { t.run(ctx) })
+	}
+	for _, h := range byToken {
+		if err := p.Leases.Release(ctx, h); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+func joinRelease(err, release error) error {
+	if release != nil {
+		return fmt.Errorf("%w (and %w)", err, release)
+	}
+	return err
+}
+
+// sweep cleans up now and then.
+func (p *Pool) sweep(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		next, err := p.Queue.Sweep(ctx)
+		if err != nil {
+			next, pause = pause, min(2*pause, maxPause) // schedule tells of outages
+		} else {
+			pause = firstPause
+		}
+		p.sleep(ctx, min(max(next, time.Millisecond), sweepPause), nil)
+	}
+}

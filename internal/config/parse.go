@@ -1,0 +1,165 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+)
+
+// ErrHelp means that help was asked for and has been written: there is nothing to do, and nothing wrong.
+var ErrHelp = errors.New("help written")
+
+// UsageError is a command line or an environment that can't be worked with.
+type UsageError struct {
+	Setting  string // as a flag without its dashes; "" where no one setting is at fault
+	Source   string // the flag or the variable it came from, or "default"
+	Value    string // as typed, with what is secret hidden
+	Accepted string // what would have been right
+}
+
+// Error returns one line without control characters, whatever was typed.
+func (e *UsageError) Error() string {
+	if e.Setting == "" {
+		return oneLine(e.Accepted)
+	}
+	return oneLine(fmt.Sprintf("%s %q (from %s): %s", e.Setting, e.Value, e.Source, e.Accepted))
+}
+
+// ExitCode is the code that the program shall end with.
+func (e *UsageError) ExitCode() int { return 2 }
+
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// grammar is the command line as kong reads it.
+type grammar struct {
+	Help helpFlag `name:"help" short:"h" type:"help" help:"show this help"`
+	Config
+	Serve struct{} `cmd:"" default:"1" help:"run a node: HTTP intake, delivery pool, dashboard (also with no command)"`
+	Demo  struct {
+		Exit bool `name:"exit" help:"end after the summary"`
+	} `cmd:"" help:"a small fediverse in one process, to look at; --exit ends it after the summary"`
+	Version struct{} `cmd:"" help:"version, commit, Go version, signing back-end in use"`
+}
+
+// Parse reads the command and its settings from args, without the program's name, and from env, which is asked for one
+// variable at a time. Help goes to stdout and gives ErrHelp. All else that it returns for what the user got wrong is a
+// *UsageError; stderr is only for what kong itself may want to say.
+func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Writer) (*Config, error) {
+	var g grammar
+	from := sources{env: env, variables: map[string]string{}}
+	options := append(mappers(), kong.Name("postrider"), kong.NoDefaultHelp(), kong.Writers(stdout, stderr),
+		kong.Resolvers(&from))
+	k, err := kong.New(&g, options...)
+	if err != nil {
+		return nil, fmt.Errorf("command line grammar: %w", err)
+	}
+	ctx, err := k.Parse(args)
+	if err != nil {
+		return nil, from.explain(err)
+	}
+	c := &g.Config
+	c.Command, c.DemoExit = Command(ctx.Command()), g.Demo.Exit
+	c.fillDefaults()
+	if usage := c.check(); usage != nil {
+		usage.Source = from.of(ctx, usage.Setting)
+		return nil, usage
+	}
+	return c, nil
+}
+
+// sources is the kong.Resolver that reads the environment, and remembers what it found there.
+type sources struct {
+	env       func(string) (string, bool)
+	variables map[string]string // setting -> variable
+}
+
+// Validate implements kong.Resolver.
+func (s *sources) Validate(*kong.Application) error { return nil }
+
+// Resolve implements kong.Resolver. It is asked for flags that were not given. Only settings can be variables, not the
+// flags of a command.
+func (s *sources) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	if parent.App == nil || flag.Name == "help" {
+		return nil, nil
+	}
+	name := variable(flag.Name)
+	value, ok := s.env(name)
+	if !ok || value == "" {
+		return nil, nil
+	}
+	s.variables[flag.Name] = name
+	return value, nil
+}
+
+// explain makes of kong's error the caller's.
+func (s *sources) explain(err error) error {
+	if errors.Is(err, ErrHelp) {
+		return ErrHelp
+	}
+	usage, ok := errors.AsType[*UsageError](err)
+	if !ok {
+		return &UsageError{Accepted: err.Error() + " (see postrider --help)"}
+	}
+	if name, ok := s.variables[usage.Setting]; ok {
+		usage.Source = name
+	}
+	return usage
+}
+
+// of tells where a setting of a parsed command line came from.
+func (s *sources) of(ctx *kong.Context, setting string) string {
+	if name, ok := s.variables[setting]; ok {
+		return name
+	}
+	for _, p := range ctx.Path {
+		if p.Flag != nil && p.Flag.Name == setting {
+			return "--" + setting
+		}
+	}
+	return "default"
+}
+
+// check judges what depends on more than one setting, but for the Source of its errors. Version looks at none of it:
+// it must work in any environment.
+func (c *Config) check() *UsageError {
+	switch {
+	case c.Command == Version:
+		return nil
+	case len(c.APITokens) == 0 && !isLoopback(c.Listen):
+		return &UsageError{Setting: "listen", Value: c.Listen,
+			Accepted: "without api-tokens, want a loopback address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"}
+	case c.ConnectTimeout > c.AttemptTimeout:
+		return tooLong("connect-timeout", c.ConnectTimeout, "attempt-timeout", c.AttemptTimeout)
+	case c.BreakerCoolOff > c.BreakerCoolOffMax:
+		return tooLong("breaker-cool-off", c.BreakerCoolOff, "breaker-cool-off-max", c.BreakerCoolOffMax)
+	case c.Command == Serve && c.Store.IsRedis() && !c.MasterKey.IsSet():
+		return &UsageError{Setting: "master-key",
+			Accepted: "want 32 bytes in base64, or @FILE that holds them, for store " + c.Store.String()}
+	}
+	return nil
+}
+
+func tooLong(setting string, value time.Duration, limit string, most time.Duration) *UsageError {
+	return &UsageError{Setting: setting, Value: value.String(), Accepted: fmt.Sprintf("want at most %s, %s", limit, most)}
+}
+
+// isLoopback tells whether an address can be reached from this machine only. Of names, it knows localhost alone: any
+// other may mean anything by the time it is looked up.
+func isLoopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	addr, err := parseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}

@@ -1,0 +1,133 @@
+package config
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTokens(t *testing.T) {
+	long := strings.Repeat("x", 16) + ":=/+~"
+	file := writeFile(t, "# ours\nalice:"+goodToken+"\r\n\n  bob:"+long+"\n")
+	want := []Token{{"alice", NewSecret(goodToken)}, {"bob", NewSecret(long)}}
+	for _, raw := range []string{"@" + file, "alice:" + goodToken + ", bob:" + long + ","} {
+		if diff := cmp.Diff(want, mustParse(t, []string{"--api-tokens", raw}).APITokens, showSecrets); diff != "" {
+			t.Errorf("%s: %s", raw, diff)
+		}
+	}
+	for _, bad := range []string{
+		goodToken, ":" + goodToken, "alice:" + goodToken[1:], "al ice:" + goodToken, "alice:abcdefgh ijklmnop", "alice:",
+		"alice:" + goodToken + "é", "a:" + goodToken + ",a:" + long, "a:" + goodToken + ",b:" + goodToken,
+	} {
+		_, err := parse(t, []string{"--api-tokens", bad})
+		checkUsage(t, err, "api-tokens", "--api-tokens", redacted, "name:token")
+		if err != nil && (strings.Contains(err.Error(), "efghijk") || strings.Contains(err.Error(), "xxxx")) {
+			t.Errorf("the error tells the token: %v", err)
+		}
+	}
+}
+
+func TestMasterKey(t *testing.T) {
+	raw := bytes.Repeat([]byte{0xfb, 0xff}, 16)
+	std, urls := base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw)
+	for _, typed := range []string{std, urls, "@" + writeFile(t, std+"\n")} {
+		if got := mustParse(t, []string{"--master-key=" + typed}).MasterKey.Reveal(); got != string(raw) {
+			t.Errorf("%s: got %x", typed, got)
+		}
+	}
+	for _, bad := range []string{std[4:], std + "AAAA", "pass phrase", strings.Repeat("!", 44)} {
+		_, err := parse(t, []string{"--master-key", bad})
+		checkUsage(t, err, "master-key", "--master-key", redacted, "32 bytes in base64")
+	}
+}
+
+func TestStores(t *testing.T) {
+	for raw, want := range map[string]struct {
+		kind       StoreKind
+		shown      string
+		partitions int
+	}{
+		"redis://h":                              {Standalone, "redis://h", 1},
+		"redis://u:hunter2@h:6379/3":             {Standalone, "redis://@h:6379/3", 1},
+		"rediss://:hunter2@[::1]:6379?db=1":      {Standalone, "rediss://@[::1]:6379?…", 1},
+		"redis+cluster://u:hunter2@a:1,b:2,c":    {Cluster, "redis+cluster://@a:1,b:2,c", 64},
+		"redis+sentinel://:hunter2@a:1,b:2/main": {Sentinel, "redis+sentinel://@a:1,b:2/main", 1},
+	} {
+		c := mustParse(t, []string{"--store", raw, "--master-key", goodKey})
+		if c.Store.Kind != want.kind || c.Store.String() != want.shown || c.RedisPartitions != want.partitions {
+			t.Errorf("%s: got %v of kind %s, %d partitions", raw, c.Store, c.Store.Kind, c.RedisPartitions)
+		}
+		if c.Store.URL.Reveal() != raw || !c.Store.IsRedis() {
+			t.Errorf("%s: URL %q", raw, c.Store.URL.Reveal())
+		}
+	}
+	for _, bad := range []string{
+		"redis://:hunter2", "redis://u:hun/hunter2@h", "redis://u:hunter2@h:x", "mysql://u:hunter2@h", "u:hunter2@h",
+		"redis://h:x?password=hunter2", "redis://h:x?password=hunter2@hunter2", "redis://u:%hunter2@h", "redis://u:hunter2?@h:x",
+	} {
+		_, err := parse(t, []string{"--store", bad, "--master-key", goodKey})
+		if usage, ok := errors.AsType[*UsageError](err); !ok || strings.Contains(usage.Error(), "hunter2") {
+			t.Errorf("%s: got %v", bad, err)
+		}
+	}
+}
+
+func TestPrivateAddresses(t *testing.T) {
+	got := mustParse(t, []string{"--allow-private-addresses", "127.0.0.1, ::ffff:10.1.2.3,::ffff:10.0.0.0/104,fd00::1/8"})
+	want := []string{"127.0.0.1/32", "10.1.2.3/32", "10.0.0.0/8", "fd00::/8"}
+	var list []string
+	for _, p := range got.AllowPrivateAddresses {
+		list = append(list, p.String())
+	}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Error(diff)
+	}
+	var none []netip.Prefix
+	if diff := cmp.Diff(none, mustParse(t, nil).AllowPrivateAddresses); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRootCAs(t *testing.T) {
+	if pool, err := mustParse(t, nil).RootCAs(); pool != nil || err != nil {
+		t.Errorf("without a file: %v, %v", pool, err)
+	}
+	cert, file := certificate(t)
+	pool, err := mustParse(t, []string{"--ca-file", file}).RootCAs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+		t.Errorf("a certificate of the file is not trusted: %v", err)
+	}
+}
+
+// certificate makes a certificate authority and a PEM file of it.
+func certificate(t *testing.T) (*x509.Certificate, string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, writeFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+}

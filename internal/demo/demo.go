@@ -1,0 +1,226 @@
+// Package demo is a small fediverse in one process: a node on the embedded store in a temporary folder, and inboxes on
+// loopback that verify every signature, some of them slow, failing or dead.
+package demo
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/postrider/postrider/internal/config"
+)
+
+const (
+	activities = 200
+	keyID      = "https://demo.example/users/alice#main-key"
+	patience   = 90 * time.Second // for the healthy to be served
+)
+
+// Options configure a demo.
+type Options struct {
+	Config *config.Config
+	Exit   bool // end after the summary, else wait for the context
+	// Serve runs a node until its context ends, and calls listening once calls are answered.
+	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) error
+	Out   io.Writer
+	IsTTY bool
+	Log   *slog.Logger
+}
+
+// ErrIncomplete means that a healthy inbox did not get every activity with a valid signature.
+var ErrIncomplete = errors.New("not every healthy inbox got every activity")
+
+// Run runs the demo: it returns nil if every healthy inbox got every activity with a valid signature.
+func Run(ctx context.Context, o Options) error {
+	dir, err := os.MkdirTemp("", "postrider-demo-")
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	world, err := newWorld(func(id string) crypto.PublicKey {
+		if id != keyID {
+			return nil
+		}
+		return &key.PublicKey
+	})
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	defer world.close()
+	node, err := startNode(ctx, o, filepath.Join(dir, "store"))
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	err = show(ctx, o, node, world, key)
+	cancel()
+	return errors.Join(err, <-node.ended)
+}
+
+// show posts the activities, watches them go, and sums up.
+func show(ctx context.Context, o Options, n *node, w *world, key *rsa.PrivateKey) error {
+	fmt.Fprintf(o.Out, "Postrider demo: %d activities to %d inboxes on %d hosts; the node is at http://%s\n",
+		activities, len(w.inboxes()), len(w.hosts), n.address)
+	if err := n.putKey(ctx, key); err != nil {
+		return err
+	}
+	posted := make(chan error, 1)
+	go func() { posted <- n.postAll(ctx, w.inboxes()) }()
+	began := time.Now()
+	err := watch(ctx, o, w, patience)
+	if postErr := <-posted; postErr != nil {
+		return postErr
+	}
+	if err != nil && !errors.Is(err, ErrIncomplete) {
+		return err
+	}
+	if err := summarise(ctx, o.Out, n, w, time.Since(began)); err != nil {
+		return err
+	}
+	if err == nil && !o.Exit {
+		fmt.Fprintf(o.Out, "\nThe node stays up at http://%s until Ctrl-C.\n", n.address)
+		<-ctx.Done()
+	}
+	return err
+}
+
+// node is the node under show, as an app sees it.
+type node struct {
+	address string
+	ended   chan error
+}
+
+// startNode runs a node with the demo's settings: the same machinery as ever, with shorter times.
+func startNode(ctx context.Context, o Options, dir string) (*node, error) {
+	cfg := *o.Config
+	cfg.Store = config.Store{Kind: config.Embedded, Dir: dir}
+	cfg.Listen = freeAddress(cfg.Listen)
+	cfg.APITokens = nil
+	cfg.AllowHTTP = true
+	cfg.AllowPrivateAddresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	cfg.AttemptTimeout, cfg.ConnectTimeout = 2*time.Second, time.Second
+	cfg.RetryBase = 250 * time.Millisecond
+	cfg.BreakerThreshold, cfg.BreakerCoolOff, cfg.BreakerCoolOffMax = 5, time.Second, 8*time.Second
+	cfg.ShutdownTimeout = 3 * time.Second
+	n := &node{ended: make(chan error, 1)}
+	listening := make(chan string, 1)
+	go func() { n.ended <- o.Serve(ctx, &cfg, o.Log, func(address string) { listening <- address }) }()
+	select {
+	case n.address = <-listening:
+		return n, nil
+	case err := <-n.ended:
+		return nil, err
+	}
+}
+
+// freeAddress returns the address if it is free, else one on loopback with a port that is.
+func freeAddress(address string) string {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	l.Close()
+	return address
+}
+
+func (n *node) putKey(ctx context.Context, key *rsa.PrivateKey) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	body, err := json.Marshal(map[string]string{"key_id": keyID, "private_key_pem": string(text)})
+	if err != nil {
+		return err
+	}
+	return n.call(ctx, http.MethodPut, "/v1/keys", body, nil)
+}
+
+func (n *node) postAll(ctx context.Context, inboxes []string) error {
+	for i := range activities {
+		body, err := json.Marshal(map[string]any{"activity": makeActivity(i), "key_id": keyID, "inboxes": inboxes})
+		if err != nil {
+			return err
+		}
+		if err := n.call(ctx, http.MethodPost, "/v1/activities", body, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// call calls the node's API and reads the answer into v, unless that is nil.
+func (n *node) call(ctx context.Context, method, path string, body []byte, v any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+n.address+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode > 299 {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
+	}
+	if v == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, v)
+}
+
+// makeActivity makes the i-th activity: mostly notes, with what usually goes around them.
+func makeActivity(i int) json.RawMessage {
+	const actor = "https://demo.example/users/alice"
+	id := fmt.Sprintf("https://demo.example/activities/%d", i)
+	note := fmt.Sprintf("https://demo.example/notes/%d", i-i%4)
+	a := map[string]any{
+		"@context": "https://www.w3.org/ns/activitystreams", "id": id, "actor": actor,
+		"to": []string{"https://www.w3.org/ns/activitystreams#Public"}, "cc": []string{actor + "/followers"},
+	}
+	object := map[string]any{
+		"id": note, "type": "Note", "attributedTo": actor, "published": "2026-01-02T15:04:05Z",
+		"content": fmt.Sprintf("<p>Grüße aus der Postkutsche, Halt Nr. %d 🐎</p>", i),
+	}
+	switch i % 4 {
+	case 0:
+		a["type"], a["object"] = "Create", object
+	case 1:
+		object["updated"] = "2026-01-02T15:05:05Z"
+		a["type"], a["object"] = "Update", object
+	case 2:
+		a["type"], a["object"] = "Like", "https://remote.example/notes/7"
+	case 3:
+		a["type"], a["object"] = "Announce", note
+	}
+	raw, err := json.Marshal(a)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return raw
+}

@@ -1,0 +1,251 @@
+package demo
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/postrider/postrider/internal/testinbox"
+)
+
+// kind is how a host behaves.
+type kind struct {
+	name    string
+	hosts   int
+	healthy bool // its inboxes must get everything
+	options testinbox.Options
+}
+
+const (
+	inboxesPerHost = 2
+	recoversAfter  = 3 * time.Second
+)
+
+// kinds are the demo's hosts, thirty in all. began tells when the first request of all came.
+func kinds(began func() time.Time) []kind {
+	always := func(r testinbox.Reply) func(testinbox.Request) testinbox.Reply {
+		return func(testinbox.Request) testinbox.Reply { return r }
+	}
+	return []kind{
+		{name: "healthy", hosts: 20, healthy: true},
+		{name: "slow (150 ms)", hosts: 3, healthy: true,
+			options: testinbox.Options{Script: always(testinbox.Reply{Delay: 150 * time.Millisecond})}},
+		{name: "failing at first", hosts: 3, healthy: true,
+			options: testinbox.Options{Script: func(testinbox.Request) testinbox.Reply {
+				if time.Since(began()) < recoversAfter {
+					return testinbox.Reply{Status: http.StatusInternalServerError, Body: "still waking up"}
+				}
+				return testinbox.Reply{}
+			}}},
+		{name: "RFC 9421 only", hosts: 1, healthy: true,
+			options: testinbox.Options{Accept: []testinbox.Scheme{testinbox.RFC9421}}},
+		{name: "gone (410)", hosts: 1, options: testinbox.Options{Script: always(testinbox.Reply{Status: http.StatusGone})}},
+		{name: "hanging", hosts: 1, options: testinbox.Options{Script: always(testinbox.Reply{Hang: true})}},
+		{name: "dead", hosts: 1},
+	}
+}
+
+// host is one host of the demo.
+type host struct {
+	kind  kind
+	name  string // host:port
+	inbox *testinbox.Inbox
+
+	mu    sync.Mutex
+	valid map[string]int // genuine requests by path and activity; guarded by mu
+}
+
+// world is all the hosts.
+type world struct {
+	hosts []*host
+	fleet *testinbox.Fleet
+	once  sync.Once
+	began time.Time
+}
+
+func newWorld(keys func(string) crypto.PublicKey) (*world, error) {
+	w := &world{}
+	for _, k := range kinds(w.start) {
+		for range k.hosts {
+			w.hosts = append(w.hosts, newHost(k, keys))
+		}
+	}
+	fleet, err := testinbox.StartFleet(len(w.hosts), func(i int) http.Handler { return w.hosts[i].inbox })
+	if err != nil {
+		return nil, err
+	}
+	w.fleet = fleet
+	for i, h := range w.hosts {
+		h.name = fleet.Host(i)
+		if h.kind.name == "dead" {
+			h.name = "127.99.99.99:9" // nobody listens there
+		}
+	}
+	return w, nil
+}
+
+// start returns when it was first called.
+func (w *world) start() time.Time {
+	w.once.Do(func() { w.began = time.Now() })
+	return w.began
+}
+
+func newHost(k kind, keys func(string) crypto.PublicKey) *host {
+	h := &host{kind: k, valid: map[string]int{}}
+	o := k.options
+	o.Keys, o.Keep = keys, 1
+	reply := o.Script
+	o.Script = func(r testinbox.Request) testinbox.Reply {
+		var answer testinbox.Reply
+		if reply != nil {
+			answer = reply(r)
+		}
+		if answer.Status == 0 && !answer.Hang {
+			h.mu.Lock()
+			h.valid[r.Path+" "+r.ActivityID]++
+			h.mu.Unlock()
+		}
+		return answer
+	}
+	h.inbox = testinbox.New(o)
+	return h
+}
+
+// got returns how many different deliveries the host took, and how many it got again.
+func (h *host) got() (different, repeated int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range h.valid {
+		repeated += n - 1
+	}
+	return len(h.valid), repeated
+}
+
+func (w *world) close() { _ = w.fleet.Close() }
+
+func (w *world) inboxes() []string {
+	var urls []string
+	for _, h := range w.hosts {
+		for i := range inboxesPerHost {
+			urls = append(urls, fmt.Sprintf("http://%s/users/%d/inbox", h.name, i))
+		}
+	}
+	return urls
+}
+
+// progress returns how many deliveries the healthy hosts took, and how many they are to take.
+func (w *world) progress() (got, want int) {
+	for _, h := range w.hosts {
+		if h.kind.healthy {
+			n, _ := h.got()
+			got += n
+			want += activities * inboxesPerHost
+		}
+	}
+	return got, want
+}
+
+// watch shows progress until the healthy hosts have everything.
+func watch(ctx context.Context, o Options, w *world, patience time.Duration) error {
+	every, format := time.Second, "%4.0f s  %5d of %5d deliveries to healthy hosts  %5d/s\n"
+	if o.IsTTY {
+		every, format = 200*time.Millisecond, "\r"+format[:len(format)-1]+" "
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	began, last := time.Now(), 0
+	for {
+		got, want := w.progress()
+		fmt.Fprintf(o.Out, format, time.Since(began).Seconds(), got, want, int(float64(got-last)/every.Seconds()))
+		last = got
+		if got == want || time.Since(began) > patience {
+			if o.IsTTY {
+				fmt.Fprintln(o.Out)
+			}
+			if got < want {
+				return ErrIncomplete
+			}
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ErrIncomplete
+		}
+	}
+}
+
+// hostState is what the node tells of a host.
+type hostState struct {
+	State   string `json:"state"`
+	Pending int    `json:"pending"`
+}
+
+// deadLetters is a page of the node's dead letters.
+type deadLetters struct {
+	Items []struct{ Reason string } `json:"items"`
+	Next  string                    `json:"next_cursor"`
+}
+
+// summarise prints a row for each kind of host.
+func summarise(ctx context.Context, out io.Writer, n *node, w *world, took time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	fmt.Fprintf(out, "\nHealthy hosts were served in %.1f s.\n\n", took.Seconds())
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "kind of host\thosts\taccepted\tdelivered\trepeated\tdead letters\tpending\trequests\tstate\t")
+	for i := 0; i < len(w.hosts); i += w.hosts[i].kind.hosts {
+		if err := n.row(ctx, t, w.hosts[i:i+w.hosts[i].kind.hosts]); err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}
+
+// row prints the row of some hosts of one kind.
+func (n *node) row(ctx context.Context, out io.Writer, hosts []*host) error {
+	var delivered, repeated, dead, pending, requests int
+	states := map[string]bool{}
+	state := ""
+	for _, h := range hosts {
+		var s hostState
+		if err := n.call(ctx, http.MethodGet, "/v1/hosts/"+url.PathEscape(h.name), nil, &s); err != nil {
+			return err
+		}
+		letters, err := n.countDead(ctx, h.name)
+		if err != nil {
+			return err
+		}
+		d, r := h.got()
+		delivered, repeated, dead, pending = delivered+d, repeated+r, dead+letters, pending+s.Pending
+		requests += h.inbox.Count()
+		if !states[s.State] {
+			states[s.State] = true
+			state += " " + s.State
+		}
+	}
+	_, err := fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", hosts[0].kind.name, len(hosts),
+		len(hosts)*inboxesPerHost*activities, delivered, repeated, dead, pending, requests, state)
+	return err
+}
+
+func (n *node) countDead(ctx context.Context, host string) (count int, err error) {
+	query := url.Values{"host": {host}, "limit": {"500"}}
+	for {
+		var page deadLetters
+		if err := n.call(ctx, http.MethodGet, "/v1/dead-letters?"+query.Encode(), nil, &page); err != nil {
+			return 0, err
+		}
+		count += len(page.Items)
+		if page.Next == "" {
+			return count, nil
+		}
+		query.Set("cursor", page.Next)
+	}
+}

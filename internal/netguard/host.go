@@ -1,0 +1,153 @@
+package netguard
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+// NormaliseHost brings a host as people write it (host[:port], IPv6 in brackets) into the form of lane names, see
+// Inbox.Host. Any IP address is accepted if it is written in the usual way, names as by ParseInbox. The error is a
+// *Refusal.
+func NormaliseHost(s string) (string, error) {
+	if refusal := checkCharacters(s); refusal != nil {
+		return "", refusal
+	}
+	at, refusal := parseAuthority(s, NewPolicy([]netip.Prefix{
+		netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+		netip.PrefixFrom(netip.IPv6Unspecified(), 0),
+	}))
+	if refusal != nil {
+		return "", refusal
+	}
+	return at.without("443"), nil
+}
+
+// authority is a host and its port, both normalised; port is "" if there was none.
+type authority struct{ host, port string }
+
+// without writes the authority, leaving out the port if it is this one.
+func (a authority) without(defaultPort string) string {
+	if a.port == "" || a.port == defaultPort {
+		return a.host
+	}
+	return a.host + ":" + a.port
+}
+
+// parseAuthority normalises host[:port].
+func parseAuthority(s string, p *Policy) (authority, *Refusal) {
+	if strings.Contains(s, "@") {
+		return authority{}, badURL("has a user name or password")
+	}
+	host, port := s, ""
+	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
+		host, port = s[:i], s[i+1:]
+	}
+	port, refusal := normalisePort(port)
+	if refusal != nil {
+		return authority{}, refusal
+	}
+	if strings.HasPrefix(host, "[") {
+		host, refusal = parseIPv6(host, p)
+	} else {
+		host, refusal = parseName(host, p)
+	}
+	return authority{host, port}, refusal
+}
+
+func normalisePort(port string) (string, *Refusal) {
+	if port == "" { // an empty port is allowed and means the default
+		return "", nil
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return "", badURL("port must be 1 to 65535")
+	}
+	return strconv.FormatUint(n, 10), nil
+}
+
+// parseIPv6 normalises an IPv6 address in brackets.
+func parseIPv6(host string, p *Policy) (string, *Refusal) {
+	inner, closed := strings.CutSuffix(host[1:], "]")
+	addr, err := netip.ParseAddr(inner)
+	if !closed || err != nil || addr.Is4() || addr.Zone() != "" {
+		return "", badURL("what is in brackets must be a plain IPv6 address")
+	}
+	if err := p.Check(addr); err != nil {
+		return "", &Refusal{ReasonPrivateAddress, err.Error()}
+	}
+	return "[" + addr.String() + "]", nil
+}
+
+// parseName normalises a host name or an IPv4 address.
+func parseName(given string, p *Policy) (string, *Refusal) {
+	name, err := lookupProfile.ToASCII(given)
+	if err != nil {
+		return "", badURL("host is not a domain name: " + err.Error())
+	}
+	name = strings.TrimSuffix(name, ".")
+	labels := strings.Split(name, ".")
+	switch last := labels[len(labels)-1]; {
+	case len(name) > 253 || slices.ContainsFunc(labels, badLabel):
+		return "", badURL("host is missing or not a domain name")
+	case isNumber(last):
+		return parseIPv4(given, p)
+	case slices.Contains(loopbackNames, name) || last == "localhost":
+		return "", &Refusal{ReasonPrivateAddress, name + " names this machine"}
+	case last == "onion" || last == "i2p":
+		// SPEC: RFC 7686, section 2: "Applications that do not implement the Tor protocol SHOULD generate an error
+		// upon the use of .onion and SHOULD NOT perform a DNS lookup."
+		return "", badURL("." + last + " hosts can't be reached")
+	}
+	return name, nil
+}
+
+// parseIPv4 takes an IPv4 address in the one spelling that everybody reads alike. All others (a single number, octal,
+// hexadecimal, fewer than four parts, a final dot, digits of other scripts) are ways of hiding an address.
+func parseIPv4(given string, p *Policy) (string, *Refusal) {
+	addr, err := netip.ParseAddr(given)
+	if err != nil {
+		return "", &Refusal{ReasonPrivateAddress, "an IPv4 address must be written as four decimal numbers"}
+	}
+	if err := p.Check(addr); err != nil {
+		return "", &Refusal{ReasonPrivateAddress, err.Error()}
+	}
+	return addr.String(), nil
+}
+
+// lookupProfile is idna.Lookup, but hyphens in the third and fourth place are allowed: there are such hosts, and
+// without the "xn" they mean nothing.
+var lookupProfile = idna.New(
+	idna.MapForLookup(),
+	idna.BidiRule(),
+	idna.CheckJoiners(true),
+	idna.CheckHyphens(false),
+)
+
+// loopbackNames are what resolvers and hosts files usually map to this machine, beside .localhost.
+var loopbackNames = []string{
+	"localhost.localdomain", "localhost4", "localhost6", "localhost4.localdomain4", "localhost6.localdomain6",
+	"ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters",
+	"loopback", "broadcasthost",
+}
+
+// badLabel tells whether a label (of letters, digits and hyphens) is none that a host may have.
+func badLabel(label string) bool {
+	return label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+		strings.ContainsFunc(label, func(r rune) bool { return r >= utf8.RuneSelf || !isLDH(byte(r)) })
+}
+
+func isLDH(c byte) bool { return c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' }
+
+// isNumber tells whether a label is one that a resolver may read as a number: decimal, octal or hexadecimal. A name
+// that ends in one is an IPv4 address to it (URL Standard, section 3.5, "ends in a number").
+func isNumber(label string) bool {
+	if hex, ok := strings.CutPrefix(label, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return strings.Trim(label, "0123456789") == ""
+}

@@ -1,0 +1,129 @@
+package netguard
+
+import (
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxURL is the length in bytes of the longest inbox URL accepted.
+const MaxURL = 2048
+
+// The closed set of reasons for refusing an inbox.
+const (
+	ReasonBadURL         = "bad_url"
+	ReasonHTTPNotAllowed = "http_not_allowed"
+	ReasonPrivateAddress = "private_address"
+)
+
+// Inbox is an inbox URL fit to be stored, signed and dialled.
+type Inbox struct {
+	// URL is absolute and normalised: scheme and host in lower case, the host's name as A-labels and without a final
+	// dot, no default port, no fragment, "/" for an empty path. Path and query are byte for byte as given, but for
+	// characters beyond ASCII, which are percent-encoded.
+	URL string
+	// Host is the name of the lane: host[:port], IPv6 in brackets, without the default port of the scheme. Port 443
+	// is left out whatever the scheme, because NormaliseHost is told no scheme and must find the same lane.
+	Host string
+}
+
+// Refusal says why an inbox or host can't be used.
+type Refusal struct {
+	Reason string // one of the Reason constants
+	Detail string // for people
+}
+
+// Error makes a Refusal an error.
+func (r *Refusal) Error() string { return r.Reason + ": " + r.Detail }
+
+func badURL(detail string) *Refusal { return &Refusal{ReasonBadURL, detail} }
+
+// ParseInbox judges and normalises an inbox URL, http only if allowHTTP, IP literals only if the policy allows them. Of
+// several reasons to refuse one, it gives the one that is hardest to cure: bad_url, private_address, http_not_allowed.
+func ParseInbox(raw string, allowHTTP bool, p *Policy) (Inbox, *Refusal) {
+	scheme, authority, target, refusal := split(raw)
+	if refusal != nil {
+		return Inbox{}, refusal
+	}
+	at, refusal := parseAuthority(authority, p)
+	if refusal != nil {
+		return Inbox{}, refusal
+	}
+	if scheme == "http" && !allowHTTP {
+		return Inbox{}, &Refusal{ReasonHTTPNotAllowed, "only https inboxes are accepted"}
+	}
+	host := at.without(defaultPort[scheme])
+	in := Inbox{URL: scheme + "://" + host + target, Host: strings.TrimSuffix(host, ":443")}
+	if refusal := checkSent(in.URL, target); refusal != nil {
+		return Inbox{}, refusal
+	}
+	return in, nil
+}
+
+var defaultPort = map[string]string{"http": "80", "https": "443"}
+
+// split takes a URL apart: scheme in lower case, authority as given, and the request target (path and query) as it is
+// to be sent.
+func split(raw string) (scheme, authority, target string, _ *Refusal) {
+	if refusal := checkCharacters(raw); refusal != nil {
+		return "", "", "", refusal
+	}
+	raw, _, _ = strings.Cut(raw, "#")
+	scheme, rest, ok := strings.Cut(raw, "://")
+	scheme = strings.ToLower(scheme)
+	if _, known := defaultPort[scheme]; !ok || !known {
+		return "", "", "", badURL("not an absolute https:// URL")
+	}
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority, target = rest[:end], escape(rest[end:])
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
+	}
+	return scheme, authority, target, nil
+}
+
+// checkCharacters refuses what no URL may hold and what parsers are known to disagree on.
+func checkCharacters(raw string) *Refusal {
+	if len(raw) > MaxURL {
+		return badURL("too long")
+	}
+	if !utf8.ValidString(raw) {
+		return badURL("not UTF-8")
+	}
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`\"<>`, r) }) {
+		return badURL(`has a space, a control character or one of \ " < >`)
+	}
+	return nil
+}
+
+// escape percent-encodes all bytes beyond ASCII.
+//
+// SPEC: RFC 3987, section 3.1: "each octet […] is converted to %HH".
+func escape(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c < utf8.RuneSelf {
+			b.WriteByte(c)
+			continue
+		}
+		const hex = "0123456789ABCDEF"
+		b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+	}
+	return b.String()
+}
+
+// checkSent makes sure that net/http sends the URL as it stands, because the target is signed as it stands: it would
+// decode and re-encode a path with characters that ought to be encoded.
+func checkSent(normalised, target string) *Refusal {
+	if len(normalised) > MaxURL {
+		return badURL("too long")
+	}
+	u, err := url.Parse(normalised)
+	if err != nil || u.RequestURI() != target {
+		return badURL("path has a character that must be percent-encoded, or a bad percent-encoding")
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package testinbox
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Fleet is many hosts in one process, each with its own address on loopback where the system has enough of them (Linux
+// answers on all of 127.0.0.0/8), else with its own port.
+type Fleet struct {
+	scheme    string
+	addresses []string // host:port of each
+	servers   []*http.Server
+	ca        []byte
+	serving   sync.WaitGroup
+}
+
+// StartFleet starts n hosts, of which the i-th is served by handler(i).
+func StartFleet(n int, handler func(i int) http.Handler) (*Fleet, error) {
+	f := &Fleet{scheme: "http"}
+	return f.start(n, handler, func(net.IP) (*tls.Config, error) { return nil, nil })
+}
+
+// StartTLSFleet is StartFleet with TLS and HTTP/2: each host has a certificate for its address, from the authority that
+// CA tells.
+func StartTLSFleet(n int, handler func(i int) http.Handler) (*Fleet, error) {
+	ca, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	f := &Fleet{scheme: "https", ca: ca.pem}
+	return f.start(n, handler, ca.config)
+}
+
+// start starts the hosts, or none if one can't be.
+func (f *Fleet) start(n int, handler func(i int) http.Handler, config func(net.IP) (*tls.Config, error)) (*Fleet, error) {
+	for i := range n {
+		if err := f.startHost(i, handler(i), config); err != nil {
+			return nil, errors.Join(fmt.Errorf("start host %d: %w", i, err), f.Close())
+		}
+	}
+	return f, nil
+}
+
+func (f *Fleet) startHost(i int, handler http.Handler, config func(net.IP) (*tls.Config, error)) error {
+	listener, err := listen(i)
+	if err != nil {
+		return err
+	}
+	address := listener.Addr().(*net.TCPAddr)
+	secure, err := config(address.IP)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &http.Server{
+		Handler: handler, TLSConfig: secure, ReadHeaderTimeout: time.Minute,
+		ErrorLog: log.New(io.Discard, "", 0), // broken connections are what fleets are for
+	}
+	f.addresses = append(f.addresses, address.String())
+	f.servers = append(f.servers, server)
+	f.serving.Go(func() {
+		// Serve ends with an error always, and only by Close.
+		if secure == nil {
+			_ = server.Serve(listener)
+		} else {
+			_ = server.ServeTLS(listener, "", "")
+		}
+	})
+	return nil
+}
+
+// listen listens on the i-th address of loopback, from 127.1.0.0 on, or on 127.0.0.1 where there is no such address.
+// Every port is the system's choice, so that fleets don't meet.
+func listen(i int) (net.Listener, error) {
+	var config net.ListenConfig
+	own := net.IPv4(127, byte(1+i>>16), byte(i>>8), byte(i))
+	l, err := config.Listen(context.Background(), "tcp4", net.JoinHostPort(own.String(), "0"))
+	if err != nil {
+		l, err = config.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	}
+	return l, err
+}
+
+// Inbox returns the URL of a path, which begins with /, on host i.
+func (f *Fleet) Inbox(i int, path string) string { return f.scheme + "://" + f.addresses[i] + path }
+
+// Host returns host i as it stands in URLs and in Request.Host.
+func (f *Fleet) Host(i int) string { return f.addresses[i] }
+
+// CA returns the certificate that all hosts' certificates are signed with, in PEM; nil without TLS.
+func (f *Fleet) CA() []byte { return f.ca }
+
+// Close ends all hosts and their connections. Handlers at work find their request's context done.
+func (f *Fleet) Close() error {
+	var errs []error
+	for _, server := range f.servers {
+		errs = append(errs, server.Close())
+	}
+	f.serving.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,239 @@
+package lockmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// errSlow is the cause of a call to the Manager that was given up.
+var errSlow = errors.New("lease store took too long")
+
+// Keeper holds a node's leases on top of a Manager: it extends all of them with one call every third of the TTL, and
+// ends a lease's context before the lease can lapse at the store.
+//
+// A lease is believed for three quarters of its TTL, counted on this process's monotonic clock from just before the
+// Acquire or Extend call that the Manager granted. So the last quarter is there for its holder to notice and stop, and
+// one beat may fail without harm. That holds even if Run is not running: without beats the leases just end.
+//
+// Callers may not rely on it while the whole machine is suspended, as the monotonic clock stands still then; the fence
+// of tokens covers that.
+//
+// All methods are safe for concurrent use.
+type Keeper struct {
+	m   Manager
+	ttl time.Duration
+	log *slog.Logger
+
+	mu    sync.Mutex
+	held  map[*Held]struct{} // guarded by mu
+	timer *time.Timer        // guarded by mu: runs expire; nil until first needed
+	due   time.Time          // guarded by mu: when timer fires, zero if it isn't set
+}
+
+// Held is a lease that a Keeper holds.
+type Held struct {
+	Lease
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	until  time.Time // guarded by Keeper.mu: believed until then
+}
+
+// Context is done once the lease has ended: with the cause ErrLost when it was lost or could not be extended in time,
+// with context.Canceled when it was released. It carries the values of the context that the lease was acquired with,
+// but does not end with it.
+func (h *Held) Context() context.Context { return h.ctx }
+
+// NewKeeper returns a Keeper of leases of m, which last ttl. Nothing is extended until Run is called.
+func NewKeeper(m Manager, ttl time.Duration, log *slog.Logger) *Keeper {
+	return &Keeper{m: m, ttl: ttl, log: log, held: make(map[*Held]struct{})}
+}
+
+// Run extends what is held until ctx ends. An error of the Manager is logged when an outage begins and when it is over,
+// and the next beat tries again. Call it once.
+func (k *Keeper) Run(ctx context.Context) {
+	beat := time.NewTicker(k.ttl / 3)
+	defer beat.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+		}
+		held := k.snapshot()
+		if len(held) == 0 {
+			continue
+		}
+		err := k.extend(ctx, held)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
+			k.log.Warn("lease.extend_failing", "leases", len(held), "error", err)
+		case err == nil && failing:
+			k.log.Info("lease.extend_recovered", "leases", len(held))
+		}
+		failing = err != nil
+	}
+}
+
+// Acquire leases those of the hosts that nobody holds. It gives up after a quarter of the TTL; after any error nothing
+// is held, though the store may keep the hosts from everybody until the TTL has passed.
+func (k *Keeper) Acquire(ctx context.Context, hosts []string) ([]*Held, error) {
+	call, cancel := k.limit(ctx)
+	defer cancel()
+	sent := time.Now()
+	leases, err := k.m.Acquire(call, hosts)
+	if err != nil {
+		return nil, fmt.Errorf("acquire leases: %w", err)
+	}
+	held := make([]*Held, len(leases))
+	for i, lease := range leases {
+		held[i] = &Held{Lease: lease, until: believed(sent, lease)}
+		held[i].ctx, held[i].cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	}
+	k.add(held)
+	return held, nil
+}
+
+// Release ends the leases: their contexts at once and without fail, the leases at the store as far as it answers within
+// a quarter of the TTL, even if ctx is done. After an error they lapse by themselves.
+func (k *Keeper) Release(ctx context.Context, held ...*Held) error {
+	if len(held) == 0 {
+		return nil
+	}
+	k.mu.Lock()
+	k.forget(held, context.Canceled)
+	k.mu.Unlock()
+	ctx, cancel := k.limit(context.WithoutCancel(ctx))
+	defer cancel()
+	if err := k.m.Release(ctx, leasesOf(held)); err != nil {
+		return fmt.Errorf("release leases: %w", err)
+	}
+	return nil
+}
+
+// Holding tells how many leases are held, and believed, just now.
+func (k *Keeper) Holding() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.held)
+}
+
+// limit bounds a call to the Manager, so that a beat is over before the next is due.
+func (k *Keeper) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, k.ttl/4, errSlow)
+}
+
+// believed is until when a lease granted to a call that was sent then is believed.
+func believed(sent time.Time, l Lease) time.Time { return sent.Add(l.TTL - l.TTL/4) }
+
+func leasesOf(held []*Held) []Lease {
+	leases := make([]Lease, len(held))
+	for i, h := range held {
+		leases[i] = h.Lease
+	}
+	return leases
+}
+
+func (k *Keeper) snapshot() []*Held {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	held := make([]*Held, 0, len(k.held))
+	for h := range k.held {
+		held = append(held, h)
+	}
+	return held
+}
+
+func (k *Keeper) add(held []*Held) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, h := range held {
+		k.held[h] = struct{}{}
+		k.arm(h.until)
+	}
+}
+
+// extend makes one Extend call for held, all of which are still held or were released or lost meanwhile: those it
+// leaves alone, whatever the answer.
+func (k *Keeper) extend(ctx context.Context, held []*Held) error {
+	ctx, cancel := k.limit(ctx)
+	defer cancel()
+	sent := time.Now()
+	lost, err := k.m.Extend(ctx, leasesOf(held))
+	if err != nil {
+		return fmt.Errorf("extend leases: %w", err)
+	}
+	gone := make(map[Lease]bool, len(lost))
+	for _, lease := range lost {
+		gone[lease] = true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var end []*Held
+	for _, h := range held {
+		if _, ok := k.held[h]; !ok {
+			continue
+		}
+		if gone[h.Lease] {
+			end = append(end, h)
+			continue
+		}
+		h.until = believed(sent, h.Lease)
+	}
+	k.lose(end)
+	return nil
+}
+
+// expire ends the leases that are not believed any more, and sets the timer for those that are.
+func (k *Keeper) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.due = time.Time{}
+	now := time.Now()
+	var end []*Held
+	for h := range k.held {
+		if now.Before(h.until) {
+			k.arm(h.until)
+		} else {
+			end = append(end, h)
+		}
+	}
+	k.lose(end)
+}
+
+// arm sees to it that expire runs at that time or before. One timer serves all leases: it is not moved when they are
+// extended, but finds out when it fires. k.mu is held.
+func (k *Keeper) arm(at time.Time) {
+	if !k.due.IsZero() && !at.Before(k.due) {
+		return
+	}
+	k.due = at
+	if k.timer == nil {
+		k.timer = time.AfterFunc(time.Until(at), k.expire)
+		return
+	}
+	k.timer.Reset(time.Until(at))
+}
+
+// lose ends leases that were lost. k.mu is held.
+func (k *Keeper) lose(held []*Held) {
+	if len(held) == 0 {
+		return
+	}
+	k.forget(held, ErrLost)
+	k.log.Warn("lease.lost", "leases", len(held), "host", held[0].Host)
+}
+
+// forget ends leases for the cause given; those that have ended keep the cause they have. k.mu is held.
+func (k *Keeper) forget(held []*Held, cause error) {
+	for _, h := range held {
+		delete(k.held, h)
+		h.cancel(cause)
+	}
+}

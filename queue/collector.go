@@ -1,0 +1,71 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector shows a store's totals as metrics.
+type collector struct {
+	store   Watching
+	gauges  map[string]*prometheus.Desc
+	hosts   *prometheus.Desc
+	deliver *prometheus.Desc
+}
+
+// NewCollector returns the metrics of a whole store, read at each scrape. While the store is away there are none of them.
+func NewCollector(store Watching) prometheus.Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("postrider_"+name, help, labels, nil)
+	}
+	return &collector{
+		store: store,
+		gauges: map[string]*prometheus.Desc{
+			"pending":    desc("deliveries_pending", "Deliveries that are pending."),
+			"dead":       desc("dead_letters", "Dead letters kept."),
+			"activities": desc("activities", "Activities kept, finished ones included."),
+			"oldest":     desc("oldest_pending_seconds", "Age of the oldest pending delivery."),
+		},
+		hosts:   desc("hosts", "Hosts known, by state.", "state"),
+		deliver: desc("deliveries_delivered_total", "Deliveries delivered since the store was made."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.gauges {
+		ch <- d
+	}
+	ch <- c.hosts
+	ch <- c.deliver
+}
+
+// scrapeTimeout keeps a scrape from hanging on a store that is away.
+const scrapeTimeout = 5 * time.Second
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	s, err := c.store.Stats(ctx)
+	if err != nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(c.gauges["pending"], float64(s.Pending))
+	gauge(c.gauges["dead"], float64(s.Dead))
+	gauge(c.gauges["activities"], float64(s.Activities))
+	age := 0.0
+	if !s.OldestPendingAt.IsZero() {
+		age = time.Since(s.OldestPendingAt).Seconds()
+	}
+	gauge(c.gauges["oldest"], age)
+	for _, state := range []HostState{HostHealthy, HostFailing, HostOpen, HostUnavailable, HostPaused, HostBlocked} {
+		gauge(c.hosts, float64(s.Hosts[state]), string(state))
+	}
+	ch <- prometheus.MustNewConstMetric(c.deliver, prometheus.CounterValue, float64(s.Delivered))
+}

@@ -1,0 +1,101 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+func (s *Store) loadKeys(c *sqlite.Conn) error {
+	return each(c, "SELECT id, algorithm, public_pem, fingerprint, sealed, created FROM keys", nil, func(row *sqlite.Stmt) error {
+		s.keys[row.ColumnText(0)] = queue.Key{
+			ID: row.ColumnText(0), Algorithm: row.ColumnText(1), PublicPEM: row.ColumnText(2), Fingerprint: row.ColumnText(3),
+			Sealed: blob(row, 4), CreatedAt: fromMillis(row.ColumnInt64(5)),
+		}
+		return nil
+	})
+}
+
+// PutKey implements queue.Keys.
+func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
+	err = s.writer.do(ctx, func(t *tx) error {
+		k.CreatedAt = fromMillis(millis(t.now))
+		return t.exec("INSERT OR REPLACE INTO keys (id, algorithm, public_pem, fingerprint, sealed, created) VALUES (?,?,?,?,?,?)",
+			k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(k.CreatedAt))
+	}, func() {
+		_, known := s.keys[k.ID]
+		created = !known
+		s.keys[k.ID] = k
+		s.index.keyCame(k.ID, millis(time.Now()))
+	})
+	if err != nil {
+		return false, fmt.Errorf("put key: %w", err)
+	}
+	return created, nil
+}
+
+// keyCame makes due what waits for a key.
+func (x *index) keyCame(id string, now int64) {
+	for _, e := range x.parked[id] {
+		x.unpark(e)
+		if e.flags&taken == 0 {
+			e.lane.reschedule(e, now, now)
+			x.place(e.lane, now)
+		}
+	}
+}
+
+// Key implements queue.Keys.
+func (s *Store) Key(_ context.Context, id string) (queue.Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.keys[id]
+	if !ok {
+		return k, queue.ErrNotFound
+	}
+	return k, nil
+}
+
+// Keys implements queue.Keys.
+func (s *Store) Keys(ctx context.Context, p queue.Page) (queue.List[queue.Key], error) {
+	var list queue.List[queue.Key]
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		return each(c, "SELECT id, algorithm, public_pem, fingerprint, sealed, created FROM keys WHERE id > ? ORDER BY id LIMIT ?",
+			[]any{p.Cursor, p.Limit + 1}, func(row *sqlite.Stmt) error {
+				if len(list.Items) == p.Limit {
+					list.Next = list.Items[p.Limit-1].ID
+					return nil
+				}
+				list.Items = append(list.Items, queue.Key{
+					ID: row.ColumnText(0), Algorithm: row.ColumnText(1), PublicPEM: row.ColumnText(2),
+					Fingerprint: row.ColumnText(3), Sealed: blob(row, 4), CreatedAt: fromMillis(row.ColumnInt64(5)),
+				})
+				return nil
+			})
+	})
+	if err != nil {
+		return queue.List[queue.Key]{}, fmt.Errorf("keys: %w", err)
+	}
+	return list, nil
+}
+
+// DeleteKey implements queue.Keys.
+func (s *Store) DeleteKey(ctx context.Context, id string) error {
+	var found bool
+	err := s.writer.do(ctx, func(t *tx) error {
+		err := t.exec("DELETE FROM keys WHERE id = ?", id)
+		found = t.conn.Changes() > 0
+		return err
+	}, func() { delete(s.keys, id) })
+	if err != nil {
+		return fmt.Errorf("delete key: %w", err)
+	}
+	if !found {
+		return queue.ErrNotFound
+	}
+	return nil
+}

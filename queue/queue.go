@@ -1,0 +1,133 @@
+// Package queue is the contract between those who accept, deliver and watch activities and the back-ends that keep
+// them. Its unit of work is the lane: the queue of one host.
+//
+// What callers may rely on, in every back-end:
+//
+//   - Durable: what a call that returned without an error changed survives the death of any process.
+//   - All or nothing: Enqueue stores every delivery of a submission or none; Settle applies a settlement whole or not.
+//   - Idempotent: Enqueue with the same idempotency key, and Settle with the same results, may be repeated.
+//   - Ordered: of the deliveries of one lane that share an ordering key, Take gives the oldest only, and none while
+//     that one is taken or waits for its retry.
+//   - Fenced: once a lease with a later token took a lane, whatever an earlier one settles is refused whole.
+//   - Counted once: total = pending + delivered + dead + cancelled, for every activity, at every moment.
+//   - Clocks: callers give durations, back-ends make times of them, so a caller's clock is never trusted.
+//
+// What callers may not rely on: that a lane offered by Due can be leased or still has work (another node may have been
+// quicker); that a delivery taken is delivered once only (a crash repeats what was in flight); that Wake fires exactly
+// once for each change.
+//
+// All methods are safe for concurrent use. Every error that is not one of the sentinels here means that the store is
+// away or broken: the call may be repeated, and nothing about any host follows from it.
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/postrider/postrider/lockmgr"
+)
+
+// The errors that a caller may branch on. Back-ends wrap them.
+var (
+	ErrNotFound            = errors.New("not found")
+	ErrNotHeld             = errors.New("lease not held")                        // a later token took the lane
+	ErrIdempotencyMismatch = errors.New("idempotency key used with other bytes") // see Idempotency
+	ErrFull                = errors.New("store is full")                         // no room; nothing was stored
+	ErrBusy                = errors.New("store is busy")                         // too many calls waiting; nothing was stored
+	ErrBadCursor           = errors.New("bad cursor")
+	ErrClosed              = errors.New("store is closed")
+)
+
+// Queue is the one wide interface: what a store of activities, lanes, dead letters and keys can do.
+type Queue interface {
+	Intake
+	Lanes
+	Watching
+	Keys
+
+	// Ready says why the store can't be used just now, or nil.
+	Ready(ctx context.Context) error
+	// Close ends all work and frees the store. What was acknowledged stays.
+	Close() error
+}
+
+// Intake takes activities in.
+type Intake interface {
+	// Enqueue stores a submission durably, all or nothing, and tells what became of it. A submission whose
+	// idempotency key is known gets the first receipt again, with Replayed set, and stores nothing;
+	// ErrIdempotencyMismatch when its fingerprint differs. Recipients on a host that is blocked, or unavailable
+	// (unless the priority is High), are refused, and a recipient to whom the same activity URI is still pending is
+	// counted as a duplicate. Where nothing is left to accept and there is no duplicate either, nothing is stored and
+	// the receipt has no ID.
+	Enqueue(ctx context.Context, s *Submission) (Receipt, error)
+}
+
+// Lanes is the delivery pool's side: find lanes with work, take it, and settle it.
+type Lanes interface {
+	// Due offers lanes with work due now, as many as wanted, spread fairly and at random over the hosts and over suspect
+	// and other lanes, those with work of high priority first but never only those. A lane offered is not
+	// offered again, to anybody, for OfferTTL, unless it is settled with Release before. Where fewer lanes than wanted
+	// are due, Offer.Next is the time until another may be (at most MaxIdle), cut short by Wake.
+	Due(ctx context.Context, want Want) (Offer, error)
+
+	// Take takes at most n deliveries from each leased lane and gives the host's record with them, in the order of the
+	// leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
+	// taken is not given again until it is settled, released, or a later token takes the lane. While the breaker in the
+	// record is not closed, a lane gives one delivery at the most, the one due first, with Early set if its own time has
+	// not come. A paused lane, or one that has to wait (Settlement.Wait), gives nothing.
+	//
+	// Of what is due, High goes before Normal before Low, yet each gets a share; within a priority, oldest first.
+	Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]Turn, error)
+
+	// Settle writes back what came of deliveries taken under a lease and what was learnt of the host, and returns once
+	// that is durable. Results for deliveries that are not there any more (cancelled, or settled before) do nothing.
+	// ErrNotHeld, with nothing changed, if a later token took the lane.
+	Settle(ctx context.Context, lease lockmgr.Lease, s Settlement) error
+
+	// Wake fires when a lane may have become due earlier than Due's answer said. It may fire for nothing.
+	Wake() <-chan struct{}
+
+	// Sweep dead-letters what has outlived its TTL (as ReasonKeyMissing where it waits for a key, else ReasonExpired;
+	// what is taken just now is left for the next sweep) and drops what has outlived its retention, in bounded steps.
+	// It returns how long to wait for the next sweep: 0 when there is more to do at once.
+	Sweep(ctx context.Context) (next time.Duration, err error)
+}
+
+// Watching is what the API reads and changes.
+type Watching interface {
+	// Activity tells an activity's state and counts, or ErrNotFound.
+	Activity(ctx context.Context, id string) (ActivityStatus, error)
+	// Deliveries lists an activity's deliveries that are pending or dead, in the order of their IDs; state narrows it
+	// ("" is both). ErrNotFound if there is no such activity.
+	Deliveries(ctx context.Context, id string, state DeliveryState, p Page) (List[DeliveryStatus], error)
+	// Cancel cancels what is pending of an activity, also what is being attempted just now (which may still arrive).
+	Cancel(ctx context.Context, id string) (ActivityStatus, error)
+	// Host tells a host's state; one never heard of is healthy and has nothing pending.
+	Host(ctx context.Context, host string) (HostStatus, error)
+	// Hosts lists the hosts known, by name.
+	Hosts(ctx context.Context, f HostFilter, p Page) (List[HostStatus], error)
+	// DeadLetters lists dead letters, newest first.
+	DeadLetters(ctx context.Context, f DeadLetterFilter, p Page) (List[DeadLetter], error)
+	// Stats tells the totals of the whole store.
+	Stats(ctx context.Context) (Stats, error)
+}
+
+// Keys keeps private keys, sealed by the caller. A change is seen by every Key call on every node that starts after it
+// returned; putting a key makes what waits for it (Result.WaitKey) due.
+type Keys interface {
+	// PutKey stores or replaces a key, and tells which.
+	PutKey(ctx context.Context, k Key) (created bool, err error)
+	// Key returns a key or ErrNotFound. It is called for every attempt and must cost next to nothing.
+	Key(ctx context.Context, id string) (Key, error)
+	// Keys lists keys by ID.
+	Keys(ctx context.Context, p Page) (List[Key], error)
+	// DeleteKey removes a key, or returns ErrNotFound.
+	DeleteKey(ctx context.Context, id string) error
+}
+
+// OfferTTL is how long a lane offered by Due is kept from others until it is taken.
+const OfferTTL = time.Second
+
+// MaxIdle is the longest that Due lets an idle node sleep.
+const MaxIdle = time.Minute

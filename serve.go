@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/delivery"
+	"github.com/postrider/postrider/handlers"
+	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/embedded"
+	"github.com/postrider/postrider/signer"
+)
+
+// serve runs a node until ctx ends, then stops it: not ready, no more calls, no more work taken, what is in flight
+// finished or handed back, store closed. It calls listening with the address once calls are answered.
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) (err error) {
+	store, err := openStore(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	sealer, err := openSealer(ctx, cfg, store)
+	if err != nil {
+		return err
+	}
+	n, err := newNode(cfg, log, store, sealer)
+	if err != nil {
+		return err
+	}
+	defer n.client.Close()
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	log.Info("node.start", "version", config.BuildVersion(), "signing", n.signing, "address", listener.Addr().String(), "config", *cfg)
+	listening(listener.Addr().String())
+	err = n.run(ctx, listener)
+	log.Info("node.stop", "error", err)
+	return err
+}
+
+func openStore(cfg *config.Config) (queue.Queue, error) {
+	if cfg.Store.IsRedis() {
+		return nil, fmt.Errorf("store %s: this version has the embedded store only", cfg.Store)
+	}
+	return embedded.Open(cfg.Store.Dir, embedded.Options{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention})
+}
+
+// openSealer returns the sealer of private keys, once it is known to open those that are stored.
+func openSealer(ctx context.Context, cfg *config.Config, store queue.Keys) (*signer.Sealer, error) {
+	master, err := masterKey(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sealer, err := signer.NewSealer(master)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := store.Keys(ctx, queue.Page{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range stored.Items {
+		if _, err := sealer.Open(k.ID, k.Sealed); err != nil {
+			return nil, fmt.Errorf("the master key does not open the private keys in %s: %w", cfg.Store, err)
+		}
+	}
+	return sealer, nil
+}
+
+func masterKey(cfg *config.Config) ([]byte, error) {
+	if cfg.MasterKey.IsSet() {
+		return []byte(cfg.MasterKey.Reveal()), nil
+	}
+	return embedded.MasterKey(cfg.Store.Dir)
+}
+
+// node is what serve runs.
+type node struct {
+	log     *slog.Logger
+	client  *delivery.Client
+	pool    *delivery.Pool
+	server  *http.Server
+	timeout time.Duration
+	signing string
+	store   queue.Queue
+}
+
+func newNode(cfg *config.Config, log *slog.Logger, store queue.Queue, sealer *signer.Sealer) (*node, error) {
+	roots, err := cfg.RootCAs()
+	if err != nil {
+		return nil, err
+	}
+	policy := netguard.NewPolicy(cfg.AllowPrivateAddresses)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		queue.NewCollector(store))
+	rsa := signer.GoRSA()
+	client := delivery.NewClient(delivery.ClientOptions{
+		ConnectTimeout: cfg.ConnectTimeout, AttemptTimeout: cfg.AttemptTimeout, Policy: policy, RootCAs: roots,
+		MaxIdle: cfg.Concurrency, MaxIdlePerHost: cfg.HostConcurrency,
+	})
+	n := &node{log: log, client: client, timeout: cfg.ShutdownTimeout, signing: rsa.Name(), store: store}
+	n.pool = delivery.NewPool(delivery.Options{
+		Queue: store, Leases: lockmgr.NewKeeper(lockmgr.NewLocal(cfg.LeaseTTL), cfg.LeaseTTL, log),
+		Signer: signer.New(signer.Options{Store: keyStore{store}, Sealer: sealer, RSA: rsa}), Client: client, Policy: policy,
+		Breaker: breaker.Settings{
+			Threshold: cfg.BreakerThreshold, CoolOff: cfg.BreakerCoolOff, CoolOffMax: cfg.BreakerCoolOffMax,
+			Window: cfg.HostConcurrency, UnavailableDays: cfg.UnavailableDays,
+		},
+		Concurrency: cfg.Concurrency, Schedule: delivery.Schedule{Base: cfg.RetryBase, MaxAttempts: cfg.MaxAttempts},
+		AttemptTimeout: cfg.AttemptTimeout, ShutdownTimeout: cfg.ShutdownTimeout, AllowHTTP: cfg.AllowHTTP,
+		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry),
+	})
+	n.server = &http.Server{
+		Handler: handlers.New(handlers.Options{
+			Queue: store, Sealer: sealer, Policy: policy, AllowHTTP: cfg.AllowHTTP, Tokens: tokens(cfg), DeliveryTTL: cfg.DeliveryTTL,
+			Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Version: config.BuildVersion(), Log: log,
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers get wrong
+	}
+	return n, nil
+}
+
+func tokens(cfg *config.Config) []handlers.Token {
+	ts := make([]handlers.Token, len(cfg.APITokens))
+	for i, t := range cfg.APITokens {
+		ts[i] = handlers.Token{Name: t.Name, Secret: t.Secret.Reveal()}
+	}
+	return ts
+}
+
+// ready says why the node can't do its work just now, or nil.
+func (n *node) ready(ctx context.Context) error {
+	return errors.Join(n.store.Ready(ctx), n.pool.Ready(ctx))
+}
+
+// run serves calls and delivers until ctx ends.
+func (n *node) run(ctx context.Context, listener net.Listener) (err error) {
+	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
+	var pool sync.WaitGroup
+	pool.Go(func() { n.pool.Run(poolCtx) })
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(listener) }()
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	stopPool() // both stop together: a long call must not keep the pool from its time
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.timeout)
+	defer cancel()
+	if late := n.server.Shutdown(drain); late != nil {
+		n.log.Warn("node.calls_cut_off", "error", errors.Join(late, n.server.Close()))
+	}
+	pool.Wait()
+	return err
+}
+
+// keyStore shows the keys in a queue to a signer.
+type keyStore struct{ keys queue.Keys }
+
+// SealedKey implements signer.Store.
+func (s keyStore) SealedKey(ctx context.Context, keyID string) ([]byte, error) {
+	k, err := s.keys.Key(ctx, keyID)
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil, signer.ErrKeyMissing
+	}
+	return k.Sealed, err
+}

@@ -34,7 +34,7 @@ type attempt struct {
 }
 
 // attempt makes one attempt and reports it to the turn.
-func (t *turn) attempt(d queue.Delivery, permit breaker.Permit) {
+func (t *turn) attempt(d queue.Delivery, permit breaker.Permit, known signer.Scheme) {
 	p := t.pool
 	p.Metrics.inFlight.Inc()
 	defer p.Metrics.inFlight.Dec()
@@ -42,7 +42,7 @@ func (t *turn) attempt(d queue.Delivery, permit breaker.Permit) {
 	defer cancel(nil)
 	defer context.AfterFunc(p.work, func() { cancel(context.Cause(p.work)) })()
 	a := attempt{delivery: d, permit: permit, began: time.Now()}
-	a.make(ctx, p, signer.Scheme(t.host.Scheme))
+	a.make(ctx, p, known)
 	a.took = time.Since(a.began)
 	t.done <- a
 }

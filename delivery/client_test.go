@@ -223,6 +223,7 @@ func TestPostTLS(t *testing.T) {
 		{name: "good", pool: ca.pool, ok: true},
 		{name: "TLS 1.2", option: func(s *httptest.Server) { s.TLS.MaxVersion = tls.VersionTLS12 }, pool: ca.pool, ok: true},
 		{name: "TLS 1.1", option: func(s *httptest.Server) {
+			s.EnableHTTP2 = false
 			s.TLS.MinVersion, s.TLS.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 		}, pool: ca.pool},
 		{name: "HTTP/1.1 only", option: func(s *httptest.Server) { s.EnableHTTP2 = false }, pool: ca.pool, ok: true},

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -306,22 +307,59 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 }
 
 // An HTTP/2 connection closed after the transport picked it must not look like a failure of the host.
-func TestEvictedAtTheWrongMoment(t *testing.T) {
+func TestClosedAtTheWrongMoment(t *testing.T) {
 	inbox := newInbox(t, accept)
 	c := newClient(t, ClientOptions{Policy: loopback, RootCAs: testCA(t).pool})
-	var kept net.Conn
-	first := newPost(t, inbox.URL)
-	first = first.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { kept = info.Conn.(*tls.Conn).NetConn() },
-	}))
-	if got := c.Post(first); got.Status != 202 {
+	var kept *trackedConn
+	post := func(trace httptrace.ClientTrace) Answer {
+		return c.Post(newPost(t, inbox.URL).WithContext(httptrace.WithClientTrace(t.Context(), &trace)))
+	}
+	got := post(httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		kept = info.Conn.(*tls.Conn).NetConn().(*trackedConn)
+	}})
+	if got.Status != 202 {
 		t.Fatalf("got %+v", got)
 	}
-	second := newPost(t, inbox.URL)
-	second = second.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { _ = kept.Close() },
-	}))
-	if got := c.Post(second); got.Status != 202 || got.Reused {
+	got = post(httptrace.ClientTrace{GetConn: func(string) {
+		// As if it had been closed, but the transport can't notice before it writes.
+		_ = kept.SetWriteDeadline(time.Unix(1, 0))
+		kept.idle.mu.Lock()
+		defer kept.idle.mu.Unlock()
+		kept.closed = true
+	}})
+	if got.Status != 202 || got.Reused {
 		t.Errorf("got %+v, want it sent on a new connection", got)
 	}
+}
+
+// A connection that its host closed takes no place among the idle ones.
+func TestClosedConnectionsAreNotIdle(t *testing.T) {
+	inbox := newInbox(t, accept)
+	rude := serveRaw(t, func(conn net.Conn) { _, _ = readRaw(bufio.NewReader(conn)) })
+	c := newClient(t, ClientOptions{Policy: loopback, RootCAs: testCA(t).pool, MaxIdle: 1})
+	for i := range 2 {
+		if got := c.Post(newPost(t, inbox.URL)); got.Status != 202 || got.Reused != (i > 0) {
+			t.Errorf("request %d: got %+v", i, got)
+		}
+		if got := c.Post(newPost(t, "http://"+rude.String())); got.Err == nil {
+			t.Errorf("got %+v from a host that hangs up", got)
+		}
+	}
+}
+
+// A connection that is still being opened when its attempt is over is given up by Close.
+func TestCloseEndsDials(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	addr := serveRaw(t, func(conn net.Conn) {
+		defer close(ended)
+		cancel()
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	c := newClient(t, ClientOptions{Policy: loopback, ConnectTimeout: time.Hour})
+	if got := c.Post(newPost(t, "https://"+addr.String()).WithContext(ctx)); !errors.Is(got.Err, context.Canceled) {
+		t.Errorf("got %+v", got)
+	}
+	c.Close()
+	<-ended
 }

@@ -83,15 +83,6 @@ func (o Outcome) verdict(timedOut bool) breaker.Verdict {
 	return breaker.Alive
 }
 
-// retried tells whether an outcome costs an attempt and is tried again on the schedule.
-func (o Outcome) retried() bool {
-	switch o {
-	case OutcomeRedirected, OutcomeUnauthorized, OutcomeServerError, OutcomeUnreachable:
-		return true
-	}
-	return false
-}
-
 // reason is why a delivery with this outcome is dead at once, or "".
 func (o Outcome) reason() queue.Reason {
 	switch o {

@@ -19,10 +19,12 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -37,12 +39,17 @@ type messageSigner interface {
 	Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error)
 }
 
+// poster is the part of a Client that attempts need.
+type poster interface {
+	Post(req *http.Request) Answer
+}
+
 // Options configure a Pool.
 type Options struct {
 	Queue   queue.Lanes
 	Leases  *lockmgr.Keeper // the pool runs it
 	Signer  messageSigner
-	Client  *Client
+	Client  poster
 	Breaker breaker.Settings
 	Policy  *netguard.Policy // for the targets of redirects
 
@@ -59,27 +66,28 @@ type Options struct {
 // Pool makes deliveries.
 type Pool struct {
 	Options
-	slots *slots
-	turns sync.WaitGroup
-	work  context.Context // ends when attempts in flight have to end
-
-	mu  sync.Mutex
-	err error // why the store can't be worked with; guarded by mu
+	slots   *slots
+	turns   sync.WaitGroup
+	work    context.Context // ends when attempts in flight have to end
+	running atomic.Bool
+	outage  outage
 }
 
 // NewPool returns a pool. It does nothing until Run.
 func NewPool(o Options) *Pool {
-	return &Pool{Options: o, slots: newSlots(o.Concurrency), err: errNotStarted}
+	return &Pool{Options: o, slots: newSlots(o.Concurrency), outage: outage{log: o.Log}}
 }
 
-var errNotStarted = fmt.Errorf("the delivery pool is not running")
+var (
+	errNotRunning = errors.New("the delivery pool is not running")
+	errShutdown   = errors.New("shutting down")
+)
 
 const (
-	maxLanes   = 64                     // leased at once
-	firstPause = 50 * time.Millisecond  // after an error of the store
-	maxPause   = 5 * time.Second        // the pauses grow up to this
-	sweepPause = time.Second            // the longest between two sweeps
-	grace      = 500 * time.Millisecond // for settling what was cut off
+	maxLanes   = 64                    // leased at once
+	firstPause = 50 * time.Millisecond // after an error of the store
+	maxPause   = 5 * time.Second       // the pauses grow up to this
+	sweepPause = time.Second           // the longest between two sweeps
 )
 
 // Run delivers until ctx ends, then lets attempts in flight finish within ShutdownTimeout, cuts off the rest, hands back
@@ -92,8 +100,9 @@ func (p *Pool) Run(ctx context.Context) {
 	var helpers sync.WaitGroup
 	helpers.Go(func() { p.Leases.Run(life) })
 	helpers.Go(func() { p.sweep(ctx) })
+	p.running.Store(true)
 	p.schedule(ctx)
-	p.setErr(errNotStarted)
+	p.running.Store(false)
 	timer := time.AfterFunc(p.ShutdownTimeout, func() { cut(errShutdown) })
 	p.turns.Wait()
 	timer.Stop()
@@ -101,62 +110,51 @@ func (p *Pool) Run(ctx context.Context) {
 	helpers.Wait()
 }
 
-var errShutdown = fmt.Errorf("shutting down")
-
 // Ready says why nothing is delivered just now, or nil.
 func (p *Pool) Ready(context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
-
-func (p *Pool) setErr(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case err != nil && p.err == nil && err != errNotStarted:
-		p.Log.Error("store.away", "error", err)
-	case err == nil && p.err != nil && p.err != errNotStarted:
-		p.Log.Info("store.back")
+	if !p.running.Load() {
+		return errNotRunning
 	}
-	p.err = err
+	return p.outage.current()
 }
 
 // schedule starts turns while there are lanes with work and slots to work on them.
 func (p *Pool) schedule(ctx context.Context) {
-	pause := firstPause
+	pause, away := firstPause, false
 	for ctx.Err() == nil {
 		n, suspects := p.slots.reserve(maxLanes)
 		if n == 0 {
-			p.sleep(ctx, time.Hour, nil)
+			sleep(ctx, queue.MaxIdle, nil, p.slots.freed)
 			continue
 		}
 		next, err := p.start(ctx, n, suspects)
-		if ctx.Err() != nil {
-			return
-		}
-		p.setErr(err)
-		if err != nil {
-			p.sleep(ctx, pause, nil)
+		if err != nil && ctx.Err() == nil {
+			if !away {
+				p.outage.enter(err)
+			}
+			away = true
+			sleep(ctx, pause, nil, nil)
 			pause = min(2*pause, maxPause)
 			continue
 		}
-		pause = firstPause
-		p.sleep(ctx, next, p.Queue.Wake())
+		if away {
+			p.outage.leave()
+		}
+		pause, away = firstPause, false
+		sleep(ctx, next, p.Queue.Wake(), p.slots.freed)
+	}
+	if away {
+		p.outage.leave()
 	}
 }
 
-// sleep waits for d, a wake-up, or a slot that came free.
-func (p *Pool) sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+// sleep waits for d, or until one of the channels fires.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, freed <-chan struct{}) {
 	if d <= 0 {
 		return
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
-	freed := p.slots.freed
-	if wake == nil && d < time.Hour {
-		freed = nil // a pause after an error
-	}
 	select {
 	case <-ctx.Done():
 	case <-t.C:
@@ -168,7 +166,7 @@ func (p *Pool) sleep(ctx context.Context, d time.Duration, wake <-chan struct{})
 // start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how long nothing
 // more is due.
 func (p *Pool) start(ctx context.Context, n, suspects int) (next time.Duration, err error) {
-	defer func() { p.slots.release(n, suspects) }() // what is left of them
+	defer func() { p.slots.unreserve(n, suspects) }() // what is left of them
 	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects})
 	if err != nil {
 		return 0, fmt.Errorf("find work: %w", err)
@@ -223,6 +221,6 @@ func (p *Pool) sweep(ctx context.Context) {
 		} else {
 			pause = firstPause
 		}
-		p.sleep(ctx, min(max(next, time.Millisecond), sweepPause), nil)
+		sleep(ctx, min(max(next, time.Millisecond), sweepPause), nil, nil)
 	}
 }

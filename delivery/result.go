@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/postrider/postrider/queue"
@@ -47,8 +48,11 @@ func (t *turn) result(a *attempt, s *queue.Settlement) queue.Result {
 // alive notes that the host answered.
 func (t *turn) alive(a *attempt) {
 	t.host.Throttles = 0
-	if a.scheme != "" {
+	switch {
+	case a.scheme != "":
 		t.host.Scheme = string(a.scheme)
+	case a.answer.Status == http.StatusUnauthorized, a.answer.Status == http.StatusBadRequest:
+		t.host.Scheme = "" // it may have stopped to work: knock with both again
 	}
 }
 

@@ -32,15 +32,17 @@ func (s *slots) reserve(n int) (got, suspects int) {
 	return got, suspects
 }
 
-// release gives slots back, so many of them suspects'.
-func (s *slots) release(n, suspects int) {
-	if n == 0 && suspects == 0 {
-		return
-	}
+// unreserve gives back what the scheduler had no use for.
+func (s *slots) unreserve(n, suspects int) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.used -= n
 	s.suspectUsed -= suspects
-	s.mu.Unlock()
+}
+
+// release gives a turn's slots back, so many of them suspects', and tells the scheduler.
+func (s *slots) release(n, suspects int) {
+	s.unreserve(n, suspects)
 	select {
 	case s.freed <- struct{}{}:
 	default:

@@ -8,12 +8,16 @@ import (
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/signer"
 )
 
 const (
 	takeAtOnce = 16              // deliveries taken from a lane at once
 	turnSize   = 64              // deliveries after which a turn makes room, if others wait
 	turnTime   = 2 * time.Second // time after which it does
+
+	firstLook = 100 * time.Millisecond // how long to wait before looking for more work, at first
+	lastLook  = 2 * time.Second        // and in the end
 )
 
 // turn is one leased pass over a lane. One goroutine runs it; attempts have goroutines of their own and report to it.
@@ -31,6 +35,7 @@ type turn struct {
 	inFlight   int
 	begun      int
 	until      time.Time
+	patience   time.Duration // see look
 	stop       bool // begin nothing more
 	recovered  bool // told the queue so
 	toldOpened bool // told the log so
@@ -47,32 +52,43 @@ func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn) *turn {
 // run works until the lane has nothing more to give, the breaker opened, the turn is over, the lease was lost, or ctx
 // ended; then it waits for the attempts in flight and lets go.
 func (t *turn) run(ctx context.Context) {
-	released := false
 	for {
 		t.begin(ctx)
 		if t.inFlight == 0 {
 			break
 		}
-		results := t.collect()
-		last := t.inFlight == 0 && (len(t.waiting) == 0 && !t.more || t.over(ctx))
-		released = t.settle(results, last)
-		t.shrink()
-		if !last {
-			t.refill(ctx)
+		if results := t.collect(t.look(ctx)); len(results) > 0 {
+			t.settle(results)
+			t.shrink()
+		} else {
+			t.more = true // there may be, by now
 		}
+		t.refill(ctx)
 	}
-	if !released {
-		t.settle(nil, true)
-	}
-	// An error here only means that the lease has to lapse.
+	t.letGo(ctx)
+	t.pool.slots.release(t.slots, t.suspects(t.slots))
+}
+
+// letGo ends the lease, and then makes the lane due again: the other way round it would be offered while nobody can
+// lease it. What fails here only means that the lease has to lapse.
+func (t *turn) letGo(ctx context.Context) {
 	if err := t.pool.Leases.Release(ctx, t.held); err != nil {
 		t.pool.Log.Warn("lease.release_failed", "host", t.held.Host, "error", err)
 	}
-	suspects := 0
-	if t.suspect {
-		suspects = t.slots
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxPause)
+	defer cancel()
+	err := t.pool.Queue.Settle(ctx, t.held.Lease, queue.Settlement{Release: true})
+	if err != nil && !errors.Is(err, queue.ErrNotHeld) {
+		t.pool.Log.Warn("turn.release_failed", "host", t.held.Host, "error", err)
 	}
-	t.pool.slots.release(t.slots, suspects)
+}
+
+// suspects returns how many of n slots count as suspects'.
+func (t *turn) suspects(n int) int {
+	if t.suspect {
+		return n
+	}
+	return 0
 }
 
 // over tells that nothing more is to begin in this turn.
@@ -87,31 +103,56 @@ func (t *turn) over(ctx context.Context) bool {
 // begin begins as many attempts as the breaker, the window and the slots allow.
 func (t *turn) begin(ctx context.Context) {
 	for len(t.waiting) > 0 && !t.over(ctx) {
-		if t.inFlight == t.slots {
-			if !t.pool.slots.grow(t.suspect) {
-				return
-			}
-			t.slots++
-		}
 		permit, ok := t.breaker.Allow()
 		if !ok {
 			return
+		}
+		if t.inFlight == t.slots {
+			if !t.pool.slots.grow(t.suspect) {
+				permit.Done(breaker.Abandoned)
+				return
+			}
+			t.slots++
 		}
 		d := t.waiting[0]
 		t.waiting = t.waiting[1:]
 		t.begun++
 		t.inFlight++
-		go t.attempt(d, permit) // waited for by collect: run does not end before
+		go t.attempt(d, permit, signer.Scheme(t.host.Scheme)) // collect waits for it: run does not end before
 	}
 }
 
-// collect waits for one attempt to end and returns it with all others that have ended.
-func (t *turn) collect() []attempt {
-	results := []attempt{<-t.done}
+// look returns how long to wait for an attempt to end before looking for work that came in meanwhile: a slow attempt
+// must not hold back what the window has room for. It returns 0 if there is no room.
+func (t *turn) look(ctx context.Context) time.Duration {
+	if len(t.waiting) > 0 || t.inFlight >= t.breaker.Limit() || t.over(ctx) {
+		return 0
+	}
+	t.patience = min(max(2*t.patience, firstLook), lastLook)
+	return t.patience
+}
+
+// collect waits for one attempt to end and returns it with all others that have ended, or none if that takes longer than
+// most, unless that is 0.
+func (t *turn) collect(most time.Duration) []attempt {
+	var late <-chan time.Time
+	if most > 0 {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		late = timer.C
+	}
+	var results []attempt
+	select {
+	case a := <-t.done:
+		results = append(results, a)
+	case <-late:
+		return nil
+	}
 	for len(t.done) > 0 {
 		results = append(results, <-t.done)
 	}
 	t.inFlight -= len(results)
+	t.patience = 0
 	return results
 }
 
@@ -119,12 +160,8 @@ func (t *turn) collect() []attempt {
 func (t *turn) shrink() {
 	keep := max(1, t.inFlight, min(t.breaker.Limit(), t.inFlight+len(t.waiting)))
 	if n := t.slots - keep; n > 0 {
-		suspects := 0
-		if t.suspect {
-			suspects = n
-		}
 		t.slots = keep
-		t.pool.slots.release(n, suspects)
+		t.pool.slots.release(n, t.suspects(n))
 	}
 }
 
@@ -141,18 +178,16 @@ func (t *turn) refill(ctx context.Context) {
 	t.waiting, t.more = turns[0].Deliveries, turns[0].More
 }
 
-// settle writes back results and what was learnt of the host, and tells whether the lane was let go with it.
-func (t *turn) settle(results []attempt, release bool) bool {
-	s := queue.Settlement{Release: release}
+// settle writes back results and what was learnt of the host.
+func (t *turn) settle(results []attempt) {
+	var s queue.Settlement
 	for i := range results {
 		s.Results = append(s.Results, t.result(&results[i], &s))
 	}
-	if len(results) > 0 {
-		t.learn(&s)
-	}
+	t.learn(&s)
 	if !t.write(s) {
 		t.stop = true
-		return true // nothing is ours any more
+		return
 	}
 	for i := range results {
 		t.pool.report(&results[i], s.Results[i])
@@ -163,7 +198,6 @@ func (t *turn) settle(results []attempt, release bool) bool {
 			t.stop = true // the suspects' half is full: let the lane wait for a place
 		}
 	}
-	return release
 }
 
 // learn brings the host's record up to date, and parks or wakes the lane as the breaker says.
@@ -197,31 +231,40 @@ func lastError(l *queue.LastAttempt) string {
 
 // write settles until it is durable or the lane is not ours any more. It tells which.
 func (t *turn) write(s queue.Settlement) bool {
-	pause := firstPause
-	for {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.held.Context()), maxPause)
-		err := t.pool.Queue.Settle(ctx, t.held.Lease, s)
-		cancel()
-		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, queue.ErrNotHeld), errors.Is(err, queue.ErrClosed):
-			t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err)
-			return false
-		}
-		t.pool.setErr(err)
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-t.held.Context().Done():
-			timer.Stop()
-			t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err)
-			return false
-		case <-t.pool.work.Done():
-			timer.Stop()
-			t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err)
-			return false
-		}
-		pause = min(2*pause, maxPause)
+	err := t.try(s)
+	if err == nil {
+		return true
 	}
+	t.pool.outage.enter(err)
+	defer t.pool.outage.leave()
+	for pause := firstPause; !errors.Is(err, queue.ErrNotHeld) && !errors.Is(err, queue.ErrClosed); pause = min(2*pause, maxPause) {
+		if !t.pause(pause) {
+			break
+		}
+		if err = t.try(s); err == nil {
+			return true
+		}
+	}
+	t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err)
+	return false
+}
+
+// try settles once.
+func (t *turn) try(s queue.Settlement) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.held.Context()), maxPause)
+	defer cancel()
+	return t.pool.Queue.Settle(ctx, t.held.Lease, s)
+}
+
+// pause waits, and tells whether there is a point in going on.
+func (t *turn) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-t.held.Context().Done():
+	case <-t.pool.work.Done():
+	}
+	return false
 }

@@ -252,7 +252,7 @@ type HostStatus struct {
 	Host            string
 	State           HostState
 	Pending         int
-	InFlight        int
+	InFlight        int // taken by a node, as far as the window allows them to be attempted at once
 	OldestPendingAt time.Time
 	RetryAt         time.Time // when the lane's wait ends, zero if it has none
 	Record          HostRecord

@@ -84,8 +84,8 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		"public key":          {[]byte(rsaKey().PublicPEM()), "a public key"},
 		"PKCS#1 public key":   {block("RSA PUBLIC KEY", []byte{1}), "a public key"},
 		"certificate":         {block("CERTIFICATE", []byte{1}), "a certificate"},
-		"encrypted PKCS#1":    {encrypted, "encrypted"},
-		"encrypted PKCS#8":    {block("ENCRYPTED PRIVATE KEY", []byte{1}), "encrypted"},
+		"encrypted PKCS#1":    {encrypted, "it is encrypted"},
+		"encrypted PKCS#8":    {block("ENCRYPTED PRIVATE KEY", []byte{1}), "it is encrypted"},
 		"EC":                  {block("EC PRIVATE KEY", ecDER), "elliptic-curve"},
 		"EC in PKCS#8":        {pkcs8(ec), "neither RSA nor Ed25519"},
 		"OpenSSH":             {block("OPENSSH PRIVATE KEY", []byte{1}), "OpenSSH"},
@@ -102,22 +102,28 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		"composite as prime":  {block("RSA PRIVATE KEY", compositePrime(t)), "don't make an RSA key"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k, err := ParsePrivateKey(tt.text)
-			if err == nil {
-				t.Fatalf("accepted as %v", k)
-			}
-			if !strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "; accepted is ") {
-				t.Errorf("error %q doesn't say %q and what is accepted", err, tt.why)
-			}
-			if len(err.Error()) > 250 {
-				t.Errorf("error of %d bytes", len(err.Error()))
-			}
-			for _, line := range strings.Fields(string(tt.text)) {
-				if len(line) > 10 && strings.Contains(err.Error(), line) {
-					t.Errorf("error %q quotes its input", err)
-				}
-			}
+			refused(t, tt.text, tt.why)
 		})
+	}
+}
+
+// refused checks that a key is refused for the right reason, in words that help and don't quote it.
+func refused(t *testing.T, text []byte, why string) {
+	t.Helper()
+	k, err := ParsePrivateKey(text)
+	if err == nil {
+		t.Fatalf("accepted as %v", k)
+	}
+	if !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "; accepted is ") {
+		t.Errorf("error %q doesn't say %q and what is accepted", err, why)
+	}
+	if len(err.Error()) > 250 {
+		t.Errorf("error of %d bytes", len(err.Error()))
+	}
+	for _, line := range strings.Fields(string(text)) {
+		if len(line) > 10 && strings.Contains(err.Error(), line) {
+			t.Errorf("error %q quotes its input", err)
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ func notInHost(r rune) bool {
 
 // field returns a header of the request as a component: values trimmed and joined (RFC 9421 section 2.1,
 // draft-cavage-12 section 2.3).
+// SPEC: RFC 9421 section 2: "Component values MUST NOT contain newline (\n) characters."
 func (m *message) field(name string) (component, error) {
 	canonical := http.CanonicalHeaderKey(name)
 	switch canonical {
@@ -84,7 +85,8 @@ func (m *message) field(name string) (component, error) {
 }
 
 // withHeaders appends the extra headers to what is signed already. It leaves out those that are covered.
-// SPEC: RFC 9421 section 2: "Each component identifier MUST occur only once in the covered components."
+// SPEC: RFC 9421 section 2.5: "If the component identifier (including its parameters) has already been added to the
+// signature base, produce an error."
 func (m *message) withHeaders(covered []component) ([]component, error) {
 	for _, name := range m.Headers {
 		c, err := m.field(name)

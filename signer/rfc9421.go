@@ -26,9 +26,8 @@ func signRFC9421(m *message, key *signingKey) error {
 	return nil
 }
 
-// targetURI is the absolute URI of the request as its receiver sees it.
-// SPEC: RFC 9421 section 2.2.3: "The component value MUST be normalized according to the rules provided in [HTTP],
-// Section 4.2.3": the host is in lower case and a default port is left out.
+// targetURI is the absolute URI of the request as its receiver sees it (RFC 9421 section 2.2.2), the host in lower case
+// and without a default port, as section 2.2.3 has the authority.
 func (m *message) targetURI() string {
 	port := ":443"
 	if m.scheme == "http" {
@@ -51,8 +50,7 @@ func signatureParams(covered []component, m *message, algorithm string) string {
 	return b.String()
 }
 
-// signatureBase is what gets signed (RFC 9421 section 2.5).
-// SPEC: "The signature base [...] MUST NOT include a trailing newline."
+// signatureBase is what gets signed (RFC 9421 section 2.5): a line for each component, and no newline after the last.
 func signatureBase(covered []component, params string) []byte {
 	b := make([]byte, 0, 512)
 	for _, c := range covered {

@@ -75,6 +75,7 @@ func TestParseInboxRefuses(t *testing.T) {
 			"https://one..example/", "https://.example/", "https://-a.example/", "https://a-.example/", "https://a_b.example/",
 			"https://one%2eexample/", "https://one*.example/", "https://xn--a.example/", "https://xn--.example/",
 			"https://" + strings.Repeat("a", 64) + ".example/", "https://" + strings.Repeat("a.", 127) + "example/",
+			`https://one.example/?a\b`, "https://one.example/#" + strings.Repeat("a", MaxURL),
 			"https://one.example/" + strings.Repeat("a", MaxURL), "https://one.example/" + strings.Repeat("ż", MaxURL/3),
 			"https://[::1/", "https://::1/", "https://[::1]x/", "https://[one.example]/", "https://[127.0.0.1]/", "https://[]/",
 			"https://[v1.a]/", "https://[fe80::1%25eth0]/", "https://[fe80::1%eth0]/", "https://[::1]]/", "https://[[::1]/",
@@ -107,6 +108,14 @@ func TestParseInboxRefuses(t *testing.T) {
 	}
 }
 
+// A password in a URL is a secret that somebody put in the wrong place: the answer says so and does not repeat it.
+func TestParseInboxNamesUserinfo(t *testing.T) {
+	_, refusal := ParseInbox("https://bob:secret@one.example/inbox", false, nil)
+	if refusal == nil || !strings.Contains(refusal.Detail, "user name") || strings.Contains(refusal.Detail, "secret") {
+		t.Errorf("got %v", refusal)
+	}
+}
+
 func TestNormaliseHost(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"One.Example", "one.example"},
@@ -126,7 +135,7 @@ func TestNormaliseHost(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", ":443", "https://one.example", "one.example/", "one.example?", "one.example#a", "bob@one.example", "one example",
-		"one.example\n", "one.example:0", "::1", "[fe80::1%eth0]", "127.1", "localhost", "a_b", "one.example\\", "\xff",
+		"one.example\n", "one.example:0", "::1", "[10.0.0.1]", "[fe80::1%eth0]", "127.1", "localhost", "a_b", "one.example\\", "\xff",
 	} {
 		if got, err := NormaliseHost(in); err == nil {
 			t.Errorf("%q: accepted as %q", in, got)

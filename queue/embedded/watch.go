@@ -158,7 +158,7 @@ func (s *Store) Host(_ context.Context, host string) (queue.HostStatus, error) {
 
 func (l *lane) status() queue.HostStatus {
 	h := queue.HostStatus{
-		Host: l.host, State: l.state(), Pending: l.pending, InFlight: len(l.taken), RetryAt: fromMillis(l.wait), Record: l.record,
+		Host: l.host, State: l.state(), Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)), RetryAt: fromMillis(l.wait), Record: l.record,
 	}
 	if oldest := l.oldest(); oldest != nil {
 		h.OldestPendingAt = fromMillis(oldest.act.created)

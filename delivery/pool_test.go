@@ -1,0 +1,512 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/signer"
+)
+
+const day = 24 * time.Hour
+
+func status(code int) func(*http.Request) Answer {
+	return func(*http.Request) Answer { return Answer{Status: code} }
+}
+
+func TestEverythingIsDeliveredOnce(t *testing.T) {
+	pooled(t, status(202), nil, func(r *rig) {
+		var hosts []string
+		for i := range 40 {
+			hosts = append(hosts, fmt.Sprintf("h%d.example", i))
+		}
+		var ids []string
+		for i := range 10 {
+			ids = append(ids, r.submit(fmt.Sprintf("https://app.example/%d", i), "k", queue.Normal, day, hosts...))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for _, id := range ids {
+			if c := r.counts(id); c.Delivered != 40 || c.Pending != 0 {
+				t.Errorf("counts %+v, want 40 delivered", c)
+			}
+		}
+		for _, h := range hosts {
+			var got []string
+			for _, q := range r.to(h) {
+				got = append(got, strings.TrimPrefix(q.body, "https://app.example/"))
+			}
+			if want := []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}; !slices.Equal(got, want) {
+				t.Errorf("%s got %v, want %v in this order", h, got, want)
+			}
+		}
+	})
+}
+
+// Attempts in flight count: a window of 8 and a threshold of 10 make 10 requests, not 16.
+func TestNoMoreThanTheThresholdFailsBeforeTheBreakerOpens(t *testing.T) {
+	var failing atomic.Bool
+	pooled(t, func(req *http.Request) Answer {
+		lasting(req, 50*time.Millisecond)
+		if failing.Load() {
+			return Answer{Status: 500}
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(50, "h.example")
+		time.Sleep(time.Minute)
+		if got := r.most["h.example"]; got != 8 {
+			t.Fatalf("the window grew to %d, want 8", got)
+		}
+		failing.Store(true)
+		before := len(r.to("h.example"))
+		for i := range 100 {
+			uri := fmt.Sprintf("https://app.example/more/%d", i)
+			r.submit(uri, uri, queue.Normal, 72*time.Hour, "h.example")
+		}
+		time.Sleep(30 * time.Second)
+		if n := len(r.to("h.example")) - before; n != 10 {
+			t.Errorf("%d requests failed before the breaker opened, want 10", n)
+		}
+		if h := r.host("h.example"); h.State != queue.HostOpen || h.RetryAt.Before(time.Now()) {
+			t.Errorf("the host is %s until %v", h.State, h.RetryAt)
+		}
+	})
+}
+
+func TestProbesAreSingleWithGrowingGapsAndRecoveryServesEverything(t *testing.T) {
+	var healed atomic.Bool
+	pooled(t, func(req *http.Request) Answer {
+		lasting(req, time.Second)
+		if healed.Load() {
+			return Answer{Status: 202}
+		}
+		return Answer{Status: 500}
+	}, nil, func(r *rig) {
+		r.backlog(30, "h.example")
+		time.Sleep(6 * time.Hour)
+		probes := r.to("h.example")[10:]
+		var gap time.Duration
+		for i := 1; i < len(probes); i++ {
+			g := probes[i].at.Sub(probes[i-1].at)
+			if g <= gap && gap < 55*time.Minute {
+				t.Errorf("probe %d came %v after the one before, which came %v after its", i, g, gap)
+			}
+			gap = g
+		}
+		if gap < time.Hour || gap > 67*time.Minute {
+			t.Errorf("the gap grew to %v, want an hour and its jitter", gap)
+		}
+		if got := r.most["h.example"]; got != 1 {
+			t.Errorf("%d in flight at once, want 1: the host never answered well", got)
+		}
+		healed.Store(true)
+		time.Sleep(67 * time.Minute)
+		if h := r.host("h.example"); h.Pending != 0 || h.State != queue.HostHealthy {
+			t.Errorf("after its cool-off the host is %s with %d pending", h.State, h.Pending)
+		}
+	})
+}
+
+// A lone delivery must not use up its attempts on hourly probes.
+func TestEarlyProbesSpendNoAttempt(t *testing.T) {
+	pooled(t, status(500), func(o *Options) { o.Breaker.Threshold = 2 }, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+		time.Sleep(24 * time.Hour)
+		d := r.delivery(id)
+		requests := len(r.to("h.example"))
+		// Mastodon's curve has 14 attempts in the first day, the breaker some 28 probes.
+		if d.State != queue.StatePending || d.Attempts > 14 || requests < 20 || d.Attempts >= requests {
+			t.Errorf("%s after %d attempts and %d requests", d.State, d.Attempts, requests)
+		}
+	})
+}
+
+func TestADeadHostEndsAsExpiredOrExhausted(t *testing.T) {
+	pooled(t, status(500), nil, func(r *rig) {
+		expires := r.submit("https://app.example/1", "a", queue.Normal, time.Hour, "h.example")
+		exhausted := r.submit("https://app.example/2", "b", queue.Low, 72*time.Hour, "low.example")
+		time.Sleep(72*time.Hour + time.Minute)
+		if d := r.delivery(expires); d.Reason != queue.ReasonExpired {
+			t.Errorf("died as %q, want expired", d.Reason)
+		}
+		if d := r.delivery(exhausted); d.Reason != queue.ReasonExhausted || d.Attempts != 9 {
+			t.Errorf("died as %q after %d attempts, want exhausted after 9", d.Reason, d.Attempts)
+		}
+	})
+}
+
+func TestRetryAfterMakesTheHostWaitAndSpendsNoAttempt(t *testing.T) {
+	var calls atomic.Int32
+	pooled(t, func(*http.Request) Answer {
+		if calls.Add(1) == 1 {
+			return Answer{Status: 429, RetryAfter: "3600"}
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(5, "h.example")
+		id := r.submit("https://app.example/x", "x", queue.High, day, "other.example")
+		time.Sleep(59 * time.Minute)
+		if n := len(r.to("h.example")); n != 1 {
+			t.Errorf("%d requests while the host asked to wait, want 1", n)
+		}
+		if c := r.counts(id); c.Delivered != 1 {
+			t.Errorf("another host had to wait too: %+v", c)
+		}
+		if h := r.host("h.example"); h.Record.Breaker.Failures != 0 {
+			t.Errorf("throttling counted as %d failures", h.Record.Breaker.Failures)
+		}
+		time.Sleep(2 * time.Minute)
+		if h := r.host("h.example"); h.Pending != 0 {
+			t.Errorf("%d pending after the wait", h.Pending)
+		}
+	})
+}
+
+func TestThrottlingWithoutATimeFollowsTheSchedule(t *testing.T) {
+	pooled(t, status(429), nil, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+		time.Sleep(time.Hour)
+		n := len(r.to("h.example"))
+		if d := r.delivery(id); d.Attempts != 0 || n < 5 || n > 9 {
+			t.Errorf("%d attempts spent on %d requests in an hour, want none on some 8", d.Attempts, n)
+		}
+	})
+}
+
+func TestOrderingKeyHoldsBackOnlyItsOwn(t *testing.T) {
+	var calls atomic.Int32
+	pooled(t, func(req *http.Request) Answer {
+		body := make([]byte, req.ContentLength)
+		_, _ = req.Body.Read(body)
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.answer = func(req *http.Request) Answer {
+			if strings.HasSuffix(r.to("h.example")[len(r.to("h.example"))-1].body, "create") && calls.Add(1) <= 2 {
+				return Answer{Status: 500}
+			}
+			return Answer{Status: 202}
+		}
+		r.submit("https://app.example/create", "note", queue.Low, day, "h.example")
+		r.submit("https://app.example/update", "note", queue.Normal, day, "h.example")
+		r.submit("https://app.example/delete", "note", queue.High, day, "h.example")
+		r.submit("https://app.example/else", "else", queue.Low, day, "h.example")
+		time.Sleep(time.Hour)
+		var got []string
+		for _, q := range r.to("h.example") {
+			got = append(got, strings.TrimPrefix(q.body, "https://app.example/"))
+		}
+		want := "create else create create update delete"
+		if strings.Join(got, " ") != want {
+			t.Errorf("requests %v, want %s", got, want)
+		}
+	})
+}
+
+func TestKeyMissingParksUntilItComesBack(t *testing.T) {
+	pooled(t, status(202), nil, func(r *rig) {
+		if err := r.store.DeleteKey(t.Context(), testKey); err != nil {
+			t.Fatal(err)
+		}
+		waits := r.submit("https://app.example/1", "a", queue.Normal, 48*time.Hour, "h.example")
+		dies := r.submit("https://app.example/2", "b", queue.Normal, time.Hour, "h.example")
+		time.Sleep(25 * time.Hour)
+		if d := r.delivery(waits); d.State != queue.StatePending || d.Attempts != 0 {
+			t.Errorf("%s after %d attempts, want pending after none", d.State, d.Attempts)
+		}
+		if d := r.delivery(dies); d.Reason != queue.ReasonKeyMissing {
+			t.Errorf("died as %q, want key_missing", d.Reason)
+		}
+		r.putKey()
+		time.Sleep(time.Second)
+		if c := r.counts(waits); c.Delivered != 1 {
+			t.Errorf("the key came back, counts %+v", c)
+		}
+		if h := r.host("h.example"); h.Record.Breaker.Failures != 0 || len(r.to("h.example")) != 1 {
+			t.Errorf("%d failures of the host, %d requests; want none and 1", h.Record.Breaker.Failures, len(r.to("h.example")))
+		}
+	})
+}
+
+func TestSecondKnockIsLearnt(t *testing.T) {
+	only := signer.RFC9421
+	for _, refusal := range []int{400, 401} {
+		t.Run(fmt.Sprint(refusal), func(t *testing.T) {
+			pooled(t, func(req *http.Request) Answer {
+				if signer.Scheme(req.Header.Get("Test-Scheme")) != only {
+					return Answer{Status: refusal}
+				}
+				return Answer{Status: 202}
+			}, nil, func(r *rig) {
+				r.backlog(5, "h.example")
+				time.Sleep(time.Minute)
+				if n := len(r.to("h.example")); n != 6 {
+					t.Errorf("%d requests for 5 deliveries, want 6", n)
+				}
+				if h := r.host("h.example"); h.Record.Scheme != string(only) || h.Pending != 0 {
+					t.Errorf("scheme %q, %d pending", h.Record.Scheme, h.Pending)
+				}
+			})
+		})
+	}
+}
+
+func TestAHostThatRefusesBothSchemes(t *testing.T) {
+	for _, c := range []struct {
+		status   int
+		state    queue.DeliveryState
+		requests int
+	}{
+		{400, queue.StateDead, 2},
+		{401, queue.StatePending, 2},
+		{403, queue.StateDead, 1},
+	} {
+		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
+			pooled(t, status(c.status), nil, func(r *rig) {
+				id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+				time.Sleep(time.Second)
+				if d := r.delivery(id); d.State != c.state || d.Attempts != 1 {
+					t.Errorf("%s after %d attempts, want %s after 1", d.State, d.Attempts, c.state)
+				}
+				if n := len(r.to("h.example")); n != c.requests {
+					t.Errorf("%d requests, want %d", n, c.requests)
+				}
+				if h := r.host("h.example"); h.State != queue.HostHealthy {
+					t.Errorf("the host is %s, want healthy: it is alive", h.State)
+				}
+			})
+		})
+	}
+}
+
+// What stopped to work is forgotten, and the other scheme found again.
+func TestASchemeThatStopsWorkingIsForgotten(t *testing.T) {
+	var only atomic.Value
+	only.Store(signer.RFC9421)
+	pooled(t, func(req *http.Request) Answer {
+		if signer.Scheme(req.Header.Get("Test-Scheme")) != only.Load() {
+			return Answer{Status: 401}
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(1, "h.example")
+		time.Sleep(time.Second)
+		only.Store(signer.Cavage)
+		r.submit("https://app.example/2", "k", queue.Normal, day, "h.example")
+		time.Sleep(time.Minute)
+		if h := r.host("h.example"); h.Record.Scheme != string(signer.Cavage) || h.Pending != 0 {
+			t.Errorf("scheme %q, %d pending", h.Record.Scheme, h.Pending)
+		}
+	})
+}
+
+func TestRedirects(t *testing.T) {
+	for _, c := range []struct {
+		status   int
+		location string
+		follows  string // "" if it is not followed
+	}{
+		{307, "/new", "https://h.example/new"},
+		{308, "https://h.example:443/new?a=b%2Fc", "https://h.example/new?a=b%2Fc"},
+		{308, "https://H.EXAMPLE/new", "https://h.example/new"},
+		{301, "/new", ""},
+		{302, "/new", ""},
+		{303, "/new", ""},
+		{307, "https://other.example/new", ""},
+		{307, "http://h.example/new", ""},
+		{307, "https://h.example:8443/new", ""},
+		{307, "//127.0.0.1/new", ""},
+		{307, "", ""},
+		{307, "https://user@h.example/", ""},
+	} {
+		t.Run(fmt.Sprint(c.status, c.location), func(t *testing.T) {
+			pooled(t, func(req *http.Request) Answer {
+				if req.URL.Path == "/inbox" {
+					return Answer{Status: c.status, Location: c.location}
+				}
+				return Answer{Status: 202}
+			}, nil, func(r *rig) {
+				id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+				time.Sleep(time.Second)
+				if c.follows == "" {
+					if d := r.delivery(id); d.LastAttempt.Outcome != string(OutcomeRedirected) || d.Attempts != 1 || len(r.requests) != 1 {
+						t.Errorf("%+v after %d attempts and %d requests", d.LastAttempt, d.Attempts, len(r.requests))
+					}
+					return
+				}
+				if c := r.counts(id); c.Delivered != 1 {
+					t.Fatalf("counts %+v", c)
+				}
+				if got := r.requests[len(r.requests)-1].url; len(r.requests) != 2 || got != c.follows {
+					t.Errorf("%d requests, the last to %s, want 2 and %s", len(r.requests), got, c.follows)
+				}
+			})
+		})
+	}
+}
+
+func TestARedirectLoopEndsAfterOneStep(t *testing.T) {
+	pooled(t, func(*http.Request) Answer { return Answer{Status: 307, Location: "/again"} }, nil, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+		time.Sleep(time.Second)
+		if d := r.delivery(id); len(r.requests) != 2 || d.LastAttempt.Outcome != string(OutcomeRedirected) {
+			t.Errorf("%d requests, outcome %s; want 2, redirected", len(r.requests), d.LastAttempt.Outcome)
+		}
+	})
+}
+
+// Hosts that hang fill their half of the slots and no more; those known to be well are served meanwhile.
+func TestHangingHostsLeaveHalfOfTheSlots(t *testing.T) {
+	pooled(t, func(req *http.Request) Answer {
+		if strings.HasPrefix(req.URL.Host, "hang") {
+			lasting(req, time.Hour)
+			return Answer{Err: errors.New("time-out"), TimedOut: true}
+		}
+		return Answer{Status: 202}
+	}, func(o *Options) { o.Concurrency = 8 }, func(r *rig) {
+		r.backlog(1, "well.example")
+		time.Sleep(time.Second)
+		for i := range 20 {
+			r.backlog(1, fmt.Sprintf("hang%d.example", i))
+		}
+		time.Sleep(time.Second)
+		hanging := 0
+		for i := range 20 {
+			hanging += len(r.to(fmt.Sprintf("hang%d.example", i)))
+		}
+		if hanging != 4 {
+			t.Errorf("%d of 8 slots are held by hosts never reached, want 4", hanging)
+		}
+		id := r.submit("https://app.example/x", "x", queue.Normal, day, "well.example")
+		time.Sleep(time.Second)
+		if c := r.counts(id); c.Delivered != 1 {
+			t.Errorf("a healthy host had to wait: %+v", c)
+		}
+	})
+}
+
+func TestShutdownHandsBackWhatIsInFlightUnspent(t *testing.T) {
+	pooled(t, func(req *http.Request) Answer {
+		if !lasting(req, time.Hour) {
+			return Answer{Err: req.Context().Err()}
+		}
+		return Answer{Status: 202}
+	}, func(o *Options) { o.AttemptTimeout = 2 * time.Hour }, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+		time.Sleep(time.Second)
+		began := time.Now()
+		r.halt()
+		if took := time.Since(began); took != 25*time.Second {
+			t.Errorf("stopping took %v, want the shutdown time-out", took)
+		}
+		if d := r.delivery(id); d.Attempts != 0 || d.LastAttempt != nil {
+			t.Errorf("%d attempts spent, last %+v; want none", d.Attempts, d.LastAttempt)
+		}
+		if h := r.host("h.example"); h.Record.Breaker.Failures != 0 || h.InFlight != 0 {
+			t.Errorf("%d failures, %d in flight; want none", h.Record.Breaker.Failures, h.InFlight)
+		}
+		r.answer = status(202)
+		r.start()
+		time.Sleep(time.Second)
+		if c := r.counts(id); c.Delivered != 1 {
+			t.Errorf("after the restart: %+v", c)
+		}
+	})
+}
+
+func TestShutdownLetsAttemptsFinish(t *testing.T) {
+	pooled(t, func(req *http.Request) Answer {
+		lasting(req, 10*time.Second)
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(20, "h.example")
+		time.Sleep(time.Second)
+		r.halt()
+		if n := len(r.to("h.example")); n != 1 || r.host("h.example").Pending != 19 {
+			t.Errorf("%d requests, %d pending; want 1 and 19", n, r.host("h.example").Pending)
+		}
+	})
+}
+
+// A failed attempt is never lost to a restart: an open breaker stays open.
+func TestARestartKeepsAnOpenBreaker(t *testing.T) {
+	pooled(t, status(500), nil, func(r *rig) {
+		r.backlog(20, "h.example")
+		time.Sleep(10 * time.Second)
+		r.halt()
+		r.start()
+		time.Sleep(40 * time.Second)
+		if n := len(r.to("h.example")); n != 10 {
+			t.Errorf("%d requests, want 10: the breaker is open", n)
+		}
+		if h := r.host("h.example"); h.Record.Breaker.State != breaker.Open {
+			t.Errorf("the breaker is %v", h.Record.Breaker.State)
+		}
+	})
+}
+
+func TestPrivateAddressDiesAtOnceWithoutBlame(t *testing.T) {
+	pooled(t, func(*http.Request) Answer { return Answer{Err: fmt.Errorf("dial: %w", netguard.ErrPrivate)} }, nil, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
+		time.Sleep(time.Second)
+		if d := r.delivery(id); d.Reason != queue.ReasonPrivateAddress {
+			t.Errorf("died as %q, want private_address", d.Reason)
+		}
+		if h := r.host("h.example"); h.Record.Breaker.Failures != 0 {
+			t.Errorf("%d failures of the host, want none", h.Record.Breaker.Failures)
+		}
+	})
+}
+
+// A tarpit answers well but holds its slots: its window must not grow.
+func TestASlowAnswerHalvesTheWindow(t *testing.T) {
+	var slow atomic.Bool
+	pooled(t, func(req *http.Request) Answer {
+		if slow.Load() {
+			lasting(req, time.Hour)
+			return Answer{Status: 202, TimedOut: true}
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(20, "h.example")
+		time.Sleep(time.Second)
+		slow.Store(true)
+		for i := range 20 {
+			uri := fmt.Sprintf("https://app.example/slow/%d", i)
+			r.submit(uri, uri, queue.Normal, day, "h.example")
+		}
+		time.Sleep(40 * time.Second)
+		if w := r.host("h.example").Record.Breaker.Window; w != 1 {
+			t.Errorf("the window is %d after eight slow answers, want 1", w)
+		}
+	})
+}
+
+// An attempt that hangs must not hold back what comes in meanwhile and has room.
+func TestASlowAttemptHoldsBackNothingElse(t *testing.T) {
+	pooled(t, func(req *http.Request) Answer {
+		if req.ContentLength == int64(len("https://app.example/slow")) {
+			lasting(req, 20*time.Second)
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(10, "h.example")
+		time.Sleep(time.Second)
+		r.submit("https://app.example/slow", "slow", queue.Normal, day, "h.example")
+		time.Sleep(time.Second)
+		id := r.submit("https://app.example/another", "another", queue.Normal, day, "h.example")
+		time.Sleep(3 * time.Second)
+		if c := r.counts(id); c.Delivered != 1 {
+			t.Errorf("after three seconds beside a slow attempt: %+v", c)
+		}
+	})
+}

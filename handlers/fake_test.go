@@ -1,0 +1,253 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/signer"
+)
+
+const (
+	alice = "https://app.example/users/alice#main-key"
+	anID  = "0197f3a0-0000-7000-8000-000000000001"
+)
+
+// fakeQueue keeps what it is given, answers what it is told, and panics on what no test expects.
+type fakeQueue struct {
+	queue.Queue
+
+	mu          sync.Mutex
+	err         error // of every call
+	keys        map[string]queue.Key
+	submissions []*queue.Submission
+	receipts    map[[32]byte]queue.Receipt
+	refuse      map[string]queue.Reason // by inbox
+	duplicate   map[string]bool         // by inbox
+	status      queue.ActivityStatus
+	deliveries  queue.List[queue.DeliveryStatus]
+	hosts       queue.List[queue.HostStatus]
+	dead        queue.List[queue.DeadLetter]
+	totals      queue.Stats
+	asked       []any // the arguments of the calls that read
+}
+
+func newFake() *fakeQueue {
+	return &fakeQueue{
+		keys:     map[string]queue.Key{alice: {ID: alice, Algorithm: "ed25519"}},
+		receipts: map[[32]byte]queue.Receipt{},
+		status:   queue.ActivityStatus{ID: anID, State: queue.ActivityPending},
+	}
+}
+
+func (f *fakeQueue) Enqueue(_ context.Context, s *queue.Submission) (queue.Receipt, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return queue.Receipt{}, f.err
+	}
+	if old, ok := f.receipts[s.Idempotency.Key]; ok {
+		if f.submissionOf(old).Idempotency.Fingerprint != s.Idempotency.Fingerprint {
+			return queue.Receipt{}, fmt.Errorf("wrapped: %w", queue.ErrIdempotencyMismatch)
+		}
+		old.Replayed = true
+		return old, nil
+	}
+	r := queue.Receipt{ID: s.ID, URI: s.URI, Note: s.Note}
+	for _, to := range s.Recipients {
+		switch {
+		case f.refuse[to.Inbox] != "":
+			r.Refused = append(r.Refused, queue.Refusal{Inbox: to.Inbox, Reason: f.refuse[to.Inbox]})
+		case f.duplicate[to.Inbox]:
+			r.Duplicates++
+		default:
+			r.Accepted++
+		}
+	}
+	if r.Accepted+r.Duplicates == 0 {
+		r.ID = ""
+		return r, nil
+	}
+	f.submissions = append(f.submissions, s)
+	f.receipts[s.Idempotency.Key] = r
+	return r, nil
+}
+
+func (f *fakeQueue) submissionOf(r queue.Receipt) *queue.Submission {
+	for _, s := range f.submissions {
+		if s.ID == r.ID {
+			return s
+		}
+	}
+	return nil
+}
+
+func (f *fakeQueue) Key(_ context.Context, id string) (queue.Key, error) {
+	k, ok := f.keys[id]
+	if f.err == nil && !ok {
+		return k, queue.ErrNotFound
+	}
+	return k, f.err
+}
+
+func (f *fakeQueue) PutKey(_ context.Context, k queue.Key) (bool, error) {
+	if f.err != nil {
+		return false, f.err
+	}
+	_, old := f.keys[k.ID]
+	k.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
+	f.keys[k.ID] = k
+	return !old, nil
+}
+
+func (f *fakeQueue) DeleteKey(ctx context.Context, id string) error {
+	if _, err := f.Key(ctx, id); err != nil {
+		return err
+	}
+	delete(f.keys, id)
+	return nil
+}
+
+func (f *fakeQueue) Keys(_ context.Context, p queue.Page) (queue.List[queue.Key], error) {
+	f.asked = append(f.asked, p)
+	var list queue.List[queue.Key]
+	for _, k := range f.keys {
+		list.Items = append(list.Items, k)
+	}
+	return list, f.err
+}
+
+func (f *fakeQueue) Activity(_ context.Context, id string) (queue.ActivityStatus, error) {
+	if f.err == nil && id != f.status.ID {
+		return queue.ActivityStatus{}, queue.ErrNotFound
+	}
+	return f.status, f.err
+}
+
+func (f *fakeQueue) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	f.asked = append(f.asked, "cancel "+id)
+	return f.Activity(ctx, id)
+}
+
+func (f *fakeQueue) Deliveries(_ context.Context, id string, s queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+	f.asked = append(f.asked, id, s, p)
+	return f.deliveries, f.err
+}
+
+func (f *fakeQueue) Host(_ context.Context, host string) (queue.HostStatus, error) {
+	f.asked = append(f.asked, host)
+	return queue.HostStatus{Host: host, State: queue.HostHealthy}, f.err
+}
+
+func (f *fakeQueue) Hosts(_ context.Context, h queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
+	f.asked = append(f.asked, h, p)
+	return f.hosts, f.err
+}
+
+func (f *fakeQueue) DeadLetters(_ context.Context, d queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
+	f.asked = append(f.asked, d, p)
+	return f.dead, f.err
+}
+
+func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.err }
+
+func (f *fakeQueue) Ready(context.Context) error { return f.err }
+
+// rig is an API over a fake queue.
+type rig struct {
+	*server
+	queue   *fakeQueue
+	handler http.Handler
+	log     *bytes.Buffer
+}
+
+func newRig(t testing.TB, change ...func(*Options)) *rig {
+	t.Helper()
+	sealer, err := signer.NewSealer(make([]byte, signer.MasterKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &rig{queue: newFake(), log: &bytes.Buffer{}}
+	o := Options{
+		Queue: g.queue, Sealer: sealer, Policy: netguard.NewPolicy(nil), Version: "1.2.3",
+		Log: slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	g.server = newServer(o)
+	g.handler = g.server.handler()
+	return g
+}
+
+// do makes a call; headers are name, value, name, value.
+func (g *rig) do(method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req := httptest.NewRequest(method, target, r)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i+1] == "" {
+			req.Header.Del(headers[i])
+		} else {
+			req.Header.Add(headers[i], headers[i+1])
+		}
+	}
+	rec := httptest.NewRecorder()
+	g.handler.ServeHTTP(rec, req)
+	return rec
+}
+
+// decode reads an answer.
+func decode[T any](t testing.TB, rec *httptest.ResponseRecorder) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal(rec.Body.Bytes(), &v); err != nil {
+		t.Fatalf("answer %q: %v", rec.Body, err)
+	}
+	return v
+}
+
+// wantProblem checks that an answer is a whole problem document with a status, and returns it.
+func wantProblem(t testing.TB, rec *httptest.ResponseRecorder, status int) problem {
+	t.Helper()
+	if rec.Code != status || rec.Header().Get("Content-Type") != "application/problem+json" {
+		t.Fatalf("got %d %q, want problem %d: %s", rec.Code, rec.Header().Get("Content-Type"), status, rec.Body)
+	}
+	p := decode[problem](t, rec)
+	if p.Type != "about:blank" || p.Title != http.StatusText(status) || p.Status != status || p.Detail == "" {
+		t.Fatalf("incomplete problem %s", rec.Body)
+	}
+	return p
+}
+
+func wantStatus(t testing.TB, rec *httptest.ResponseRecorder, status int) {
+	t.Helper()
+	if rec.Code != status {
+		t.Fatalf("got %d, want %d: %s", rec.Code, status, rec.Body)
+	}
+}
+
+// call makes a call of a few members: "key_id", "inboxes" and so on, as JSON.
+func call(members ...string) string { return "{" + strings.Join(members, ",") + "}" }
+
+const (
+	anActivity = `"activity":{"id":"https://app.example/a/1","type":"Create","actor":"https://app.example/users/alice","object":{"id":"https://app.example/notes/1","type":"Note"}}`
+	aKey       = `"key_id":"` + alice + `"`
+	anInbox    = `"inboxes":["https://one.example/inbox"]`
+)

@@ -1,0 +1,343 @@
+package handlers
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/queue"
+)
+
+// post makes an intake call that must be accepted, and returns its answer and what the store got.
+func (g *rig) post(t testing.TB, body string) (accepted, *queue.Submission) {
+	t.Helper()
+	rec := g.do("POST", "/v1/activities", body)
+	wantStatus(t, rec, 202)
+	return decode[accepted](t, rec), g.queue.submissions[len(g.queue.submissions)-1]
+}
+
+func TestIntake(t *testing.T) {
+	g := newRig(t)
+	// Spaces, escapes, order, big numbers and repeated names below the top: all must survive.
+	activity := "{ \"type\":\"Create\" ,\n\t\"id\":\"https:\\/\\/app.example/a/\\u0031\", \"n\":1.0E+2, \"big\":12345678901234567890, \"x\":{\"a\":1,\"a\":2}, \"e\":\"\u00e9\\u00e9<&\" }"
+	got, sub := g.post(t, ` { "key_id":"`+alice+`" , "activity" :  `+activity+` ,"inboxes":["HTTPS://One.Example:443/inbox"],"priority":"low","expires_in":"90m"} `)
+	if string(sub.Body) != activity {
+		t.Errorf("activity changed:\n got %q\nwant %q", sub.Body, activity)
+	}
+	if id, err := uuid.Parse(got.ID); err != nil || id.Version() != 7 {
+		t.Errorf("ID %q is not a UUID of version 7", got.ID)
+	}
+	want := accepted{ID: sub.ID, ActivityID: "https://app.example/a/1", Accepted: 1, Rejected: []rejection{}, URL: "/v1/activities/" + sub.ID}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	sub.Body, sub.ID, sub.Idempotency = nil, "", queue.Idempotency{}
+	wantSub := &queue.Submission{
+		Activity: queue.Activity{
+			URI: "https://app.example/a/1", Type: "Create", KeyID: alice, OrderingKey: "https://app.example/a/1", Priority: queue.Low,
+		},
+		Recipients: []queue.Recipient{{Inbox: "https://one.example/inbox", Host: "one.example"}},
+		TTL:        90 * time.Minute, Note: []byte("null"),
+	}
+	if diff := cmp.Diff(wantSub, sub); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnswerHasTheMembersPromised(t *testing.T) {
+	rec := newRig(t).do("POST", "/v1/activities", call(anActivity, aKey, `"inboxes":["https://one.example/inbox","https://10.0.0.1/"]`))
+	got := decode[map[string]any](t, rec)
+	for _, name := range []string{"id", "activity_id", "accepted", "duplicates", "rejected", "url"} {
+		if _, ok := got[name]; !ok {
+			t.Errorf("no %s in %s", name, rec.Body)
+		}
+	}
+	one := got["rejected"].([]any)[0].(map[string]any)
+	if one["inbox"] != "https://10.0.0.1/" || one["reason"] != "private_address" || one["detail"] == "" {
+		t.Errorf("rejected %v", one)
+	}
+	if rec := newRig(t).do("POST", "/v1/activities", with(`"priority":null`)); !strings.Contains(rec.Body.String(), `"rejected":[]`) {
+		t.Errorf("no empty list in %s", rec.Body)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	g := newRig(t)
+	if _, sub := g.post(t, call(anActivity, aKey, anInbox)); sub.Priority != queue.Normal || sub.TTL != 72*time.Hour {
+		t.Errorf("priority %d, TTL %s", sub.Priority, sub.TTL)
+	}
+	g = newRig(t, func(o *Options) { o.DeliveryTTL = time.Hour })
+	if _, sub := g.post(t, with(`"expires_in":null,"ordering_key":null,"recipients":null`)); sub.TTL != time.Hour {
+		t.Errorf("TTL %s", sub.TTL)
+	}
+	if _, sub := g.post(t, with(`"expires_in":"720h","priority":"high"`)); sub.TTL != 720*time.Hour || sub.Priority != queue.High {
+		t.Errorf("priority %d, TTL %s", sub.Priority, sub.TTL)
+	}
+}
+
+func TestOrderingKey(t *testing.T) {
+	tests := []struct{ kind, object, want string }{
+		{`"Create"`, `"https://app.example/n/1"`, "https://app.example/n/1"},
+		{`"Update"`, `{"type":"Note","id":"https://app.example/n/1"}`, "https://app.example/n/1"},
+		{`"Delete"`, `[{"id":"first"},"second"]`, "first"},
+		{`"Undo"`, `{"id":"f","type":"Follow","object":{"id":"inner"}}`, "f"},
+		{`"Accept"`, `"o"`, "o"}, {`"Reject"`, `"o"`, "o"}, {`"Add"`, `"o"`, "o"}, {`"Remove"`, `"o"`, "o"}, {`"Move"`, `"o"`, "o"},
+		{`["Create","Announce"]`, `"o"`, "o"},
+		{`["Announce","Create"]`, `"o"`, "a"},
+		{`"Announce"`, `"o"`, "a"}, {`"Follow"`, `"o"`, "a"}, {`"Like"`, `"o"`, "a"}, {`"create"`, `"o"`, "a"},
+		{`"Create"`, `{"type":"Note"}`, "a"}, {`"Create"`, `null`, "a"}, {`"Create"`, `[]`, "a"}, {`"Create"`, `7`, "a"},
+		{`"Create"`, `{"id":7}`, "a"}, {`"Create"`, `{"id":null,"x":[{}]}`, "a"}, {`"Create"`, `""`, "a"},
+		{`"Create"`, `"` + strings.Repeat("o", 3000) + `"`, "a"},
+	}
+	g := newRig(t)
+	for _, tt := range tests {
+		activity := `"activity":{"object":` + tt.object + `,"id":"a","type":` + tt.kind + `}`
+		if _, sub := g.post(t, call(activity, aKey, anInbox)); sub.OrderingKey != tt.want {
+			t.Errorf("%s of %s: got %q, want %q", tt.kind, tt.object, sub.OrderingKey, tt.want)
+		}
+		if _, sub := g.post(t, call(activity, aKey, anInbox, `"ordering_key":"mine"`)); sub.OrderingKey != "mine" {
+			t.Errorf("got %q, want the call's own", sub.OrderingKey)
+		}
+	}
+}
+
+// TestAcceptedAlthoughOdd: what is no business of ours passes.
+func TestAcceptedAlthoughOdd(t *testing.T) {
+	for name, body := range map[string]string{
+		"context that defines bto": activityWith(goodID + `,"@context":[{"bto":{"@id":"as:bto"}}],"object":{"@context":{"bcc":"as:bcc"}}`),
+		"bto in a value":           activityWith(goodID + `,"name":"bto","summary":"{\"bto\":1}"`),
+		"repeated names inside":    activityWith(goodID + `,"object":{"a":1,"a":2}`),
+		"deep":                     activityWith(goodID + `,"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000)),
+		"deep objects":             activityWith(goodID + `,"object":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000)),
+		"recipient full of nulls":  recipientWith(`"id":null,"shared_inbox":null,"headers":null`),
+		"the inbox only shared":    call(anActivity, aKey, `"recipients":[{"shared_inbox":"https://one.example/inbox"}]`),
+		"16 headers":               manyHeaders(16, 1),
+		"id that is no URL":        activityWith(`"id":"tag:app.example,2026:1"`),
+	} {
+		if rec := newRig(t).do("POST", "/v1/activities", body); rec.Code != 202 {
+			t.Errorf("%s: %d %s", name, rec.Code, rec.Body)
+		}
+	}
+}
+
+func TestAudience(t *testing.T) {
+	const shared = `"shared_inbox":"https://three.example/inbox"`
+	to := func(inbox string, hs ...queue.Header) queue.Recipient {
+		return queue.Recipient{Inbox: inbox, Host: strings.Split(inbox, "/")[2], Headers: hs}
+	}
+	x, y := queue.Header{Name: "X-A", Value: "1"}, queue.Header{Name: "X-B", Value: "2"}
+	tests := []struct {
+		name, members string
+		want          []queue.Recipient
+	}{
+		{"shared inbox wins and merges", `"recipients":[{"inbox":"https://three.example/a",` + shared + `},{"inbox":"https://three.example/b",` + shared + `}]`,
+			[]queue.Recipient{to("https://three.example/inbox")}},
+		{"headers merge", `"recipients":[{` + shared + `,"headers":{"x-a":"1"}},{` + shared + `,"headers":{"X-A":" 1 ","X-B":"2"}},{` + shared + `}]`,
+			[]queue.Recipient{to("https://three.example/inbox", x, y)}},
+		{"twice in one list", `"inboxes":["https://one.example/inbox","https://ONE.example:443/inbox","https://one.example/inbox"]`,
+			[]queue.Recipient{to("https://one.example/inbox")}},
+		{"in both lists", `"inboxes":["https://one.example/inbox"],"recipients":[{"inbox":"https://one.example/inbox","headers":{"x-a":"1"}}]`,
+			[]queue.Recipient{to("https://one.example/inbox", x)}},
+		{"the actor's own", `"recipients":[{"id":"https://app.example/users/alice","inbox":"https://app.example/alice"},{"id":"https://app.example/users/bob","inbox":"https://app.example/bob"}]`,
+			[]queue.Recipient{to("https://app.example/bob")}},
+		{"the actor's own among inboxes", `"inboxes":["https://app.example/alice","https://one.example/inbox"],"recipients":[{"id":"https://app.example/users/alice","inbox":"https://APP.example/alice"}]`,
+			[]queue.Recipient{to("https://one.example/inbox")}},
+		{"the actor's own, shared with another", `"recipients":[{"id":"https://app.example/users/alice","inbox":"https://app.example/all"},{"id":"https://app.example/users/bob","inbox":"https://app.example/all"}]`,
+			[]queue.Recipient{to("https://app.example/all")}},
+		{"the actor does not speak for its shared inbox", `"recipients":[{"id":"https://app.example/users/alice","inbox":"https://app.example/alice","shared_inbox":"https://app.example/inbox"},{"inbox":"https://app.example/inbox"}]`,
+			[]queue.Recipient{to("https://app.example/inbox")}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, activity := range []string{anActivity, strings.Replace(anActivity, `"https://app.example/users/alice"`, `{"name":"Alice","id":"https://app.example/users/alice"}`, 1)} {
+				got, sub := newRig(t).post(t, call(tt.members, activity, aKey))
+				if diff := cmp.Diff(tt.want, sub.Recipients); diff != "" || got.Accepted != len(tt.want) || len(got.Rejected) > 0 {
+					t.Errorf("%+v\n%s", got, diff)
+				}
+			}
+		})
+	}
+}
+
+// TestActivityIsCopied: the store may keep an activity for longer than the call, of up to 64 MiB, lasts.
+func TestActivityIsCopied(t *testing.T) {
+	body := []byte(call(anActivity, aKey, anInbox))
+	c, err := parseCall(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(body)
+	if got := `"activity":` + string(c.Activity); got != anActivity {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestHeadersAreCountedWhileRead: it must not be left to the merging, whose cost grows with the square of them.
+func TestHeadersAreCountedWhileRead(t *testing.T) {
+	if _, err := parseCall([]byte(manyHeaders(maxHeaders+1, 0))); err == nil {
+		t.Error("17 headers were read")
+	}
+}
+
+func TestMergedHeadersAreBounded(t *testing.T) {
+	var list []string
+	for i := range maxHeaders + 1 {
+		list = append(list, fmt.Sprintf(`{"inbox":"https://one.example/inbox","headers":{"X-%d":"v"}}`, i))
+	}
+	p := wantProblem(t, newRig(t).do("POST", "/v1/activities", call(anActivity, aKey, `"recipients":[`+strings.Join(list, ",")+`]`)), 422)
+	if p.Errors[0].Location != "body.recipients[16].headers.X-16" {
+		t.Errorf("got %+v", p.Errors)
+	}
+}
+
+func TestRejected(t *testing.T) {
+	g := newRig(t)
+	g.queue.refuse = map[string]queue.Reason{
+		"https://blocked.example/inbox": queue.ReasonHostBlocked, "https://dead.example/inbox": queue.ReasonHostUnavailable,
+	}
+	g.queue.duplicate = map[string]bool{"https://two.example/inbox": true}
+	got, _ := g.post(t, call(anActivity, aKey, `"inboxes":["https://one.example/inbox","https://two.example/inbox",
+		"https://blocked.example/inbox","ftp://x.example/","https://dead.example/inbox","http://plain.example/","https://localhost/inbox","ftp://x.example/"]`))
+	var reasons []string
+	for _, r := range got.Rejected {
+		reasons = append(reasons, r.Inbox+" "+r.Reason)
+		if r.Detail == "" {
+			t.Errorf("no detail for %s", r.Inbox)
+		}
+	}
+	want := []string{
+		"ftp://x.example/ bad_url", "http://plain.example/ http_not_allowed", "https://localhost/inbox private_address",
+		"https://blocked.example/inbox host_blocked", "https://dead.example/inbox host_unavailable",
+	}
+	if diff := cmp.Diff(want, reasons); diff != "" || got.Accepted != 1 || got.Duplicates != 1 {
+		t.Errorf("%+v\n%s", got, diff)
+	}
+}
+
+func TestAllowed(t *testing.T) {
+	g := newRig(t, func(o *Options) {
+		o.AllowHTTP, o.Policy = true, netguard.NewPolicy([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	})
+	if got, sub := g.post(t, call(anActivity, aKey, `"inboxes":["http://127.0.0.1:8081/inbox"]`)); got.Accepted != 1 || sub.Recipients[0].Host != "127.0.0.1:8081" {
+		t.Errorf("got %+v, %+v", got, sub.Recipients)
+	}
+}
+
+func TestNothingAcceptable(t *testing.T) {
+	g := newRig(t)
+	g.queue.refuse = map[string]queue.Reason{"https://blocked.example/inbox": queue.ReasonHostBlocked}
+	p := wantProblem(t, g.do("POST", "/v1/activities", call(anActivity, aKey,
+		`"inboxes":["https://10.0.0.1/"],"recipients":[{"inbox":"https://x.example/","shared_inbox":"https://Blocked.example/inbox"}]`)), 422)
+	want := []string{"body.inboxes[0] https://10.0.0.1/ private_address", "body.recipients[0].shared_inbox https://blocked.example/inbox host_blocked"}
+	var got []string
+	for _, f := range p.Errors {
+		got = append(got, f.Location+" "+f.Inbox+" "+f.Reason)
+		if f.Message == "" || f.Detail == "" {
+			t.Errorf("bare fault %+v", f)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestIdempotency(t *testing.T) {
+	g := newRig(t)
+	body := call(anActivity, aKey, `"inboxes":["https://one.example/inbox","ftp://x.example/"]`)
+	post := func(body string, headers ...string) *httptest.ResponseRecorder {
+		return g.do("POST", "/v1/activities", body, headers...)
+	}
+	same := func(a, b *httptest.ResponseRecorder) {
+		t.Helper()
+		if a.Code != 202 || b.Code != 202 || a.Body.String() != b.Body.String() {
+			t.Errorf("answers differ: %d %s, %d %s", a.Code, a.Body, b.Code, b.Body)
+		}
+		if a.Header().Get("Idempotent-Replayed") != "" || b.Header().Get("Idempotent-Replayed") != "true" {
+			t.Error("only the second answer is replayed")
+		}
+	}
+	same(post(body), post(body))
+	same(post(body, "Idempotency-Key", "k1"), post(body, "Idempotency-Key", "k1"))
+	if rec := post(body + " "); rec.Header().Get("Idempotent-Replayed") != "" {
+		t.Error("other bytes were taken for a repeated call")
+	}
+	if p := wantProblem(t, post(body+" ", "Idempotency-Key", "k1"), 422); p.Errors[0].Location != "header.Idempotency-Key" {
+		t.Errorf("got %+v", p.Errors)
+	}
+	if sub := g.queue.submissions[0]; sub.Idempotency.Fingerprint != sha256.Sum256([]byte(body)) {
+		t.Error("the fingerprint is not that of the body")
+	}
+}
+
+func TestBadIdempotencyKeys(t *testing.T) {
+	body := call(anActivity, aKey, anInbox)
+	for _, key := range []string{" ", "a b", "a\x7f", "é", strings.Repeat("k", 256)} {
+		p := wantProblem(t, newRig(t).do("POST", "/v1/activities", body, "Idempotency-Key", key), 422)
+		if p.Errors[0].Location != "header.Idempotency-Key" {
+			t.Errorf("%q: %+v", key, p.Errors)
+		}
+	}
+	wantProblem(t, newRig(t).do("POST", "/v1/activities", body, "Idempotency-Key", "a", "Idempotency-Key", "b"), 422)
+	wantStatus(t, newRig(t).do("POST", "/v1/activities", body, "Idempotency-Key", strings.Repeat("k", 255)), 202)
+}
+
+// TestIdempotencyIsScoped: two callers never get each other's answers, and a key is never taken for a body's digest.
+func TestIdempotencyIsScoped(t *testing.T) {
+	g := newRig(t, func(o *Options) { o.Tokens = []Token{{"a", "secret-of-a"}, {"b", "secret-of-b"}} })
+	body := call(anActivity, aKey, anInbox)
+	for _, secret := range []string{"secret-of-a", "secret-of-b"} {
+		for _, key := range [][]string{nil, {"Idempotency-Key", "k"}} {
+			headers := append([]string{"Authorization", "Bearer " + secret}, key...)
+			if rec := g.do("POST", "/v1/activities", body, headers...); rec.Code != 202 || rec.Header().Get("Idempotent-Replayed") != "" {
+				t.Errorf("%v: %d %v", headers, rec.Code, rec.Header())
+			}
+		}
+	}
+	if scoped("ab", 'k', "c") == scoped("a", 'b', "kc") || scoped("a", 'k', "bk") == scoped("akb", 'k', "") {
+		t.Error("scopes run into each other")
+	}
+}
+
+// TestStoreErrors: the caller learns whether to come back, and nothing of the store.
+func TestStoreErrors(t *testing.T) {
+	secret := errors.New("dial tcp 10.1.2.3:6379: password hunter2")
+	tests := []struct {
+		err    error
+		status int
+		retry  string
+	}{
+		{secret, 503, "5"},
+		{fmt.Errorf("full: %w: %w", queue.ErrFull, secret), 503, "60"},
+		{fmt.Errorf("busy: %w: %w", queue.ErrBusy, secret), 429, "1"},
+		{fmt.Errorf("closed: %w: %w", queue.ErrClosed, secret), 503, "5"},
+	}
+	for _, tt := range tests {
+		g := newRig(t)
+		g.queue.err = tt.err
+		for _, target := range []string{
+			"POST /v1/activities", "GET /v1/activities/" + anID, "DELETE /v1/activities/" + anID, "GET /v1/stats", "GET /v1/keys",
+			"GET /v1/activities/" + anID + "/deliveries", "GET /v1/hosts", "GET /v1/hosts/a.example", "GET /v1/dead-letters",
+			"DELETE /v1/keys?key_id=x", "PUT /v1/keys", "GET /readyz",
+		} {
+			method, path, _ := strings.Cut(target, " ")
+			body := map[string]string{"POST": call(anActivity, aKey, anInbox), "PUT": keyExample}[method]
+			rec := g.do(method, path, body)
+			wantProblem(t, rec, tt.status)
+			if rec.Header().Get("Retry-After") != tt.retry || strings.Contains(rec.Body.String(), "hunter2") {
+				t.Errorf("%s: Retry-After %q in %s", target, rec.Header().Get("Retry-After"), rec.Body)
+			}
+		}
+		if logged := strings.Count(g.log.String(), "hunter2"); tt.status == 503 && logged != 12 {
+			t.Errorf("%v was logged %d times for 12 calls", tt.err, logged)
+		}
+	}
+}

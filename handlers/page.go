@@ -1,0 +1,89 @@
+package handlers
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/queue"
+)
+
+const (
+	defaultLimit = 50
+	maxLimit     = 500
+)
+
+// page is a part of a list.
+type page[T any] struct {
+	Items      []T    `json:"items" nullable:"false"`
+	NextCursor string `json:"next_cursor,omitempty" doc:"absent on the last page"`
+}
+
+// pageOf reads which part of a list is wanted.
+func pageOf(r *http.Request) (queue.Page, error) {
+	q := r.URL.Query()
+	p := queue.Page{Limit: defaultLimit, Cursor: q.Get("cursor")}
+	if !q.Has("limit") {
+		return p, nil
+	}
+	var err error
+	if p.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || p.Limit < 1 || p.Limit > maxLimit {
+		return p, invalid("query.limit", "must be a number from 1 to 500")
+	}
+	return p, nil
+}
+
+// listReply shows a part of a list.
+func listReply[T, V any](list queue.List[T], view func(*T) V) reply {
+	items := make([]V, len(list.Items))
+	for i := range list.Items {
+		items[i] = view(&list.Items[i])
+	}
+	return reply{Status: http.StatusOK, Body: page[V]{Items: items, NextCursor: list.Next}}
+}
+
+// oneOf reads a query parameter that must be one of some values, or absent.
+func oneOf[S ~string](q url.Values, name string, values []S) (S, error) {
+	v := S(q.Get(name))
+	if v == "" || slices.Contains(values, v) {
+		return v, nil
+	}
+	return "", invalid("query."+name, "must be one of "+strings.Join(texts(values), ", "))
+}
+
+func texts[S ~string](values []S) []string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = string(v)
+	}
+	return list
+}
+
+// stamp writes a time: RFC 3339, UTC, with milliseconds; "" for none, so that it is left out.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// attempt is the last attempt of a delivery or the last error of a host.
+type attempt struct {
+	At       string `json:"at" format:"date-time"`
+	Status   int    `json:"status,omitempty" doc:"absent if there was no answer"`
+	Outcome  string `json:"outcome"`
+	Error    string `json:"error,omitempty"`
+	Duration int64  `json:"duration_ms"`
+}
+
+func attemptView(a *queue.LastAttempt) *attempt {
+	if a == nil {
+		return nil
+	}
+	return &attempt{
+		At: stamp(a.At), Status: a.Status, Outcome: a.Outcome, Error: a.Error, Duration: a.Duration.Milliseconds(),
+	}
+}

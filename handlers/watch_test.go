@@ -1,0 +1,205 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/queue"
+)
+
+var (
+	errAway = errors.New("store away: secret host")
+	noon    = time.Date(2026, 1, 2, 12, 0, 0, 0, time.FixedZone("", 3600))
+	failed  = &queue.LastAttempt{At: noon, Status: 502, Outcome: "server_error", Error: "bad <gateway>", Duration: 1500 * time.Millisecond}
+)
+
+func TestActivity(t *testing.T) {
+	g := newRig(t)
+	g.queue.status = queue.ActivityStatus{
+		ID: anID, URI: "https://app.example/a/1", Type: "Create", KeyID: alice, CreatedAt: noon, State: queue.ActivityPending,
+		Counts: queue.Counts{Total: 10, Pending: 1, Delivered: 2, Dead: 3, Cancelled: 4},
+	}
+	want := `{"id":"` + anID + `","activity_id":"https://app.example/a/1","type":"Create","key_id":"` + alice + `",` +
+		`"created_at":"2026-01-02T11:00:00.000Z","state":"pending","counts":{"total":10,"pending":1,"delivered":2,"dead":3,"cancelled":4}}` + "\n"
+	for _, method := range []string{"GET", "DELETE"} {
+		rec := g.do(method, "/v1/activities/"+anID, "")
+		wantStatus(t, rec, 200)
+		if diff := cmp.Diff(want, rec.Body.String()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if diff := cmp.Diff([]any{"cancel " + anID}, g.queue.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestUnknownActivity: what can't be an ID of ours never reaches the store.
+func TestUnknownActivity(t *testing.T) {
+	g := newRig(t)
+	g.queue.err = errAway
+	for _, id := range []string{"x", strings.ToUpper(anID), "{" + anID + "}", "urn:uuid:" + anID, anID + "%00", "%2e%2e", strings.Repeat("a", 5000)} {
+		wantProblem(t, g.do("GET", "/v1/activities/"+id, ""), 404)
+		wantProblem(t, g.do("DELETE", "/v1/activities/"+id, ""), 404)
+		wantProblem(t, g.do("GET", "/v1/activities/"+id+"/deliveries", ""), 404)
+	}
+	g.queue.err = nil
+	wantProblem(t, g.do("GET", "/v1/activities/"+strings.Replace(anID, "1", "2", -1), ""), 404)
+}
+
+func TestDeliveries(t *testing.T) {
+	g := newRig(t)
+	g.queue.deliveries = queue.List[queue.DeliveryStatus]{Next: "more", Items: []queue.DeliveryStatus{
+		{ID: "d1", Inbox: "https://one.example/inbox", Host: "one.example", State: queue.StatePending, Attempts: 2, NextAttemptAt: noon, LastAttempt: failed},
+		{ID: "d2", Inbox: "https://two.example/inbox", Host: "two.example", State: queue.StateDead, Reason: queue.ReasonGone},
+	}}
+	rec := g.do("GET", "/v1/activities/"+anID+"/deliveries?state=dead&limit=500&cursor=c&unknown=x", "")
+	wantStatus(t, rec, 200)
+	want := `{"items":[{"id":"d1","inbox":"https://one.example/inbox","host":"one.example","state":"pending","attempts":2,` +
+		`"next_attempt_at":"2026-01-02T11:00:00.000Z","last_attempt":{"at":"2026-01-02T11:00:00.000Z","status":502,` +
+		`"outcome":"server_error","error":"bad <gateway>","duration_ms":1500}},` +
+		`{"id":"d2","inbox":"https://two.example/inbox","host":"two.example","state":"dead","reason":"gone","attempts":0}],"next_cursor":"more"}` + "\n"
+	if diff := cmp.Diff(want, rec.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]any{anID, queue.StateDead, queue.Page{Limit: 500, Cursor: "c"}}, g.queue.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	g := newRig(t)
+	g.queue.hosts = queue.List[queue.HostStatus]{Items: []queue.HostStatus{
+		{
+			Host: "one.example", State: queue.HostOpen, Pending: 3, InFlight: 1, OldestPendingAt: noon, RetryAt: noon,
+			Record: queue.HostRecord{Scheme: "rfc9421", LastError: failed, Breaker: breaker.Record{
+				State: breaker.HalfOpen, Failures: 12, Days: []int32{1, 2}, LastSuccess: noon,
+			}},
+		},
+		{Host: "new.example", State: queue.HostHealthy},
+	}}
+	rec := g.do("GET", "/v1/hosts?state=open&q=ONE", "")
+	wantStatus(t, rec, 200)
+	want := `{"items":[{"host":"one.example","state":"open","pending":3,"in_flight":1,"oldest_pending_at":"2026-01-02T11:00:00.000Z",` +
+		`"breaker":{"state":"half_open","consecutive_failures":12,"retry_at":"2026-01-02T11:00:00.000Z"},"failure_days":2,` +
+		`"signature_scheme":"rfc9421","last_success_at":"2026-01-02T11:00:00.000Z","last_error":{"at":"2026-01-02T11:00:00.000Z",` +
+		`"status":502,"outcome":"server_error","error":"bad <gateway>","duration_ms":1500}},` +
+		`{"host":"new.example","state":"healthy","pending":0,"in_flight":0,"breaker":{"state":"closed","consecutive_failures":0},` +
+		`"failure_days":0,"signature_scheme":"unknown"}]}` + "\n"
+	if diff := cmp.Diff(want, rec.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]any{queue.HostFilter{State: queue.HostOpen, Query: "one"}, queue.Page{Limit: 50}}, g.queue.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestHostInPath(t *testing.T) {
+	for path, want := range map[string]string{
+		"one.example":              "one.example",
+		"ONE.Example:443":          "one.example",
+		"one.example:8443":         "one.example:8443",
+		"one.example%3A8443":       "one.example:8443",
+		"[::1]:8080":               "[::1]:8080",
+		"%5B2001:DB8::1%5D":        "[2001:db8::1]",
+		"%5b2001%3adb8%3a%3a1%5d":  "[2001:db8::1]",
+		"b%C3%BCcher.example":      "xn--bcher-kva.example",
+		"127.0.0.1:8081":           "127.0.0.1:8081",
+		"%6F%6E%65.example%3a8443": "one.example:8443",
+	} {
+		g := newRig(t)
+		rec := g.do("GET", "/v1/hosts/"+path, "")
+		wantStatus(t, rec, 200)
+		if got := decode[hostView](t, rec).Host; got != want {
+			t.Errorf("%s: got %q, want %q", path, got, want)
+		}
+	}
+	for _, path := range []string{"a%2Fb", "one%252Eexample", "a%20b", "a@b", "https:%2F%2Fa.example", "a:b", "a:0", "a:99999", "[::1", "%5B::1%25eth0%5D", "a%00b", "%FF"} {
+		p := wantProblem(t, newRig(t).do("GET", "/v1/hosts/"+path, ""), 422)
+		if p.Errors[0].Location != "path.host" {
+			t.Errorf("%s: %+v", path, p.Errors)
+		}
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	g := newRig(t)
+	g.queue.dead = queue.List[queue.DeadLetter]{Items: []queue.DeadLetter{{
+		ID: "d1", ActivityID: anID, URI: "https://app.example/a/1", Inbox: "https://one.example/inbox", Host: "one.example",
+		Reason: queue.ReasonExhausted, Attempts: 17, LastAttempt: failed, DiedAt: noon,
+	}}}
+	rec := g.do("GET", "/v1/dead-letters?host=ONE.example:443&reason=exhausted&since=2026-01-02T12:00:00%2B01:00", "")
+	wantStatus(t, rec, 200)
+	want := `{"items":[{"id":"d1","activity_id":"https://app.example/a/1","inbox":"https://one.example/inbox","host":"one.example",` +
+		`"reason":"exhausted","attempts":17,"last_attempt":{"at":"2026-01-02T11:00:00.000Z","status":502,"outcome":"server_error",` +
+		`"error":"bad <gateway>","duration_ms":1500},"died_at":"2026-01-02T11:00:00.000Z","url":"/v1/activities/` + anID + `"}]}` + "\n"
+	if diff := cmp.Diff(want, rec.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	filter := queue.DeadLetterFilter{Host: "one.example", Reason: queue.ReasonExhausted, Since: noon}
+	if diff := cmp.Diff([]any{filter, queue.Page{Limit: 50}}, g.queue.asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStats(t *testing.T) {
+	g := newRig(t)
+	g.queue.totals = queue.Stats{Activities: 1, Pending: 2, Dead: 3, Delivered: 4, Hosts: map[queue.HostState]int{queue.HostOpen: 5}}
+	want := `{"fleet":{"activities":1,"pending":2,"dead":3,"delivered":4,"hosts":{"blocked":0,"failing":0,"healthy":0,"open":5,"paused":0,"unavailable":0}}}` + "\n"
+	if diff := cmp.Diff(want, g.do("GET", "/v1/stats", "").Body.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLists(t *testing.T) {
+	paths := []string{"/v1/keys", "/v1/hosts", "/v1/dead-letters", "/v1/activities/" + anID + "/deliveries"}
+	for _, path := range paths {
+		g := newRig(t)
+		g.queue.keys = nil
+		if got := g.do("GET", path, "").Body.String(); got != `{"items":[]}`+"\n" {
+			t.Errorf("%s: empty list is %s", path, got)
+		}
+		for _, limit := range []string{"0", "-1", "501", "x", "", "1.5", "99999999999999999999"} {
+			p := wantProblem(t, g.do("GET", path+"?limit="+limit, ""), 422)
+			if p.Errors[0].Location != "query.limit" {
+				t.Errorf("%s: %+v", path, p.Errors)
+			}
+		}
+		g.queue.err = queue.ErrBadCursor
+		if p := wantProblem(t, g.do("GET", path+"?cursor=x", ""), 422); p.Errors[0].Location != "query.cursor" {
+			t.Errorf("%s: %+v", path, p.Errors)
+		}
+	}
+}
+
+func TestBadFilters(t *testing.T) {
+	for target, location := range map[string]string{
+		"/v1/hosts?state=dead": "query.state",
+		"/v1/activities/" + anID + "/deliveries?state=delivered": "query.state",
+		"/v1/dead-letters?reason=bad_url":                        "query.reason",
+		"/v1/dead-letters?since=yesterday":                       "query.since",
+		"/v1/dead-letters?host=" + url.QueryEscape("a b"):        "query.host",
+	} {
+		if p := wantProblem(t, newRig(t).do("GET", target, ""), 422); p.Errors[0].Location != location {
+			t.Errorf("%s: %+v", target, p.Errors)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	g := newRig(t)
+	wantStatus(t, g.do("GET", "/readyz", ""), 200)
+	g.queue.err = errAway
+	if rec := g.do("GET", "/healthz", ""); rec.Code != http.StatusOK || rec.Body.String() != `{"status":"ok"}`+"\n" {
+		t.Errorf("got %d %s", rec.Code, rec.Body)
+	}
+	if p := wantProblem(t, g.do("GET", "/readyz", ""), 503); p.Detail != "the store is away" {
+		t.Errorf("got %+v", p)
+	}
+}

@@ -1,0 +1,267 @@
+package queuetest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+var dueCases = []testCase{
+	{name: "offers lanes with work", run: offersWork},
+	{name: "offers no more than wanted", run: offersWanted},
+	{name: "keeps an offered lane from others for a while", run: offersOnce},
+	{name: "offers a released lane with more work at once", run: offersReleased},
+	{name: "does not offer a lane that is worked on", run: offersNotLeased},
+	{name: "offers the lane of a silent holder", run: offersSilent},
+	{name: "bounds suspect lanes", run: boundsSuspects},
+	{name: "bounds suspect lanes but not others", run: suspectsDoNotCrowd},
+	{name: "says when the next lane is due", run: saysNext},
+	{name: "offers a lane when its wait is over", run: offersAfterWait},
+	{name: "offers a lane that may be probed early", run: offersProbe},
+	{name: "is fair to many hosts", run: fairToMany},
+	{name: "draws lanes at random", run: drawsAtRandom},
+	{name: "offers high priority first but never only", run: highFirst},
+	{name: "wakes for new work", run: wakesForWork},
+	{name: "wakes when a wait ends early", run: wakesForEndOfWait},
+}
+
+func offersWork(s *suite) {
+	s.offers()
+	s.put("https://app.example/a/1", "a.example", alsoTo("https://a.example/second", "b.example:8443"))
+	s.offers("a.example", "b.example:8443")
+	time.Sleep(passing)
+	for _, host := range []string{"a.example", "b.example:8443"} {
+		for range 2 { // deliveries of one activity to one host share its ordering key
+			l := s.lease(host)
+			var results []queue.Result
+			for _, d := range s.turn(l, 10).Deliveries {
+				results = append(results, delivered(d))
+			}
+			s.finish(l, results...)
+		}
+	}
+	s.offers()
+}
+
+func offersWanted(s *suite) {
+	s.put("https://app.example/a/1", "a0.example", alsoTo(hosts("a", 9)...))
+	if got := s.due(0).Hosts; len(got) != 0 {
+		s.t.Errorf("%d lanes were offered to one who wanted none", len(got))
+	}
+	seen := map[string]bool{}
+	for _, n := range []int{3, 3, 3, 1} {
+		got := s.due(n).Hosts
+		if len(got) != n {
+			s.t.Fatalf("%d lanes were offered to one who wanted %d", len(got), n)
+		}
+		for _, host := range got {
+			seen[host] = true
+		}
+	}
+	s.same("lanes offered in all", 10, len(seen))
+}
+
+func offersOnce(s *suite) {
+	s.put("https://app.example/a/1", "a.example")
+	s.offers("a.example")
+	o := s.due(10)
+	if len(o.Hosts) != 0 || o.Next == 0 || o.Next > queue.OfferTTL {
+		s.t.Errorf("right after an offer Due gave %+v, want nothing until %s have passed", o, queue.OfferTTL)
+	}
+	time.Sleep(queue.OfferTTL + second/10)
+	s.offers("a.example")
+}
+
+func offersReleased(s *suite) {
+	s.fill("a.example", 3)
+	for range 2 {
+		s.offers("a.example")
+		l := s.lease("a.example")
+		s.finish(l, delivered(s.turn(l, 1).Deliveries[0]))
+	}
+	s.offers("a.example")
+	s.settlement(s.takeNothing("a.example"), queue.Settlement{Release: true})
+	s.offers("a.example")
+}
+
+// takeNothing starts a turn without taking anything.
+func (s *suite) takeNothing(host string) lockmgr.Lease {
+	s.t.Helper()
+	l := s.lease(host)
+	if got := s.turn(l, 0).Deliveries; len(got) != 0 {
+		s.t.Fatalf("Take gave %d deliveries to one who wanted none", len(got))
+	}
+	return l
+}
+
+func offersNotLeased(s *suite) {
+	s.fill("a.example", 3)
+	s.offers("a.example")
+	l := s.lease("a.example")
+	d := s.turn(l, 1).Deliveries[0]
+	time.Sleep(queue.OfferTTL + second/2)
+	s.offers()
+	s.settle(l, delivered(d))
+	s.offers()
+	s.finish(l)
+	s.offers("a.example")
+}
+
+func offersSilent(s *suite) {
+	uri := s.fill("a.example", 1)[0]
+	s.offers("a.example")
+	l := s.lease("a.example")
+	l.TTL = second
+	s.one(l, uri)
+	time.Sleep(passing + second/2)
+	s.offers("a.example")
+	s.one(s.lease("a.example"), uri)
+}
+
+func boundsSuspects(s *suite) {
+	s.learn("well.example", healthy())
+	s.learn("failing.example", failing(breaker.Closed))
+	s.put("https://app.example/a/1", "well.example", alsoTo("failing.example", "new.example"))
+	s.same("lanes offered", []string{"well.example"}, s.want(queue.Want{Lanes: 10}).Hosts)
+	got := s.want(queue.Want{Lanes: 10, Suspect: 1}).Hosts
+	if len(got) != 1 {
+		s.t.Fatalf("the lanes %v were offered to one who wanted one suspect", got)
+	}
+	got = append(got, s.want(queue.Want{Lanes: 10, Suspect: 5}).Hosts...)
+	s.same("suspect lanes", []string{"failing.example", "new.example"}, slices.Sorted(slices.Values(got)))
+}
+
+func suspectsDoNotCrowd(s *suite) {
+	for _, host := range hosts("well", 6) {
+		s.learn(host, healthy())
+	}
+	s.put("https://app.example/a/1", "new.example", alsoTo(append(hosts("new", 40), hosts("well", 6)...)...))
+	well := 0
+	for _, host := range s.want(queue.Want{Lanes: 8, Suspect: 2}).Hosts {
+		if strings.HasPrefix(host, "well") {
+			well++
+		}
+	}
+	s.same("lanes of hosts that are well", 6, well)
+}
+
+func saysNext(s *suite) {
+	if next := s.due(10).Next; next < queue.MaxIdle/2 {
+		s.t.Errorf("an empty store says that the next lane is due in %s", next)
+	}
+	uri := s.fill("a.example", 1)[0]
+	l := s.lease("a.example")
+	s.finish(l, retry(s.one(l, uri), 2*second))
+	o := s.due(10)
+	if len(o.Hosts) != 0 || o.Next < second || o.Next > 2*second {
+		s.t.Errorf("with a retry in two seconds Due gave %+v", o)
+	}
+	time.Sleep(o.Next + second/10)
+	s.offers("a.example")
+}
+
+func offersAfterWait(s *suite) {
+	s.fill("a.example", 2)
+	l := s.takeNothing("a.example")
+	s.settlement(l, queue.Settlement{Wait: second, Release: true})
+	o := s.due(10)
+	if len(o.Hosts) != 0 || o.Next == 0 || o.Next > second {
+		s.t.Errorf("with a lane that waits for a second Due gave %+v", o)
+	}
+	time.Sleep(passing)
+	s.offers("a.example")
+}
+
+func offersProbe(s *suite) {
+	uri := s.fill("a.example", 1)[0]
+	l, record := s.lease("a.example"), failing(breaker.Open)
+	d := s.one(l, uri)
+	s.settlement(l, queue.Settlement{
+		Results: []queue.Result{hostFailed(d, time.Hour)}, Host: &record, Wait: second, Release: true,
+	})
+	s.offers()
+	time.Sleep(passing)
+	s.offers("a.example")
+	d = s.one(s.lease("a.example"), uri)
+	s.same("early", true, d.Early)
+}
+
+func fairToMany(s *suite) {
+	s.put("https://app.example/a/1", "one.example", alsoTo(hosts("one", 99)...))
+	s.fill("many.example", 100)
+	seen := map[string]int{}
+	for range 11 {
+		for _, host := range s.due(10).Hosts {
+			seen[host]++
+		}
+	}
+	s.same("lanes offered", 101, len(seen))
+	for host, n := range seen {
+		if n != 1 {
+			s.t.Errorf("%s was offered %d times", host, n)
+		}
+	}
+}
+
+func drawsAtRandom(s *suite) {
+	names := hosts("a", 200)
+	s.enqueue(submission("https://app.example/a/1", names...))
+	got := slices.Sorted(slices.Values(s.due(20).Hosts))
+	if len(got) != 20 {
+		s.t.Fatalf("%d lanes were offered, want 20", len(got))
+	}
+	for i := range len(names) - len(got) + 1 {
+		if slices.Equal(got, names[i:i+len(got)]) {
+			s.t.Fatalf("20 lanes in a row of 200 were drawn: %v", got)
+		}
+	}
+}
+
+func highFirst(s *suite) {
+	const each = 300
+	for p, prefix := range []string{"high", "normal", "low"} {
+		sub := submission("https://app.example/"+prefix, hosts(prefix, each)...)
+		sub.Priority = queue.Priority(p)
+		s.enqueue(sub)
+	}
+	offered := map[string]int{}
+	for _, host := range s.due(each).Hosts {
+		offered[host[:strings.IndexAny(host, "0123456789")]]++
+	}
+	got := slices.Collect(maps.Values(offered))
+	if len(got) != queue.Priorities {
+		s.t.Errorf("of the lanes offered first %v have work of each priority, want some of each", offered)
+	}
+	if offered["high"] <= offered["normal"] || offered["normal"] <= offered["low"] {
+		s.t.Errorf("of the lanes offered first %v have work of each priority, want more the higher it is", offered)
+	}
+}
+
+func wakesForWork(s *suite) {
+	s.due(10)
+	s.drain()
+	uri := s.fill("a.example", 1)[0]
+	s.woken("Enqueue")
+	l := s.lease("a.example")
+	d := s.one(l, uri)
+	s.drain()
+	s.finish(l, retry(d, second))
+	s.woken("a retry sooner than Due's answer")
+}
+
+func wakesForEndOfWait(s *suite) {
+	s.fill("a.example", 1)
+	l := s.takeNothing("a.example")
+	s.settlement(l, queue.Settlement{Wait: time.Hour, Release: true})
+	s.due(10)
+	l = s.takeNothing("a.example")
+	s.drain()
+	s.settlement(l, queue.Settlement{Wait: -1, Release: true})
+	s.woken("the end of a wait")
+	s.offers("a.example")
+}

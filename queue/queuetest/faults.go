@@ -1,0 +1,176 @@
+package queuetest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// Faults is a store whose methods fail on demand: those of queue.Queue that take a context. It is safe for concurrent
+// use.
+type Faults struct {
+	queue.Queue
+
+	mu     sync.Mutex
+	faults map[string]fault // guarded by mu: by method
+}
+
+// fault is what goes wrong with a method.
+type fault struct {
+	err   error
+	lost  bool // the call is carried out, and only its answer lost
+	delay time.Duration
+}
+
+// Faulty returns q with no faults yet.
+func Faulty(q queue.Queue) *Faults {
+	return &Faults{Queue: q, faults: map[string]fault{}}
+}
+
+// Fail lets every call of the method fail with err, and do nothing, until Clear.
+func (f *Faults) Fail(method string, err error) {
+	f.change(method, func(x *fault) { x.err, x.lost = err, false })
+}
+
+// Lose lets every call of the method be carried out, yet fail with err, until Clear: as if the answer was lost.
+func (f *Faults) Lose(method string, err error) {
+	f.change(method, func(x *fault) { x.err, x.lost = err, true })
+}
+
+// Delay lets every call of the method take d longer, or until its context ends, until Clear.
+func (f *Faults) Delay(method string, d time.Duration) {
+	f.change(method, func(x *fault) { x.delay = d })
+}
+
+// Clear ends all faults.
+func (f *Faults) Clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.faults)
+}
+
+func (f *Faults) change(method string, how func(*fault)) {
+	if _, ok := reflect.TypeFor[queue.Queue]().MethodByName(method); !ok {
+		panic(fmt.Sprintf("queuetest: no method %q to fail", method))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	x := f.faults[method]
+	how(&x)
+	f.faults[method] = x
+}
+
+// call makes a call of the method as its fault wants it.
+func call[T any](ctx context.Context, f *Faults, method string, do func() (T, error)) (T, error) {
+	f.mu.Lock()
+	x := f.faults[method]
+	f.mu.Unlock()
+	var none T
+	if x.delay > 0 {
+		select {
+		case <-time.After(x.delay):
+		case <-ctx.Done():
+			return none, ctx.Err()
+		}
+	}
+	if x.err == nil {
+		return do()
+	}
+	if x.lost {
+		_, _ = do() // its answer is what gets lost
+	}
+	return none, x.err
+}
+
+// Enqueue implements queue.Intake.
+func (f *Faults) Enqueue(ctx context.Context, s *queue.Submission) (queue.Receipt, error) {
+	return call(ctx, f, "Enqueue", func() (queue.Receipt, error) { return f.Queue.Enqueue(ctx, s) })
+}
+
+// Due implements queue.Lanes.
+func (f *Faults) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
+	return call(ctx, f, "Due", func() (queue.Offer, error) { return f.Queue.Due(ctx, want) })
+}
+
+// Take implements queue.Lanes.
+func (f *Faults) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
+	return call(ctx, f, "Take", func() ([]queue.Turn, error) { return f.Queue.Take(ctx, leases, n) })
+}
+
+// Settle implements queue.Lanes.
+func (f *Faults) Settle(ctx context.Context, lease lockmgr.Lease, s queue.Settlement) error {
+	_, err := call(ctx, f, "Settle", func() (none struct{}, err error) { return none, f.Queue.Settle(ctx, lease, s) })
+	return err
+}
+
+// Sweep implements queue.Lanes.
+func (f *Faults) Sweep(ctx context.Context) (time.Duration, error) {
+	return call(ctx, f, "Sweep", func() (time.Duration, error) { return f.Queue.Sweep(ctx) })
+}
+
+// Activity implements queue.Watching.
+func (f *Faults) Activity(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	return call(ctx, f, "Activity", func() (queue.ActivityStatus, error) { return f.Queue.Activity(ctx, id) })
+}
+
+// Deliveries implements queue.Watching.
+func (f *Faults) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+	return call(ctx, f, "Deliveries", func() (queue.List[queue.DeliveryStatus], error) { return f.Queue.Deliveries(ctx, id, state, p) })
+}
+
+// Cancel implements queue.Watching.
+func (f *Faults) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	return call(ctx, f, "Cancel", func() (queue.ActivityStatus, error) { return f.Queue.Cancel(ctx, id) })
+}
+
+// Host implements queue.Watching.
+func (f *Faults) Host(ctx context.Context, host string) (queue.HostStatus, error) {
+	return call(ctx, f, "Host", func() (queue.HostStatus, error) { return f.Queue.Host(ctx, host) })
+}
+
+// Hosts implements queue.Watching.
+func (f *Faults) Hosts(ctx context.Context, filter queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
+	return call(ctx, f, "Hosts", func() (queue.List[queue.HostStatus], error) { return f.Queue.Hosts(ctx, filter, p) })
+}
+
+// DeadLetters implements queue.Watching.
+func (f *Faults) DeadLetters(ctx context.Context, filter queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
+	return call(ctx, f, "DeadLetters", func() (queue.List[queue.DeadLetter], error) { return f.Queue.DeadLetters(ctx, filter, p) })
+}
+
+// Stats implements queue.Watching.
+func (f *Faults) Stats(ctx context.Context) (queue.Stats, error) {
+	return call(ctx, f, "Stats", func() (queue.Stats, error) { return f.Queue.Stats(ctx) })
+}
+
+// PutKey implements queue.Keys.
+func (f *Faults) PutKey(ctx context.Context, k queue.Key) (bool, error) {
+	return call(ctx, f, "PutKey", func() (bool, error) { return f.Queue.PutKey(ctx, k) })
+}
+
+// Key implements queue.Keys.
+func (f *Faults) Key(ctx context.Context, id string) (queue.Key, error) {
+	return call(ctx, f, "Key", func() (queue.Key, error) { return f.Queue.Key(ctx, id) })
+}
+
+// Keys implements queue.Keys.
+func (f *Faults) Keys(ctx context.Context, p queue.Page) (queue.List[queue.Key], error) {
+	return call(ctx, f, "Keys", func() (queue.List[queue.Key], error) { return f.Queue.Keys(ctx, p) })
+}
+
+// DeleteKey implements queue.Keys.
+func (f *Faults) DeleteKey(ctx context.Context, id string) error {
+	_, err := call(ctx, f, "DeleteKey", func() (none struct{}, err error) { return none, f.Queue.DeleteKey(ctx, id) })
+	return err
+}
+
+// Ready implements queue.Queue.
+func (f *Faults) Ready(ctx context.Context) error {
+	_, err := call(ctx, f, "Ready", func() (none struct{}, err error) { return none, f.Queue.Ready(ctx) })
+	return err
+}

@@ -1,0 +1,82 @@
+// Package queuetest is the contract of package queue as tests, to be run against every back-end, and a wrapper that
+// makes a back-end fail on demand.
+//
+// Every promise in the doc comments of queue has a case. Cases let time pass with time.Sleep, so a back-end without
+// sockets should have each of them wrapped in a synctest bubble. On the real clock a case takes about three seconds at
+// most.
+package queuetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// Backend is a back-end under test.
+type Backend struct {
+	// Open makes a new, empty store. It sees to it by t.Cleanup that the store is closed, whether the case closed it
+	// already or not.
+	Open func(t *testing.T, o Options) queue.Queue
+	// Reopen closes a store and opens it again with all it holds, as a restart does. Where it is nil or returns nil, the
+	// cases that need it are skipped.
+	Reopen func(t *testing.T, q queue.Queue) queue.Queue
+	// Wrap runs a case, for example synctest.Test; nil just calls it.
+	Wrap func(t *testing.T, f func(t *testing.T))
+	// Days tells that time costs nothing under Wrap, so that cases that sleep for days run too.
+	Days bool
+}
+
+// Options are what a case needs of a store. Zero fields leave it to the back-end.
+type Options struct {
+	Retention     time.Duration // of finished activities
+	DeadRetention time.Duration // of dead letters
+}
+
+// testCase is one promise.
+type testCase struct {
+	name string
+	run  func(s *suite)
+	opts Options
+	days bool // sleeps for days
+}
+
+// Run checks every promise of package queue on the back-end.
+func Run(t *testing.T, b Backend) {
+	if b.Wrap == nil {
+		b.Wrap = func(t *testing.T, f func(t *testing.T)) { f(t) }
+	}
+	groups := []struct {
+		name  string
+		cases []testCase
+	}{
+		{"Enqueue", intakeCases},
+		{"Due", dueCases},
+		{"Take", takeCases},
+		{"Order", orderCases},
+		{"Settle", settleCases},
+		{"Host", hostCases},
+		{"Sweep", sweepCases},
+		{"Watching", watchingCases},
+		{"Lists", listCases},
+		{"Keys", keyCases},
+		{"Restart", restartCases},
+		{"Together", togetherCases},
+	}
+	for _, g := range groups {
+		t.Run(g.name, func(t *testing.T) {
+			for _, c := range g.cases {
+				t.Run(c.name, func(t *testing.T) { runCase(t, b, c) })
+			}
+		})
+	}
+}
+
+func runCase(t *testing.T, b Backend, c testCase) {
+	if c.days && !b.Days {
+		t.Skip("it takes days on this back-end's clock")
+	}
+	b.Wrap(t, func(t *testing.T) {
+		c.run(&suite{t: t, b: b, Queue: b.Open(t, c.opts)})
+	})
+}

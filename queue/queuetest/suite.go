@@ -1,0 +1,418 @@
+package queuetest
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// suite is a store under test, with the steps and checks that cases are made of. Its methods end the case when the
+// store does not do as it should.
+type suite struct {
+	queue.Queue
+	t     *testing.T
+	b     Backend
+	token uint64
+}
+
+const (
+	keyID = "https://app.example/users/alice#main-key"
+	// second is the unit of time in cases: what is due in a second is surely not due at once, nor still waiting after
+	// passing.
+	second  = time.Second
+	passing = second + second/10
+	ttl     = 72 * time.Hour // of deliveries
+)
+
+// submission is an activity with the URI given, to inboxes; an inbox may be a host alone.
+func submission(uri string, inboxes ...string) *queue.Submission {
+	id := uuid.Must(uuid.NewV7()).String()
+	body := fmt.Appendf(nil, `{"id":%q,"type":"Create"}`, uri)
+	s := &queue.Submission{
+		Activity: queue.Activity{
+			ID: id, URI: uri, Type: "Create", KeyID: keyID, OrderingKey: uri, Priority: queue.Normal, Body: body,
+		},
+		TTL:         ttl,
+		Idempotency: queue.Idempotency{Key: sha256.Sum256([]byte(id)), Fingerprint: sha256.Sum256(body)},
+	}
+	for _, inbox := range inboxes {
+		s.Recipients = append(s.Recipients, recipient(inbox))
+	}
+	return s
+}
+
+func recipient(inbox string) queue.Recipient {
+	if u, err := url.Parse(inbox); err == nil && u.Host != "" {
+		return queue.Recipient{Inbox: inbox, Host: u.Host}
+	}
+	return queue.Recipient{Inbox: "https://" + inbox + "/inbox", Host: inbox}
+}
+
+// hosts are n host names, in the order of their names.
+func hosts(prefix string, n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%04d.example", prefix, i)
+	}
+	return names
+}
+
+// enqueue stores a submission.
+func (s *suite) enqueue(sub *queue.Submission) queue.Receipt {
+	s.t.Helper()
+	r, err := s.Enqueue(s.t.Context(), sub)
+	if err != nil {
+		s.t.Fatalf("Enqueue(%s): %v", sub.URI, err)
+	}
+	return r
+}
+
+// put stores an activity with the URI given to inboxes, changed by how, and returns its ID. All must be accepted.
+func (s *suite) put(uri string, inbox string, how ...func(*queue.Submission)) string {
+	s.t.Helper()
+	sub := submission(uri, inbox)
+	for _, f := range how {
+		f(sub)
+	}
+	if r := s.enqueue(sub); r.Accepted != len(sub.Recipients) {
+		s.t.Fatalf("Enqueue(%s) accepted %d of %d: %+v", uri, r.Accepted, len(sub.Recipients), r)
+	}
+	return sub.ID
+}
+
+// The ways to change a submission.
+
+func ordering(key string) func(*queue.Submission) {
+	return func(s *queue.Submission) { s.OrderingKey = key }
+}
+
+func priority(p queue.Priority) func(*queue.Submission) {
+	return func(s *queue.Submission) { s.Priority = p }
+}
+
+func lasting(ttl time.Duration) func(*queue.Submission) {
+	return func(s *queue.Submission) { s.TTL = ttl }
+}
+
+func alsoTo(inboxes ...string) func(*queue.Submission) {
+	return func(s *queue.Submission) {
+		for _, inbox := range inboxes {
+			s.Recipients = append(s.Recipients, recipient(inbox))
+		}
+	}
+}
+
+// lease is a new lease of a host, later than all before it.
+func (s *suite) lease(host string) lockmgr.Lease {
+	s.token++
+	return lockmgr.Lease{Host: host, Token: s.token, TTL: 30 * time.Second}
+}
+
+// turn takes at most n deliveries under the lease.
+func (s *suite) turn(l lockmgr.Lease, n int) queue.Turn {
+	s.t.Helper()
+	turns, err := s.Take(s.t.Context(), []lockmgr.Lease{l}, n)
+	if err != nil {
+		s.t.Fatalf("Take(%s): %v", l.Host, err)
+	}
+	if len(turns) != 1 {
+		s.t.Fatalf("Take(%s) gave %d turns, want one", l.Host, len(turns))
+	}
+	return turns[0]
+}
+
+// take takes everything there is under the lease, which must be deliveries of exactly the activities in want, in
+// whatever order.
+func (s *suite) take(l lockmgr.Lease, want ...string) map[string]queue.Delivery {
+	s.t.Helper()
+	got := s.turn(l, 100).Deliveries
+	s.same(fmt.Sprintf("what Take(%s) gave", l.Host), slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(uris(got))))
+	byURI := map[string]queue.Delivery{}
+	for _, d := range got {
+		byURI[d.Activity.URI] = d
+	}
+	return byURI
+}
+
+// one takes what must be the only delivery there is under the lease.
+func (s *suite) one(l lockmgr.Lease, uri string) queue.Delivery {
+	s.t.Helper()
+	return s.take(l, uri)[uri]
+}
+
+func uris(ds []queue.Delivery) []string {
+	names := make([]string, len(ds))
+	for i, d := range ds {
+		names[i] = d.Activity.URI
+	}
+	return names
+}
+
+// The results that a delivery may have.
+
+func delivered(d queue.Delivery) queue.Result {
+	return queue.Result{ID: d.ID, Verdict: queue.Delivered, Spent: true, Attempt: attempt("delivered", 202)}
+}
+
+func retry(d queue.Delivery, after time.Duration) queue.Result {
+	return queue.Result{ID: d.ID, Verdict: queue.Retry, After: after, Spent: true, Attempt: attempt("server_error", 500)}
+}
+
+func hostFailed(d queue.Delivery, after time.Duration) queue.Result {
+	r := retry(d, after)
+	r.HostFailed = true
+	return r
+}
+
+func deferred(d queue.Delivery, after time.Duration) queue.Result {
+	return queue.Result{ID: d.ID, Verdict: queue.Defer, After: after}
+}
+
+func waitKey(d queue.Delivery) queue.Result {
+	return queue.Result{ID: d.ID, Verdict: queue.Defer, WaitKey: true}
+}
+
+func dead(d queue.Delivery, why queue.Reason) queue.Result {
+	return queue.Result{ID: d.ID, Verdict: queue.Dead, Reason: why, Spent: true, Attempt: attempt("rejected", 403)}
+}
+
+// attempt is the description of an attempt made just now.
+func attempt(outcome string, status int) *queue.LastAttempt {
+	return &queue.LastAttempt{
+		At: time.Now().UTC().Truncate(time.Millisecond), Status: status, Outcome: outcome, Error: "as told", Duration: 25 * time.Millisecond,
+	}
+}
+
+// settle writes back results, and goes on with the turn.
+func (s *suite) settle(l lockmgr.Lease, results ...queue.Result) {
+	s.t.Helper()
+	s.settlement(l, queue.Settlement{Results: results})
+}
+
+// finish writes back results and ends the turn.
+func (s *suite) finish(l lockmgr.Lease, results ...queue.Result) {
+	s.t.Helper()
+	s.settlement(l, queue.Settlement{Results: results, Release: true})
+}
+
+func (s *suite) settlement(l lockmgr.Lease, st queue.Settlement) {
+	s.t.Helper()
+	if err := s.Settle(s.t.Context(), l, st); err != nil {
+		s.t.Fatalf("Settle(%s): %v", l.Host, err)
+	}
+}
+
+// learn delivers an activity to the host and so lets the store learn what is known of the host.
+func (s *suite) learn(host string, r queue.HostRecord) {
+	s.t.Helper()
+	uri := "https://app.example/learn/" + uuid.NewString()
+	s.put(uri, host)
+	l := s.lease(host)
+	d := s.one(l, uri)
+	s.settlement(l, queue.Settlement{Results: []queue.Result{delivered(d)}, Host: &r, Release: true})
+}
+
+// healthy is the record of a host whose last attempt succeeded.
+func healthy() queue.HostRecord {
+	return queue.HostRecord{Breaker: breaker.Record{LastSuccess: time.Now().UTC().Truncate(time.Millisecond)}}
+}
+
+// failing is the record of a host whose last attempt failed, with its breaker in the state given.
+func failing(state breaker.State) queue.HostRecord {
+	r := healthy()
+	r.Breaker.Failed, r.Breaker.Failures, r.Breaker.State = true, 3, state
+	return r
+}
+
+// due asks for n lanes of whatever kind.
+func (s *suite) due(n int) queue.Offer {
+	s.t.Helper()
+	return s.want(queue.Want{Lanes: n, Suspect: n})
+}
+
+func (s *suite) want(w queue.Want) queue.Offer {
+	s.t.Helper()
+	o, err := s.Due(s.t.Context(), w)
+	if err != nil {
+		s.t.Fatalf("Due(%+v): %v", w, err)
+	}
+	if len(o.Hosts) > w.Lanes {
+		s.t.Fatalf("Due(%+v) offered %d lanes", w, len(o.Hosts))
+	}
+	if o.Next < 0 || o.Next > queue.MaxIdle {
+		s.t.Fatalf("Due(%+v) said that the next lane is due in %s", w, o.Next)
+	}
+	return o
+}
+
+// offers checks that exactly these lanes are due.
+func (s *suite) offers(want ...string) {
+	s.t.Helper()
+	got := s.due(len(want) + 10).Hosts
+	s.same("lanes offered", slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got)))
+}
+
+// counts checks an activity's counts, and the state that follows from them.
+func (s *suite) counts(id string, want queue.Counts) {
+	s.t.Helper()
+	a, err := s.Activity(s.t.Context(), id)
+	if err != nil {
+		s.t.Fatalf("Activity(%s): %v", id, err)
+	}
+	want.Total = want.Pending + want.Delivered + want.Dead + want.Cancelled
+	s.same("counts", want, a.Counts)
+	state := queue.ActivityDone
+	switch {
+	case want.Pending > 0:
+		state = queue.ActivityPending
+	case want.Cancelled > 0:
+		state = queue.ActivityCancelled
+	}
+	s.same("state", state, a.State)
+}
+
+// host returns what is known of a host.
+func (s *suite) host(host string) queue.HostStatus {
+	s.t.Helper()
+	h, err := s.Host(s.t.Context(), host)
+	if err != nil {
+		s.t.Fatalf("Host(%s): %v", host, err)
+	}
+	return h
+}
+
+// listed returns an activity's deliveries by inbox.
+func (s *suite) listed(id string, state queue.DeliveryState) map[string]queue.DeliveryStatus {
+	s.t.Helper()
+	list, err := s.Deliveries(s.t.Context(), id, state, queue.Page{Limit: 500})
+	if err != nil {
+		s.t.Fatalf("Deliveries(%s): %v", id, err)
+	}
+	byInbox := map[string]queue.DeliveryStatus{}
+	for _, d := range list.Items {
+		byInbox[d.Inbox] = d
+	}
+	return byInbox
+}
+
+// letters returns the dead letters, newest first.
+func (s *suite) letters(f queue.DeadLetterFilter) []queue.DeadLetter {
+	s.t.Helper()
+	list, err := s.DeadLetters(s.t.Context(), f, queue.Page{Limit: 500})
+	if err != nil {
+		s.t.Fatalf("DeadLetters(%+v): %v", f, err)
+	}
+	return list.Items
+}
+
+// sweep sweeps until there is no more to do.
+func (s *suite) sweep() {
+	s.t.Helper()
+	for range 1000 {
+		next, err := s.Sweep(s.t.Context())
+		if err != nil {
+			s.t.Fatalf("Sweep: %v", err)
+		}
+		if next > 0 {
+			return
+		}
+	}
+	s.t.Fatal("Sweep found more to do a thousand times")
+}
+
+func (s *suite) stats() queue.Stats {
+	s.t.Helper()
+	st, err := s.Stats(s.t.Context())
+	if err != nil {
+		s.t.Fatalf("Stats: %v", err)
+	}
+	return st
+}
+
+// drain forgets wakes that came so far.
+func (s *suite) drain() {
+	for {
+		select {
+		case <-s.Wake():
+		case <-time.After(second / 20):
+			return
+		}
+	}
+}
+
+// woken checks that Wake fires within a second.
+func (s *suite) woken(by string) {
+	s.t.Helper()
+	select {
+	case <-s.Wake():
+	case <-time.After(second):
+		s.t.Errorf("%s did not wake", by)
+	}
+}
+
+// is checks that a call failed as it should.
+func (s *suite) is(call string, err, want error) {
+	s.t.Helper()
+	if !errors.Is(err, want) {
+		s.t.Errorf("%s gave the error %v, want %v", call, err, want)
+	}
+}
+
+// same checks that two values are equal, times as far as a store keeps them.
+func (s *suite) same(what string, want, got any) {
+	s.t.Helper()
+	if diff := cmp.Diff(want, got, sameTime, noneIsEmpty); diff != "" {
+		s.t.Fatalf("%s is other than it should be (-want +got):\n%s", what, diff)
+	}
+}
+
+var (
+	sameTime    = cmp.Comparer(func(a, b time.Time) bool { return a.Sub(b).Abs() < time.Millisecond })
+	noneIsEmpty = cmp.FilterValues(func(a, b any) bool { return isEmpty(a) && isEmpty(b) }, cmp.Ignore())
+)
+
+func isEmpty(v any) bool {
+	switch v := v.(type) {
+	case []string:
+		return len(v) == 0
+	case []byte:
+		return len(v) == 0
+	case []queue.Header:
+		return len(v) == 0
+	case []queue.Refusal:
+		return len(v) == 0
+	}
+	return false
+}
+
+// near checks that a time is at most a second from want.
+func (s *suite) near(what string, want, got time.Time) {
+	s.t.Helper()
+	if got.Sub(want).Abs() > second {
+		s.t.Errorf("%s is %s, want about %s", what, got, want)
+	}
+}
+
+// reopen restarts the store.
+func (s *suite) reopen() {
+	s.t.Helper()
+	var q queue.Queue
+	if s.b.Reopen != nil {
+		q = s.b.Reopen(s.t, s.Queue)
+	}
+	if q == nil {
+		s.t.Skip("this back-end cannot be opened again")
+	}
+	s.Queue = q
+}

@@ -36,9 +36,9 @@ type turn struct {
 	begun      int
 	until      time.Time
 	patience   time.Duration // see look
-	stop       bool // begin nothing more
-	recovered  bool // told the queue so
-	toldOpened bool // told the log so
+	stop       bool          // begin nothing more
+	recovered  bool          // told the queue so
+	toldOpened bool          // told the log so
 }
 
 func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn) *turn {

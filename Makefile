@@ -1,0 +1,37 @@
+# make test is all that has to pass. It installs what it needs where it may.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+LINT_VERSION := v2.15.0
+TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
+
+# The lines of go test -v that are shown as they come: one for each package, and what failed or was skipped.
+CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKIP)
+
+.PHONY: test lint bench build compiler
+
+test: compiler
+	go vet ./...
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
+	@trap 'rm -f $(TEST_LOG)' EXIT; \
+	CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | { grep --line-buffered -E '$(CLOSING)' || true; } \
+		|| { echo; echo 'FAILED; all that was said:'; cat $(TEST_LOG); exit 1; }; \
+	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: tests were skipped' >&2; exit 1; fi
+
+# The race detector needs cgo, and cgo a C compiler.
+compiler:
+	@command -v "$$(go env CC)" >/dev/null || { \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo 'make test needs a C compiler for the race detector: install gcc (Debian: apt-get install gcc libc6-dev)' >&2; exit 1; fi; \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends gcc libc6-dev; }
+
+lint:
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run
+
+bench:
+	go test -run='^$$' -bench=. -benchmem ./...
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o postrider .

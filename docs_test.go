@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -26,7 +27,8 @@ import (
 
 func TestReadmeSettings(t *testing.T) {
 	var help strings.Builder
-	if _, err := config.Parse([]string{"--help"}, func(string) (string, bool) { return "", false }, &help, &help); err != config.ErrHelp {
+	none := func(string) (string, bool) { return "", false }
+	if _, err := config.Parse([]string{"--help"}, none, &help, &help); !errors.Is(err, config.ErrHelp) {
 		t.Fatal(err)
 	}
 	want := map[string]string{} // setting: default

@@ -67,7 +67,7 @@ func TestParseInboxRefuses(t *testing.T) {
 			"https://bob@one.example/", "https://bob:secret@one.example/", "https://@one.example/", "https://1.1.1.1@one.example/",
 			"https://one.example:0/", "https://one.example:65536/", "https://one.example:-1/", "https://one.example:+1/",
 			"https://one.example:https/", "https://one.example:80:80/", "https://one.example:８０/",
-			" https://one.example/", "https://one.example/ ", "https://one.example/a b", "https://one.example/a\tb",
+			" https://one.example/", "https://one.example/ ", "https://one.example/a b", "https://one.example/?a b", "https://one.example/a\tb",
 			"https://one.example/\r\nX: y", "https://one.example/\x00", "https://one.example/\x7f", "https://one .example/",
 			`https://one.example\@two.example/`, `https:\\one.example\inbox`, `https://one.example/a"b`, "https://one.example/<a>",
 			"https://one.example/%", "https://one.example/%zz", "https://one.example/{id}", "https://one.example/a%2Fb|c",

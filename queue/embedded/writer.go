@@ -21,11 +21,12 @@ const (
 
 // writer runs operations in transactions that they share.
 type writer struct {
-	conn   *sqlite.Conn
-	mu     *sync.Mutex // guards what apply functions change
-	ops    chan *op
-	stop   chan struct{}
-	closed chan struct{} // closed when the last operation was answered
+	conn    *sqlite.Conn
+	mu      *sync.Mutex // guards what apply functions change
+	ops     chan *op
+	stop    chan struct{}
+	closed  chan struct{} // closed when the last operation was answered
+	started bool
 
 	errMu sync.Mutex
 	err   error // of the last transaction; guarded by errMu
@@ -45,7 +46,11 @@ func newWriter(conn *sqlite.Conn, mu *sync.Mutex) *writer {
 	}
 }
 
-func (w *writer) start() { go w.loop() }
+// start begins to run operations. close ends it.
+func (w *writer) start() {
+	w.started = true
+	go w.loop()
+}
 
 // close stops the writer after what is queued, and closes its connection.
 func (w *writer) close() error {
@@ -55,8 +60,10 @@ func (w *writer) close() error {
 	default:
 		close(w.stop)
 	}
-	w.ops <- &op{run: func(*tx) error { return errStopped }, done: make(chan error, 1)}
-	<-w.closed
+	if w.started {
+		w.ops <- &op{run: func(*tx) error { return errStopped }, done: make(chan error, 1)}
+		<-w.closed
+	}
 	return w.conn.Close()
 }
 

@@ -146,6 +146,9 @@ func hostCounts(s *suite) {
 		h := s.host("a.example")
 		s.same("pending and in flight", []int{pending, inFlight}, []int{h.Pending, h.InFlight})
 	}
+	wide := healthy()
+	wide.Breaker.Window = 8 // so that what is taken may be in flight at once
+	s.learn("a.example", wide)
 	s.fill("a.example", 3)
 	s.fill("b.example", 1)
 	check(3, 0)
@@ -157,7 +160,6 @@ func hostCounts(s *suite) {
 	s.settle(l, retry(ds[1], time.Hour))
 	check(2, 0)
 	s.finish(l)
-	s.lease("a.example")
 	s.turn(s.lease("a.example"), 10)
 	check(2, 1)
 }

@@ -2,7 +2,6 @@ package queuetest
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -244,15 +243,4 @@ func storesNothing(s *suite) {
 	if r := s.enqueue(sub); r.Replayed || r.Accepted != 1 {
 		s.t.Errorf("once the host is well the receipt is %+v, want the delivery accepted", r)
 	}
-}
-
-// fill stores n activities for one host, each with an ordering key of its own, and returns their URIs.
-func (s *suite) fill(host string, n int, how ...func(*queue.Submission)) []string {
-	s.t.Helper()
-	names := make([]string, n)
-	for i := range names {
-		names[i] = fmt.Sprintf("https://app.example/%s/%s", uuid.NewString(), host)
-		s.put(names[i], host, how...)
-	}
-	return names
 }

@@ -1,0 +1,179 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+const lockTTL = 30 * time.Second
+
+var bg = context.Background()
+
+func open(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestAStoreInUseIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("opened twice: %v, want ErrLocked naming the folder", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir)
+}
+
+func TestAStoreOfANewerProgramIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if err := s.writer.do(bg, func(t *tx) error { return t.exec("PRAGMA user_version = 99") }, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("opened a store of version 99: %v", err)
+	}
+}
+
+func TestFilesAreForTheOwnerOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	s := open(t, dir)
+	if _, err := MasterKey(dir); err != nil {
+		t.Fatal(err)
+	}
+	submit(s, "https://app.example/1", "h.example")
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("files %v: %v", files, err)
+	}
+	for _, f := range append(files, dir) {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			t.Errorf("%s has mode %o", f, mode)
+		}
+	}
+}
+
+func TestMasterKeyLasts(t *testing.T) {
+	dir := t.TempDir()
+	first, err := MasterKey(dir)
+	if err != nil || len(first) != masterKeySize {
+		t.Fatalf("%d bytes: %v", len(first), err)
+	}
+	again, err := MasterKey(dir)
+	if err != nil || string(again) != string(first) {
+		t.Errorf("another key the second time: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "master.key"), []byte("c2hvcnQ=\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := MasterKey(dir); err == nil {
+		t.Error("took a key of five bytes")
+	}
+}
+
+// One operation that fails must not take the others of its group with it.
+func TestAFailedOperationFailsAlone(t *testing.T) {
+	s := open(t, t.TempDir())
+	bad := errors.New("bad")
+	hold, held := make(chan struct{}), make(chan struct{})
+	results := make(chan error, 3)
+	go func() {
+		results <- s.writer.do(bg, func(*tx) error { close(held); <-hold; return nil }, nil)
+	}()
+	<-held
+	// These two wait, and so make one group.
+	good := &op{run: func(t *tx) error { return t.exec("UPDATE meta SET delivered = delivered + 7") }, done: make(chan error, 1)}
+	poison := &op{run: func(*tx) error { return bad }, done: make(chan error, 1)}
+	s.writer.ops <- good
+	s.writer.ops <- poison
+	close(hold)
+	if err := <-results; err != nil {
+		t.Error(err)
+	}
+	if err := <-good.done; err != nil {
+		t.Errorf("the good operation failed: %v", err)
+	}
+	if err := <-poison.done; !errors.Is(err, bad) {
+		t.Errorf("the bad operation got %v", err)
+	}
+	var delivered int64
+	if err := s.read(bg, func(c *sqlite.Conn) error {
+		return each(c, "SELECT delivered FROM meta", nil, func(row *sqlite.Stmt) error {
+			delivered = row.ColumnInt64(0)
+			return nil
+		})
+	}); err != nil || delivered != 7 {
+		t.Errorf("the good operation ran to %d, want 7 (once): %v", delivered, err)
+	}
+}
+
+func TestAClosedStoreSaysSo(t *testing.T) {
+	s := open(t, t.TempDir())
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutKey(bg, queue.Key{ID: "k"}); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("wrote to a closed store: %v", err)
+	}
+	if _, err := s.Stats(bg); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("read a closed store: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+}
+
+// A full disk fails what is new, says so, and is over when there is room again.
+func TestAFullStore(t *testing.T) {
+	s := open(t, t.TempDir())
+	limit := func(pages string) {
+		t.Helper()
+		if err := each(s.writer.conn, "PRAGMA max_page_count = "+pages, nil, func(*sqlite.Stmt) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit("40")
+	sub := &queue.Submission{
+		Activity:   queue.Activity{ID: "018f0000-0000-7000-8000-000000000000", URI: "u", Body: make([]byte, 1<<20)},
+		Recipients: []queue.Recipient{{Inbox: "https://h.example/inbox", Host: "h.example"}}, TTL: time.Hour,
+	}
+	if _, err := s.Enqueue(bg, sub); !errors.Is(err, queue.ErrFull) {
+		t.Fatalf("a full store took it: %v", err)
+	}
+	if err := s.writer.lastError(); err == nil {
+		t.Error("the store does not know that it is full")
+	}
+	if st, err := s.Stats(bg); err != nil || st.Activities != 0 || st.Pending != 0 {
+		t.Errorf("something was stored: %+v, %v", st, err)
+	}
+	limit("100000")
+	if err := s.Ready(bg); err != nil {
+		t.Errorf("not ready though there is room: %v", err)
+	}
+	if r, err := s.Enqueue(bg, sub); err != nil || r.Accepted != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -157,8 +157,10 @@ func (x *index) remove(e *entry, now int64) {
 	}
 }
 
+// park makes a delivery wait for its key, which unpark ends. It must be in no heap.
 func (x *index) park(e *entry) {
 	e.flags |= waitsKey
+	e.due = never
 	m := x.parked[e.act.keyID]
 	if m == nil {
 		m = map[int64]*entry{}
@@ -282,6 +284,9 @@ func (l *lane) dueAt(now int64) int64 {
 			at = 0
 		}
 	}
+	if len(l.taken) > 0 {
+		at = 0 // to be taken over once the holder has been silent for the time of its lease
+	}
 	if at == never {
 		return never
 	}
@@ -298,11 +303,7 @@ func (x *index) place(l *lane, now int64) {
 	switch at := l.dueAt(now); at {
 	case never:
 	case 0:
-		best, ok := l.best()
-		if !ok {
-			best = l.later.es[0].act.priority
-		}
-		x.due[l.class()][best].add(l)
+		x.due[l.class()][l.urgency()].add(l)
 		x.wake()
 	default:
 		l.at = at
@@ -311,6 +312,18 @@ func (x *index) place(l *lane, now int64) {
 			x.wake()
 		}
 	}
+}
+
+// urgency is the priority of what a lane that is due has to give.
+func (l *lane) urgency() queue.Priority {
+	best, ok := l.best()
+	switch {
+	case ok:
+		return best
+	case len(l.later.es) > 0:
+		return l.later.es[0].act.priority
+	}
+	return l.taken[0].act.priority
 }
 
 // lift takes a lane from where Due finds it.

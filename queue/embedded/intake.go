@@ -170,9 +170,9 @@ func (e *enqueue) insertActivity(t *tx, first int64) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering, priority, created, first, total, expires_next,
+	return t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, expires_next,
 		done_at, idempotency, fingerprint, duplicates, refused, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		e.id[:], sub.URI, sub.Type, sub.KeyID, int64(orderingHash(sub.OrderingKey)), int64(sub.Priority), e.now, first,
+		e.id[:], sub.URI, sub.Type, sub.KeyID, sub.OrderingKey, int64(sub.Priority), e.now, first,
 		len(e.accepted), expires, done, sub.Idempotency.Key[:], sub.Idempotency.Fingerprint[:], e.receipt.Duplicates,
 		refused, sub.Note)
 }

@@ -63,11 +63,15 @@ func (s *Store) Key(_ context.Context, id string) (queue.Key, error) {
 // Keys implements queue.Keys.
 func (s *Store) Keys(ctx context.Context, p queue.Page) (queue.List[queue.Key], error) {
 	var list queue.List[queue.Key]
-	err := s.read(ctx, func(c *sqlite.Conn) error {
+	after, err := nameAfter(p.Cursor)
+	if err != nil {
+		return list, err
+	}
+	err = s.read(ctx, func(c *sqlite.Conn) error {
 		return each(c, "SELECT id, algorithm, public_pem, fingerprint, sealed, created FROM keys WHERE id > ? ORDER BY id LIMIT ?",
-			[]any{p.Cursor, p.Limit + 1}, func(row *sqlite.Stmt) error {
+			[]any{after, p.Limit + 1}, func(row *sqlite.Stmt) error {
 				if len(list.Items) == p.Limit {
-					list.Next = list.Items[p.Limit-1].ID
+					list.Next = cursorAfter(list.Items[p.Limit-1].ID)
 					return nil
 				}
 				list.Items = append(list.Items, queue.Key{

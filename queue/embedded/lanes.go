@@ -145,11 +145,11 @@ func (s *Store) activity(c *sqlite.Conn, a *activity) (*queue.Activity, error) {
 	if full != nil {
 		return full, nil
 	}
-	err := each(c, `SELECT a.uri, a.type, a.key_id, b.body FROM activities a JOIN bodies b ON b.activity = a.seq
+	err := each(c, `SELECT a.uri, a.type, a.key_id, a.ordering_key, b.body FROM activities a JOIN bodies b ON b.activity = a.seq
 		WHERE a.seq = ?`, []any{a.seq}, func(row *sqlite.Stmt) error {
 		full = &queue.Activity{
 			ID: uuid.UUID(a.id).String(), URI: row.ColumnText(0), Type: row.ColumnText(1), KeyID: row.ColumnText(2),
-			Priority: a.priority, Body: blob(row, 3), CreatedAt: fromMillis(a.created),
+			OrderingKey: row.ColumnText(3), Priority: a.priority, Body: blob(row, 4), CreatedAt: fromMillis(a.created),
 		}
 		full.Digest = sha256.Sum256(full.Body)
 		return nil
@@ -448,7 +448,8 @@ func (o *settle) applyResult(e *entry, r *queue.Result) {
 	e.attempts += uint16(spent(r))
 	x.unpark(e)
 	e.flags = e.flags&taken | flags&^waitsKey
-	if r.WaitKey {
+	e.lane.withdraw(e)
+	if _, there := o.s.keys[e.act.keyID]; r.WaitKey && !there {
 		x.park(e)
 		due = never
 	}

@@ -43,24 +43,30 @@ func (s *Store) loadLanes(c *sqlite.Conn) error {
 }
 
 func (s *Store) loadActivities(c *sqlite.Conn) error {
-	return each(c, "SELECT seq, first, id, key_id, ordering, priority, created FROM activities WHERE expires_next IS NOT NULL",
+	return each(c, "SELECT seq, first, id, key_id, ordering_key, priority, created FROM activities WHERE expires_next IS NOT NULL",
 		nil, func(row *sqlite.Stmt) error {
 			s.index.addActivity(&activity{
 				seq: row.ColumnInt64(0), first: row.ColumnInt64(1), id: [16]byte(blob(row, 2)), keyID: row.ColumnText(3),
-				ordering: uint64(row.ColumnInt64(4)), priority: queue.Priority(row.ColumnInt64(5)), created: row.ColumnInt64(6),
+				ordering: orderingHash(row.ColumnText(4)), priority: queue.Priority(row.ColumnInt64(5)), created: row.ColumnInt64(6),
 			})
 			return nil
 		})
 }
 
-// loadDeliveries loads what is pending. What waited for its key is due, and will wait again if the key is still away.
+// loadDeliveries loads what is pending. What waited for its key goes on to wait, unless the key is there.
 func (s *Store) loadDeliveries(c *sqlite.Conn) error {
 	x, now := s.index, millis(time.Now())
 	return each(c, "SELECT id, activity, lane, due, attempts, flags FROM deliveries ORDER BY id", nil, func(row *sqlite.Stmt) error {
-		x.push(&entry{
+		e := &entry{
 			id: row.ColumnInt64(0), act: x.activities[row.ColumnInt64(1)], lane: x.byID[row.ColumnInt64(2)],
-			due: row.ColumnInt64(3), attempts: uint16(row.ColumnInt64(4)), flags: uint8(row.ColumnInt64(5)) & hostFailed,
-		}, now)
+			due: row.ColumnInt64(3), attempts: uint16(row.ColumnInt64(4)),
+		}
+		flags := uint8(row.ColumnInt64(5))
+		e.flags = flags & hostFailed
+		if _, there := s.keys[e.act.keyID]; flags&waitsKey != 0 && !there {
+			x.park(e)
+		}
+		x.push(e, now)
 		return nil
 	})
 }

@@ -18,7 +18,7 @@ var migrations = []string{
 		uri TEXT NOT NULL,
 		type TEXT NOT NULL,
 		key_id TEXT NOT NULL,
-		ordering INTEGER NOT NULL,
+		ordering_key TEXT NOT NULL,
 		priority INTEGER NOT NULL,
 		created INTEGER NOT NULL,
 		first INTEGER NOT NULL,

@@ -81,8 +81,8 @@ func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
 	reasons := map[int64]queue.Reason{}
 	again := int64(never)
 	o.s.mu.Lock()
-	err := each(t.conn, "SELECT id, expires, flags FROM deliveries WHERE id >= ? AND id < ?", []any{first, end}, func(row *sqlite.Stmt) error {
-		id, expires, flags := row.ColumnInt64(0), row.ColumnInt64(1), uint8(row.ColumnInt64(2))
+	err := each(t.conn, "SELECT id, expires FROM deliveries WHERE id >= ? AND id < ?", []any{first, end}, func(row *sqlite.Stmt) error {
+		id, expires := row.ColumnInt64(0), row.ColumnInt64(1)
 		switch e := o.s.index.entries[id]; {
 		case expires > o.now:
 			again = min(again, expires)
@@ -90,7 +90,7 @@ func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
 			again = o.now
 		case e != nil && e.flags&taken != 0:
 			again = min(again, o.now+sweepSoon.Milliseconds())
-		case flags&waitsKey != 0:
+		case e != nil && e.flags&waitsKey != 0:
 			ids, reasons[id] = append(ids, id), queue.ReasonKeyMissing
 		default:
 			ids, reasons[id] = append(ids, id), queue.ReasonExpired

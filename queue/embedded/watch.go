@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -206,17 +207,21 @@ func (l *lane) state() queue.HostState {
 // Hosts implements queue.Watching.
 func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
 	var list queue.List[queue.HostStatus]
-	err := s.read(ctx, func(c *sqlite.Conn) error {
+	after, err := nameAfter(p.Cursor)
+	if err != nil {
+		return list, err
+	}
+	err = s.read(ctx, func(c *sqlite.Conn) error {
 		s.mu.Lock() // readers of the database never wait for the writer, so it can't wait for us
 		defer s.mu.Unlock()
 		return each(c, "SELECT host FROM hosts WHERE host > ? AND instr(host, ?) > 0 ORDER BY host",
-			[]any{p.Cursor, strings.ToLower(f.Query)}, func(row *sqlite.Stmt) error {
+			[]any{after, strings.ToLower(f.Query)}, func(row *sqlite.Stmt) error {
 				l := s.index.lanes[row.ColumnText(0)]
 				if l == nil || f.State != "" && l.state() != f.State {
 					return nil
 				}
 				if len(list.Items) == p.Limit {
-					list.Next = list.Items[p.Limit-1].Host
+					list.Next = cursorAfter(list.Items[p.Limit-1].Host)
 					return errEnough
 				}
 				list.Items = append(list.Items, l.status())
@@ -292,6 +297,21 @@ func cursor(text string, n int) ([]int64, error) {
 		numbers[i] = int64(v)
 	}
 	return numbers, nil
+}
+
+// cursorAfter is the cursor of what comes after a name, and nameAfter the reverse.
+func cursorAfter(name string) string { return "n" + base64.RawURLEncoding.EncodeToString([]byte(name)) }
+
+func nameAfter(cursor string) (string, error) {
+	if cursor == "" {
+		return "", nil
+	}
+	text, ok := strings.CutPrefix(cursor, "n")
+	name, err := base64.RawURLEncoding.DecodeString(text)
+	if !ok || err != nil || len(name) == 0 {
+		return "", queue.ErrBadCursor
+	}
+	return string(name), nil
 }
 
 // Stats implements queue.Watching.

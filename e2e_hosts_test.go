@@ -1,0 +1,84 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/postrider/postrider/internal/testinbox"
+)
+
+// hosts are remote hosts, each with an inbox that verifies what it gets.
+type hosts struct {
+	*testinbox.Fleet
+	inboxes []*testinbox.Inbox
+}
+
+// startHosts starts n hosts, of which the i-th behaves as options(i) says.
+func startHosts(t *testing.T, n int, options func(i int) testinbox.Options) *hosts {
+	t.Helper()
+	h := &hosts{}
+	for i := range n {
+		o := options(i)
+		o.Keys = publicKey
+		h.inboxes = append(h.inboxes, testinbox.New(o))
+	}
+	h.Fleet = startFleet(t, n, func(i int) http.Handler { return h.inboxes[i] })
+	return h
+}
+
+func startFleet(t *testing.T, n int, handler func(i int) http.Handler) *testinbox.Fleet {
+	t.Helper()
+	fleet, err := testinbox.StartFleet(n, handler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := fleet.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return fleet
+}
+
+// startHost starts one host.
+func startHost(t *testing.T, o testinbox.Options) *hosts {
+	t.Helper()
+	return startHosts(t, 1, func(int) testinbox.Options { return o })
+}
+
+// scripted is an inbox that answers what the script says.
+func scripted(script func(testinbox.Request) testinbox.Reply) testinbox.Options {
+	return testinbox.Options{Script: script}
+}
+
+// replies is an inbox that always answers the same.
+func replies(r testinbox.Reply) testinbox.Options {
+	return scripted(func(testinbox.Request) testinbox.Reply { return r })
+}
+
+// fine is an inbox that takes everything.
+func fine(int) testinbox.Options { return testinbox.Options{} }
+
+// urls are the inboxes of all hosts.
+func (h *hosts) urls() []string {
+	urls := make([]string, len(h.inboxes))
+	for i := range urls {
+		urls[i] = h.Inbox(i, "/inbox")
+	}
+	return urls
+}
+
+// count is how many requests came to all hosts.
+func (h *hosts) count() (n int) {
+	for _, in := range h.inboxes {
+		n += in.Count()
+	}
+	return n
+}
+
+// nobody is an inbox where no one listens.
+const nobody = "http://127.99.99.99:9/inbox"
+
+// lastPart is what stands behind the last slash, for activities named by number.
+func lastPart(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }

@@ -510,3 +510,26 @@ func TestASlowAttemptHoldsBackNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// Of two waits that a host asks for, the longer counts.
+func TestTheLongerRetryAfterCounts(t *testing.T) {
+	var calls atomic.Int32
+	pooled(t, func(req *http.Request) Answer {
+		switch n := calls.Add(1); {
+		case n <= 10:
+			return Answer{Status: 202}
+		case n == 11:
+			return Answer{Status: 429, RetryAfter: "3600"}
+		}
+		lasting(req, time.Second)
+		return Answer{Status: 429, RetryAfter: "1"}
+	}, nil, func(r *rig) {
+		r.backlog(100, "h.example")
+		time.Sleep(time.Minute)
+		before := calls.Load()
+		time.Sleep(58 * time.Minute)
+		if n := calls.Load() - before; n != 0 {
+			t.Errorf("%d requests in the hour that the host asked for", n)
+		}
+	})
+}

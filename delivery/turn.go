@@ -36,6 +36,7 @@ type turn struct {
 	begun      int
 	until      time.Time
 	patience   time.Duration // see look
+	parked     time.Time     // until when the lane waits
 	stop       bool          // begin nothing more
 	recovered  bool          // told the queue so
 	toldOpened bool          // told the log so
@@ -218,8 +219,19 @@ func (t *turn) learn(s *queue.Settlement) {
 		t.pool.Metrics.breakers.WithLabelValues("closed").Inc()
 		t.pool.Log.Info("host.recovered", "host", t.held.Host)
 	}
+	if s.Wait > 0 { // never less than a settlement before asked for
+		t.parked = later(t.parked, time.Now().Add(s.Wait))
+		s.Wait = time.Until(t.parked)
+	}
 	record := t.host
 	s.Host = &record
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func lastError(l *queue.LastAttempt) string {

@@ -1,5 +1,5 @@
 // Package handlers is Postrider's HTTP API: it takes activities and keys in, tells what became of deliveries and how
-// hosts are, and serves health, metrics and the OpenAPI document.
+// hosts are, and serves health, metrics, the OpenAPI document and the dashboard.
 //
 // What callers may rely on:
 //
@@ -9,6 +9,7 @@
 //   - A private key never shows in an answer, an error or a log line; nor does the text of an error of the store.
 //   - The bodies of calls held in memory at one time are bounded (192 MiB), whatever the clients do.
 //   - The document at /openapi.json is made from the table of routes and the Go types that serve.
+//   - The dashboard at / is no part of the API: it holds no data, needs no token, and loads nothing from elsewhere.
 //
 // What callers may not rely on: the wording of titles, details and messages; the order of members; a body being read
 // at all where the answer is 401, 413 or 415.
@@ -90,6 +91,7 @@ func (s *server) handler() http.Handler {
 			mux.Method(http.MethodHead, rt.path, s.serve(rt))
 		}
 	}
+	mountDashboard(mux)
 	return mux
 }
 

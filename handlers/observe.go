@@ -108,8 +108,14 @@ func (ts tokens) find(secret string) (name string, ok bool) {
 	return name, ok
 }
 
-// open are the routes that need no token.
+// open are the routes that need no token, besides the dashboard's.
 var open = map[string]bool{"/healthz": true, "/readyz": true, "/openapi.json": true}
+
+// needsToken tells whether a path is for callers with a token only.
+func needsToken(path string) bool {
+	_, page := dashboard[path]
+	return !page && !open[path]
+}
 
 // authenticate lets those pass who bring a token, where tokens are set. It comes before routing, so that a stranger
 // can't tell which routes there are.
@@ -123,7 +129,7 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 		switch {
 		case ok && strings.EqualFold(scheme, "Bearer"):
 			visitOf(r).token = name
-		case !open[r.URL.Path]:
+		case needsToken(r.URL.Path):
 			// SPEC: RFC 6750, section 3: the resource server MUST include the HTTP "WWW-Authenticate" response header field.
 			w.Header().Set("WWW-Authenticate", `Bearer realm="postrider"`)
 			s.fail(w, r, &problem{Status: http.StatusUnauthorized, Detail: "a bearer token is needed"})

@@ -76,42 +76,52 @@ func (o *sweep) expire(t *tx) error {
 	return err
 }
 
+// row is a pending delivery of an activity that has something to expire.
+type row struct{ id, expires int64 }
+
 func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
-	var ids []int64
-	reasons := map[int64]queue.Reason{}
-	again := int64(never)
-	o.s.mu.Lock()
-	err := each(t.conn, "SELECT id, expires FROM deliveries WHERE id >= ? AND id < ?", []any{first, end}, func(row *sqlite.Stmt) error {
-		id, expires := row.ColumnInt64(0), row.ColumnInt64(1)
-		switch e := o.s.index.entries[id]; {
-		case expires > o.now:
-			again = min(again, expires)
-		case len(ids) >= sweepRows:
-			again = o.now
-		case e != nil && e.flags&taken != 0:
-			again = min(again, o.now+sweepSoon.Milliseconds())
-		case e != nil && e.flags&waitsKey != 0:
-			ids, reasons[id] = append(ids, id), queue.ReasonKeyMissing
-		default:
-			ids, reasons[id] = append(ids, id), queue.ReasonExpired
-		}
+	var rows []row
+	err := each(t.conn, "SELECT id, expires FROM deliveries WHERE id >= ? AND id < ?", []any{first, end}, func(r *sqlite.Stmt) error {
+		rows = append(rows, row{r.ColumnInt64(0), r.ColumnInt64(1)})
 		return nil
 	})
-	o.s.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if _, err := t.bury(id, &queue.Result{Reason: reasons[id]}); err != nil {
+	reasons, again := o.judge(rows)
+	for id, reason := range reasons {
+		if _, err := t.bury(id, &queue.Result{Reason: reason}); err != nil {
 			return err
 		}
+		o.expired = append(o.expired, id)
 	}
-	o.expired = append(o.expired, ids...)
 	if again == never {
 		return nil // nothing is pending any more
 	}
 	o.next = min(o.next, again)
 	return t.exec("UPDATE activities SET expires_next = ? WHERE seq = ?", again, seq)
+}
+
+// judge says which deliveries die of what, and when to look at the others again.
+func (o *sweep) judge(rows []row) (reasons map[int64]queue.Reason, again int64) {
+	reasons, again = map[int64]queue.Reason{}, never
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	for _, r := range rows {
+		switch e := o.s.index.entries[r.id]; {
+		case r.expires > o.now:
+			again = min(again, r.expires)
+		case len(reasons) >= sweepRows:
+			again = o.now
+		case e != nil && e.flags&taken != 0:
+			again = min(again, o.now+sweepSoon.Milliseconds())
+		case e != nil && e.flags&waitsKey != 0:
+			reasons[r.id] = queue.ReasonKeyMissing
+		default:
+			reasons[r.id] = queue.ReasonExpired
+		}
+	}
+	return reasons, again
 }
 
 // dropLetters drops dead letters that have outlived their retention.

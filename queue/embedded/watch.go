@@ -204,6 +204,9 @@ func (l *lane) state() queue.HostState {
 	return queue.HostHealthy
 }
 
+// hostsAtOnce is how many hosts are looked at under the lock at once.
+const hostsAtOnce = 500
+
 // Hosts implements queue.Watching.
 func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
 	var list queue.List[queue.HostStatus]
@@ -211,30 +214,46 @@ func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (qu
 	if err != nil {
 		return list, err
 	}
+	for {
+		names, err := s.hostNames(ctx, after, strings.ToLower(f.Query))
+		if err != nil {
+			return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
+		}
+		if full := s.addHosts(&list, names, f.State, p.Limit); full || len(names) < hostsAtOnce {
+			return list, nil
+		}
+		after = names[len(names)-1]
+	}
+}
+
+func (s *Store) hostNames(ctx context.Context, after, part string) (names []string, err error) {
 	err = s.read(ctx, func(c *sqlite.Conn) error {
-		s.mu.Lock() // readers of the database never wait for the writer, so it can't wait for us
-		defer s.mu.Unlock()
-		return each(c, "SELECT host FROM hosts WHERE host > ? AND instr(host, ?) > 0 ORDER BY host",
-			[]any{after, strings.ToLower(f.Query)}, func(row *sqlite.Stmt) error {
-				l := s.index.lanes[row.ColumnText(0)]
-				if l == nil || f.State != "" && l.state() != f.State {
-					return nil
-				}
-				if len(list.Items) == p.Limit {
-					list.Next = cursorAfter(list.Items[p.Limit-1].Host)
-					return errEnough
-				}
-				list.Items = append(list.Items, l.status())
+		return each(c, "SELECT host FROM hosts WHERE host > ? AND instr(host, ?) > 0 ORDER BY host LIMIT ?",
+			[]any{after, part, hostsAtOnce}, func(row *sqlite.Stmt) error {
+				names = append(names, row.ColumnText(0))
 				return nil
 			})
 	})
-	if err != nil && list.Next == "" {
-		return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
-	}
-	return list, nil
+	return names, err
 }
 
-var errEnough = fmt.Errorf("page is full")
+// addHosts adds the hosts of a state to a list and tells whether that is full and there are more.
+func (s *Store) addHosts(list *queue.List[queue.HostStatus], names []string, state queue.HostState, limit int) (full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		l := s.index.lanes[name]
+		if l == nil || state != "" && l.state() != state {
+			continue
+		}
+		if len(list.Items) == limit {
+			list.Next = cursorAfter(list.Items[limit-1].Host)
+			return true
+		}
+		list.Items = append(list.Items, l.status())
+	}
+	return false
+}
 
 // DeadLetters implements queue.Watching.
 func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {

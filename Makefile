@@ -16,9 +16,12 @@ test: compiler
 	go vet ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
-	CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | { grep --line-buffered -E '$(CLOSING)' || true; } \
-		|| { echo; echo 'FAILED; all that was said:'; cat $(TEST_LOG); exit 1; }; \
-	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: tests were skipped' >&2; exit 1; fi
+	CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | \
+		{ grep --line-buffered -E '$(CLOSING)' || true; } || failed=yes; \
+	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: nothing may be skipped' >&2; failed=yes; fi; \
+	if [ -n "$${failed:-}" ]; then \
+		echo; echo 'What was said:'; grep -vE '^=== |^ *--- PASS' $(TEST_LOG); \
+		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
 # The race detector needs cgo, and cgo a C compiler.
 compiler:

@@ -64,7 +64,7 @@ func TestNoMoreThanTheThresholdFailsBeforeTheBreakerOpens(t *testing.T) {
 	}, nil, func(r *rig) {
 		r.backlog(50, "h.example")
 		time.Sleep(time.Minute)
-		if got := r.most["h.example"]; got != 8 {
+		if got := r.peak("h.example"); got != 8 {
 			t.Fatalf("the window grew to %d, want 8", got)
 		}
 		failing.Store(true)
@@ -106,7 +106,7 @@ func TestProbesAreSingleWithGrowingGapsAndRecoveryServesEverything(t *testing.T)
 		if gap < time.Hour || gap > 67*time.Minute {
 			t.Errorf("the gap grew to %v, want an hour and its jitter", gap)
 		}
-		if got := r.most["h.example"]; got != 1 {
+		if got := r.peak("h.example"); got != 1 {
 			t.Errorf("%d in flight at once, want 1: the host never answered well", got)
 		}
 		healed.Store(true)
@@ -338,16 +338,16 @@ func TestRedirects(t *testing.T) {
 				id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
 				time.Sleep(time.Second)
 				if c.follows == "" {
-					if d := r.delivery(id); d.LastAttempt.Outcome != string(OutcomeRedirected) || d.Attempts != 1 || len(r.requests) != 1 {
-						t.Errorf("%+v after %d attempts and %d requests", d.LastAttempt, d.Attempts, len(r.requests))
+					if d := r.delivery(id); d.LastAttempt.Outcome != string(OutcomeRedirected) || d.Attempts != 1 || len(r.all()) != 1 {
+						t.Errorf("%+v after %d attempts and %d requests", d.LastAttempt, d.Attempts, len(r.all()))
 					}
 					return
 				}
 				if c := r.counts(id); c.Delivered != 1 {
 					t.Fatalf("counts %+v", c)
 				}
-				if got := r.requests[len(r.requests)-1].url; len(r.requests) != 2 || got != c.follows {
-					t.Errorf("%d requests, the last to %s, want 2 and %s", len(r.requests), got, c.follows)
+				if got := r.all()[len(r.all())-1].url; len(r.all()) != 2 || got != c.follows {
+					t.Errorf("%d requests, the last to %s, want 2 and %s", len(r.all()), got, c.follows)
 				}
 			})
 		})
@@ -358,8 +358,8 @@ func TestARedirectLoopEndsAfterOneStep(t *testing.T) {
 	pooled(t, func(*http.Request) Answer { return Answer{Status: 307, Location: "/again"} }, nil, func(r *rig) {
 		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
 		time.Sleep(time.Second)
-		if d := r.delivery(id); len(r.requests) != 2 || d.LastAttempt.Outcome != string(OutcomeRedirected) {
-			t.Errorf("%d requests, outcome %s; want 2, redirected", len(r.requests), d.LastAttempt.Outcome)
+		if d := r.delivery(id); len(r.all()) != 2 || d.LastAttempt.Outcome != string(OutcomeRedirected) {
+			t.Errorf("%d requests, outcome %s; want 2, redirected", len(r.all()), d.LastAttempt.Outcome)
 		}
 	})
 }

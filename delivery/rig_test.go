@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -138,6 +139,20 @@ func lasting(req *http.Request, d time.Duration) bool {
 	case <-req.Context().Done():
 		return false
 	}
+}
+
+// peak returns how many requests were in flight to a host at once.
+func (r *rig) peak(host string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.most[host]
+}
+
+// all returns the requests made.
+func (r *rig) all() []request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.requests)
 }
 
 // to returns the requests made to a host.

@@ -152,14 +152,17 @@ func (s *Store) Host(_ context.Context, host string) (queue.HostStatus, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.index.lanes[host]; l != nil {
-		return l.status(), nil
+		return l.status(millis(time.Now())), nil
 	}
 	return queue.HostStatus{Host: host, State: queue.HostHealthy}, nil
 }
 
-func (l *lane) status() queue.HostStatus {
+func (l *lane) status(now int64) queue.HostStatus {
 	h := queue.HostStatus{
-		Host: l.host, State: l.state(), Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)), RetryAt: fromMillis(l.wait), Record: l.record,
+		Host: l.host, State: l.state(), Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)), Record: l.record,
+	}
+	if l.wait > now {
+		h.RetryAt = fromMillis(l.wait)
 	}
 	if oldest := l.oldest(); oldest != nil {
 		h.OldestPendingAt = fromMillis(oldest.act.created)
@@ -241,6 +244,7 @@ func (s *Store) hostNames(ctx context.Context, after, part string) (names []stri
 func (s *Store) addHosts(list *queue.List[queue.HostStatus], names []string, state queue.HostState, limit int) (full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := millis(time.Now())
 	for _, name := range names {
 		l := s.index.lanes[name]
 		if l == nil || state != "" && l.state() != state {
@@ -250,7 +254,7 @@ func (s *Store) addHosts(list *queue.List[queue.HostStatus], names []string, sta
 			list.Next = cursorAfter(list.Items[limit-1].Host)
 			return true
 		}
-		list.Items = append(list.Items, l.status())
+		list.Items = append(list.Items, l.status(now))
 	}
 	return false
 }

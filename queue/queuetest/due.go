@@ -20,6 +20,7 @@ var dueCases = []testCase{
 	{name: "offers the lane of a silent holder", run: offersSilent},
 	{name: "bounds suspect lanes", run: boundsSuspects},
 	{name: "bounds suspect lanes but not others", run: suspectsDoNotCrowd},
+	{name: "mixes suspect lanes and others", run: mixesKinds},
 	{name: "says when the next lane is due", run: saysNext},
 	{name: "offers a lane when its wait is over", run: offersAfterWait},
 	{name: "offers a lane that may be probed early", run: offersProbe},
@@ -49,12 +50,13 @@ func offersWork(s *suite) {
 }
 
 func offersWanted(s *suite) {
-	s.put("https://app.example/a/1", "a0.example", alsoTo(hosts("a", 9)...))
-	if got := s.due(0).Hosts; len(got) != 0 {
-		s.t.Errorf("%d lanes were offered to one who wanted none", len(got))
+	names := hosts("a", 10)
+	for _, host := range names {
+		s.learn(host, healthy())
 	}
+	s.enqueue(submission("https://app.example/a/1", names...))
 	seen := map[string]bool{}
-	for _, n := range []int{3, 3, 3, 1} {
+	for _, n := range []int{0, 3, 3, 3, 1} {
 		got := s.due(n).Hosts
 		if len(got) != n {
 			s.t.Fatalf("%d lanes were offered to one who wanted %d", len(got), n)
@@ -150,6 +152,22 @@ func suspectsDoNotCrowd(s *suite) {
 	s.same("lanes of hosts that are well", 6, well)
 }
 
+func mixesKinds(s *suite) {
+	for _, host := range hosts("well", 40) {
+		s.learn(host, healthy())
+	}
+	s.put("https://app.example/a/1", "new.example", alsoTo(append(hosts("new", 39), hosts("well", 40)...)...))
+	well := 0
+	for _, host := range s.due(30).Hosts {
+		if strings.HasPrefix(host, "well") {
+			well++
+		}
+	}
+	if well == 0 || well == 30 {
+		s.t.Errorf("of 30 lanes offered %d are of hosts that are well, of as many as are not", well)
+	}
+}
+
 func saysNext(s *suite) {
 	if next := s.due(10).Next; next < queue.MaxIdle/2 {
 		s.t.Errorf("an empty store says that the next lane is due in %s", next)
@@ -209,16 +227,14 @@ func fairToMany(s *suite) {
 }
 
 func drawsAtRandom(s *suite) {
-	names := hosts("a", 200)
-	s.enqueue(submission("https://app.example/a/1", names...))
-	got := slices.Sorted(slices.Values(s.due(20).Hosts))
-	if len(got) != 20 {
-		s.t.Fatalf("%d lanes were offered, want 20", len(got))
+	var draws [2][]string
+	for i := range draws {
+		s.Queue = s.b.Open(s.t, Options{})
+		s.enqueue(submission("https://app.example/a/1", hosts("a", 200)...))
+		draws[i] = s.due(20).Hosts
 	}
-	for i := range len(names) - len(got) + 1 {
-		if slices.Equal(got, names[i:i+len(got)]) {
-			s.t.Fatalf("20 lanes in a row of 200 were drawn: %v", got)
-		}
+	if slices.Equal(draws[0], draws[1]) {
+		s.t.Fatalf("twice the same 20 lanes of 200 were drawn: %v", draws[0])
 	}
 }
 

@@ -2,8 +2,8 @@
 // makes a back-end fail on demand.
 //
 // Every promise in the doc comments of queue has a case. Cases let time pass with time.Sleep, so a back-end without
-// sockets should have each of them wrapped in a synctest bubble. On the real clock a case takes about three seconds at
-// most.
+// sockets should have each of them wrapped in a synctest bubble. On the real clock a case takes a few seconds at
+// most, but for that of dead letters' retention, which takes as long as the back-end is late with it.
 package queuetest
 
 import (

@@ -315,7 +315,12 @@ func behindCancelled(s *suite) {
 	s.cancel(first)
 	l := s.lease("a.example")
 	s.settle(l, delivered(s.one(l, "3")))
-	s.one(l, "4")
+	s.put("5", "a.example", ordering("key"))
+	s.cancel(s.put("6", "a.example", ordering("key")))
+	s.put("7", "a.example", ordering("key"))
+	for _, uri := range []string{"4", "5", "7"} {
+		s.settle(l, delivered(s.one(l, uri)))
+	}
 }
 
 func orderAcrossLeases(s *suite) {

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/queuetest"
 	"github.com/postrider/postrider/signer"
 )
 
@@ -153,8 +154,10 @@ func TestRetryAfterMakesTheHostWaitAndSpendsNoAttempt(t *testing.T) {
 		}
 		return Answer{Status: 202}
 	}, nil, func(r *rig) {
+		r.halt()
 		r.backlog(5, "h.example")
 		id := r.submit("https://app.example/x", "x", queue.High, day, "other.example")
+		r.start()
 		time.Sleep(59 * time.Minute)
 		if n := len(r.to("h.example")); n != 1 {
 			t.Errorf("%d requests while the host asked to wait, want 1", n)
@@ -334,7 +337,7 @@ func TestRedirects(t *testing.T) {
 					return Answer{Status: c.status, Location: c.location}
 				}
 				return Answer{Status: 202}
-			}, nil, func(r *rig) {
+			}, func(o *Options) { o.AllowHTTP = true }, func(r *rig) {
 				id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
 				time.Sleep(time.Second)
 				if c.follows == "" {
@@ -428,7 +431,9 @@ func TestShutdownLetsAttemptsFinish(t *testing.T) {
 		lasting(req, 10*time.Second)
 		return Answer{Status: 202}
 	}, nil, func(r *rig) {
+		r.halt()
 		r.backlog(20, "h.example")
+		r.start()
 		time.Sleep(time.Second)
 		r.halt()
 		if n := len(r.to("h.example")); n != 1 || r.host("h.example").Pending != 19 {
@@ -517,6 +522,7 @@ func TestTheLongerRetryAfterCounts(t *testing.T) {
 	pooled(t, func(req *http.Request) Answer {
 		switch n := calls.Add(1); {
 		case n <= 10:
+			lasting(req, 50*time.Millisecond)
 			return Answer{Status: 202}
 		case n == 11:
 			return Answer{Status: 429, RetryAfter: "3600"}
@@ -524,12 +530,146 @@ func TestTheLongerRetryAfterCounts(t *testing.T) {
 		lasting(req, time.Second)
 		return Answer{Status: 429, RetryAfter: "1"}
 	}, nil, func(r *rig) {
+		r.halt()
 		r.backlog(100, "h.example")
+		r.start()
 		time.Sleep(time.Minute)
 		before := calls.Load()
 		time.Sleep(58 * time.Minute)
 		if n := calls.Load() - before; n != 0 {
 			t.Errorf("%d requests in the hour that the host asked for", n)
+		}
+	})
+}
+
+// The schedule of throttling begins anew once the host has answered.
+func TestAnAnswerEndsThrottling(t *testing.T) {
+	var calls atomic.Int32
+	pooled(t, func(*http.Request) Answer {
+		if n := calls.Add(1); n <= 8 && n != 7 { // six times, an answer, and once more
+			return Answer{Status: 429}
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(2, "h.example")
+		time.Sleep(2 * time.Hour)
+		rs := r.to("h.example")
+		if len(rs) != 9 {
+			t.Fatalf("%d requests, want 9", len(rs))
+		}
+		if gap := rs[8].at.Sub(rs[7].at); gap > 24*time.Second {
+			t.Errorf("after an answer the first throttling waited %v, want 15 s and up to half more", gap)
+		}
+	})
+}
+
+// With a known scheme a 400 is about the activity; but should the scheme have stopped to work, the next finds out.
+func TestABadRequestIsKnockedOnceAndForgetsTheScheme(t *testing.T) {
+	var only atomic.Value
+	only.Store(signer.RFC9421)
+	pooled(t, func(req *http.Request) Answer {
+		if signer.Scheme(req.Header.Get("Test-Scheme")) != only.Load() {
+			return Answer{Status: 400}
+		}
+		return Answer{Status: 202}
+	}, nil, func(r *rig) {
+		r.backlog(1, "h.example")
+		time.Sleep(time.Second)
+		only.Store(signer.Cavage)
+		before := len(r.all())
+		id := r.submit("https://app.example/2", "k", queue.Normal, day, "h.example")
+		time.Sleep(time.Second)
+		if d := r.delivery(id); d.Reason != queue.ReasonRejected || len(r.all()) != before+1 {
+			t.Errorf("%q after %d requests, want rejected after 1", d.Reason, len(r.all())-before)
+		}
+		id = r.submit("https://app.example/3", "k", queue.Normal, day, "h.example")
+		time.Sleep(time.Second)
+		if c := r.counts(id); c.Delivered != 1 {
+			t.Errorf("the next delivery: %+v", c)
+		}
+	})
+}
+
+// What a host answers to the second scheme says nothing, unless it is that this one works.
+func TestAFailedSecondKnockCountsAsTheFirst(t *testing.T) {
+	pooled(t, func(req *http.Request) Answer {
+		if signer.Scheme(req.Header.Get("Test-Scheme")) == signer.RFC9421 {
+			return Answer{Status: 500}
+		}
+		return Answer{Status: 401}
+	}, nil, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, day, "h.example")
+		time.Sleep(time.Second)
+		if d := r.delivery(id); d.LastAttempt.Outcome != string(OutcomeUnauthorized) || d.LastAttempt.Status != 401 {
+			t.Errorf("%+v, want unauthorized", d.LastAttempt)
+		}
+		if h := r.host("h.example"); h.State != queue.HostHealthy {
+			t.Errorf("the host is %s, want healthy", h.State)
+		}
+	})
+}
+
+// An outage of the store is waited out: nothing is counted against a host, nothing made twice, nothing lost.
+func TestAnOutageOfTheStore(t *testing.T) {
+	for _, method := range []string{"Due", "Take", "Settle", "Sweep"} {
+		t.Run(method, func(t *testing.T) {
+			var faults *queuetest.Faults
+			pooled(t, func(req *http.Request) Answer {
+				lasting(req, time.Second)
+				return Answer{Status: 202}
+			}, func(o *Options) {
+				faults = queuetest.Faulty(o.Queue.(queue.Queue))
+				o.Queue = faults
+			}, func(r *rig) {
+				faults.Fail(method, errors.New("the store is away"))
+				ids := []string{r.submit("https://app.example/1", "a", queue.Normal, day, "h.example")}
+				time.Sleep(30 * time.Second)
+				if err := r.pool.Ready(t.Context()); (err == nil) != (method == "Sweep") {
+					t.Errorf("during the outage the pool's readiness is %v", err)
+				}
+				faults.Clear()
+				ids = append(ids, r.submit("https://app.example/2", "b", queue.Normal, day, "h.example"))
+				time.Sleep(time.Minute)
+				if err := r.pool.Ready(t.Context()); err != nil {
+					t.Errorf("after the outage the pool is not ready: %v", err)
+				}
+				for _, id := range ids {
+					if c := r.counts(id); c.Delivered != 1 {
+						t.Errorf("%+v, want delivered", c)
+					}
+				}
+				if h := r.host("h.example"); len(r.to("h.example")) != 2 || h.Record.Breaker.Failures != 0 {
+					t.Errorf("%d requests and %d failures, want 2 and none", len(r.to("h.example")), h.Record.Breaker.Failures)
+				}
+			})
+		})
+	}
+}
+
+// A settlement that was carried out although its answer got lost is repeated without harm.
+func TestALostAnswerOfTheStore(t *testing.T) {
+	var faults *queuetest.Faults
+	var calls atomic.Int32
+	pooled(t, func(*http.Request) Answer {
+		if calls.Add(1) == 1 {
+			return Answer{Status: 500}
+		}
+		return Answer{Status: 202}
+	}, func(o *Options) {
+		faults = queuetest.Faulty(o.Queue.(queue.Queue))
+		o.Queue = faults
+	}, func(r *rig) {
+		faults.Lose("Settle", errors.New("no answer"))
+		id := r.submit("https://app.example/1", "a", queue.Normal, day, "h.example")
+		time.Sleep(3 * time.Second)
+		faults.Clear()
+		time.Sleep(3 * time.Second)
+		if d := r.delivery(id); d.Attempts != 1 {
+			t.Errorf("%d attempts were counted, want 1", d.Attempts)
+		}
+		time.Sleep(time.Minute)
+		if c := r.counts(id); c.Delivered != 1 || calls.Load() != 2 {
+			t.Errorf("%+v after %d requests, want delivered after 2", c, calls.Load())
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -27,7 +28,7 @@ const (
 	OutcomeUnreachable    Outcome = "unreachable"
 	OutcomePrivateAddress Outcome = "private_address"
 	OutcomeKeyMissing     Outcome = "key_missing" // nothing was sent: the key is away
-	OutcomeFault          Outcome = "fault"       // nothing was sent: a fault of our own
+	OutcomeFault          Outcome = "fault"       // nothing was sent: this node or its store could not
 	OutcomeAborted        Outcome = "aborted"     // given up by us: shutdown, or the lease was lost
 )
 
@@ -42,6 +43,8 @@ func outcomeOf(a Answer) Outcome {
 	switch s := a.Status; {
 	case s == 0 && errors.Is(a.Err, netguard.ErrPrivate):
 		return OutcomePrivateAddress
+	case s == 0 && ours(a.Err):
+		return OutcomeFault
 	case s >= 200 && s <= 299:
 		return OutcomeDelivered
 	case s >= 300 && s <= 399:
@@ -62,6 +65,16 @@ func outcomeOf(a Answer) Outcome {
 		return OutcomeServerError
 	}
 	return OutcomeUnreachable // no answer, or one that HTTP does not know
+}
+
+// ours tells that it was this machine that could not make a connection: it has no files, ports or memory left for one.
+func ours(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // verdict says what an outcome means for the host.

@@ -3,6 +3,9 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +52,10 @@ func TestOutcomesOfNoAnswer(t *testing.T) {
 		{Answer{Err: errors.New("connection refused")}, OutcomeUnreachable},
 		{Answer{Err: errors.New("timeout"), TimedOut: true}, OutcomeUnreachable},
 		{Answer{Err: fmt.Errorf("dial: %w", netguard.ErrPrivate)}, OutcomePrivateAddress},
+		{Answer{Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}}, OutcomeFault},
+		{Answer{Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}}, OutcomeFault},
+		{Answer{Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}}, OutcomeUnreachable},
+		{Answer{Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}}, OutcomeUnreachable},
 		{Answer{Status: 503, RetryAfter: "30"}, OutcomeThrottled},
 		{Answer{Status: 503, RetryAfter: "soon"}, OutcomeServerError},
 		{Answer{Status: 503}, OutcomeServerError},

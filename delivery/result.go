@@ -10,7 +10,7 @@ import (
 )
 
 // faultPause is how long a delivery waits after a fault of our own.
-const faultPause = time.Minute
+const faultPause = 15 * time.Second
 
 // result gives the attempt's permit back and says what shall become of its delivery, and of the lane in s.
 func (t *turn) result(a *attempt, s *queue.Settlement) queue.Result {

@@ -53,14 +53,14 @@ type Config struct {
 	Concurrency     int           `name:"concurrency" min:"1" max:"65536" default:"512" placeholder:"N" help:"attempts in flight on this node"`
 	HostConcurrency int           `name:"host-concurrency" min:"1" max:"256" default:"8" placeholder:"N" help:"most attempts in flight to one host, fleet-wide"`
 	AttemptTimeout  time.Duration `name:"attempt-timeout" default:"30s" placeholder:"TIME" help:"one attempt, from dial to the end of the answer"`
-	ConnectTimeout  time.Duration `name:"connect-timeout" default:"5s" placeholder:"TIME" help:"dial plus TLS; at most attempt-timeout"`
+	ConnectTimeout  time.Duration `name:"connect-timeout" default:"5s" placeholder:"TIME" help:"dial plus TLS; never more than attempt-timeout"`
 	DeliveryTTL     time.Duration `name:"delivery-ttl" default:"72h" placeholder:"TIME" help:"a delivery not done by then is dead-lettered"`
 	RetryBase       time.Duration `name:"retry-base" default:"15s" placeholder:"TIME" help:"scale of the retry schedule"`
 	MaxAttempts     int           `name:"max-attempts" min:"1" max:"1000" default:"17" placeholder:"N" help:"attempts, after which a delivery is dead-lettered"`
 
 	BreakerThreshold  int           `name:"breaker-threshold" min:"1" max:"10000" default:"10" placeholder:"N" help:"consecutive host failures that open the breaker"`
 	BreakerCoolOff    time.Duration `name:"breaker-cool-off" default:"60s" placeholder:"TIME" help:"first open time; doubles at each failed probe"`
-	BreakerCoolOffMax time.Duration `name:"breaker-cool-off-max" default:"1h" placeholder:"TIME" help:"longest open time; at least breaker-cool-off"`
+	BreakerCoolOffMax time.Duration `name:"breaker-cool-off-max" default:"1h" placeholder:"TIME" help:"longest open time; the first is never longer"`
 	UnavailableDays   int           `name:"unavailable-days" min:"1" max:"365" default:"7" placeholder:"N" help:"days with failures and no success that make a host unavailable"`
 	LeaseTTL          time.Duration `name:"lease-ttl" default:"30s" placeholder:"TIME" help:"how long a host stays locked to a silent node"`
 
@@ -86,6 +86,9 @@ func (c *Config) fillDefaults() {
 	}
 	c.RedisPartitions = cmp.Or(c.RedisPartitions, partitions)
 	c.UserAgent = cmp.Or(c.UserAgent, "Postrider/"+BuildVersion())
+	// Who shortens the whole shortens its part too, and need not say so twice.
+	c.ConnectTimeout = min(c.ConnectTimeout, c.AttemptTimeout)
+	c.BreakerCoolOff = min(c.BreakerCoolOff, c.BreakerCoolOffMax)
 }
 
 // RootCAs returns the system's root certificates together with those of CAFile, or nil, which means the system's, where

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/alecthomas/kong"
@@ -141,19 +140,11 @@ func (c *Config) check() *UsageError {
 	case len(c.APITokens) == 0 && !isLoopback(c.Listen):
 		return &UsageError{Setting: "listen", Value: c.Listen,
 			Accepted: "without api-tokens, want a loopback address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"}
-	case c.ConnectTimeout > c.AttemptTimeout:
-		return tooLong("connect-timeout", c.ConnectTimeout, "attempt-timeout", c.AttemptTimeout)
-	case c.BreakerCoolOff > c.BreakerCoolOffMax:
-		return tooLong("breaker-cool-off", c.BreakerCoolOff, "breaker-cool-off-max", c.BreakerCoolOffMax)
 	case c.Command == Serve && c.Store.IsRedis() && !c.MasterKey.IsSet():
 		return &UsageError{Setting: "master-key",
 			Accepted: "want 32 bytes in base64, or @FILE that holds them, for store " + c.Store.String()}
 	}
 	return nil
-}
-
-func tooLong(setting string, value time.Duration, limit string, most time.Duration) *UsageError {
-	return &UsageError{Setting: setting, Value: value.String(), Accepted: fmt.Sprintf("want at most %s, %s", limit, most)}
 }
 
 // isLoopback tells whether an address can be reached from this machine only. Of names, it knows localhost alone: any

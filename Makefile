@@ -10,25 +10,29 @@ TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
 # The lines of go test -v that are shown as they come: one for each package, and what failed or was skipped.
 CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKIP)
 
-.PHONY: test lint bench build compiler
+.PHONY: test lint bench build tools
 
-test: compiler
+test: tools
 	go vet ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
-	CGO_ENABLED=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | \
+	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | \
 		{ grep --line-buffered -E '$(CLOSING)' || true; } || failed=yes; \
 	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: nothing may be skipped' >&2; failed=yes; fi; \
 	if [ -n "$${failed:-}" ]; then \
 		echo; echo 'What was said:'; grep -vE '^=== |^ *--- PASS' $(TEST_LOG); \
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
-# The race detector needs cgo, and cgo a C compiler.
-compiler:
-	@command -v "$$(go env CC)" >/dev/null || { \
-		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-			echo 'make test needs a C compiler for the race detector: install gcc (Debian: apt-get install gcc libc6-dev)' >&2; exit 1; fi; \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends gcc libc6-dev; }
+# What the tests need besides Go: a C compiler for the race detector and a browser for the dashboard. Nothing may be
+# skipped for want of them.
+tools:
+	@missing=; \
+	command -v "$$(go env CC)" >/dev/null || missing+=' gcc libc6-dev'; \
+	command -v chromium >/dev/null || missing+=' chromium fonts-dejavu-core'; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "make test needs more than there is: install (by their names in Debian)$$missing" >&2; exit 1; fi; \
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing
 
 lint:
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run

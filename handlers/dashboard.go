@@ -3,6 +3,7 @@ package handlers
 import (
 	"embed"
 	"net/http"
+	"strconv"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -48,6 +49,7 @@ func (a asset) serve() http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", a.contentType)
+		h.Set("Content-Length", strconv.Itoa(len(text)))
 		h.Set("Content-Security-Policy", dashboardPolicy)
 		h.Set("Referrer-Policy", "no-referrer")
 		// An error here is the client's connection, which is gone.

@@ -119,13 +119,20 @@ func (f *fakeQueue) DeleteKey(ctx context.Context, id string) error {
 	return nil
 }
 
+// ask notes the arguments of a call that reads, and returns the error of every call.
+func (f *fakeQueue) ask(args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, args...)
+	return f.err
+}
+
 func (f *fakeQueue) Keys(_ context.Context, p queue.Page) (queue.List[queue.Key], error) {
-	f.asked = append(f.asked, p)
 	var list queue.List[queue.Key]
 	for _, k := range f.keys {
 		list.Items = append(list.Items, k)
 	}
-	return list, f.err
+	return list, f.ask(p)
 }
 
 func (f *fakeQueue) Activity(_ context.Context, id string) (queue.ActivityStatus, error) {
@@ -136,33 +143,31 @@ func (f *fakeQueue) Activity(_ context.Context, id string) (queue.ActivityStatus
 }
 
 func (f *fakeQueue) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
-	f.asked = append(f.asked, "cancel "+id)
+	if err := f.ask("cancel " + id); err != nil {
+		return queue.ActivityStatus{}, err
+	}
 	return f.Activity(ctx, id)
 }
 
 func (f *fakeQueue) Deliveries(_ context.Context, id string, s queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
-	f.asked = append(f.asked, id, s, p)
-	return f.deliveries, f.err
+	return f.deliveries, f.ask(id, s, p)
 }
 
 func (f *fakeQueue) Host(_ context.Context, host string) (queue.HostStatus, error) {
-	f.asked = append(f.asked, host)
-	return queue.HostStatus{Host: host, State: queue.HostHealthy}, f.err
+	return queue.HostStatus{Host: host, State: queue.HostHealthy}, f.ask(host)
 }
 
 func (f *fakeQueue) Hosts(_ context.Context, h queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
-	f.asked = append(f.asked, h, p)
-	return f.hosts, f.err
+	return f.hosts, f.ask(h, p)
 }
 
 func (f *fakeQueue) DeadLetters(_ context.Context, d queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
-	f.asked = append(f.asked, d, p)
-	return f.dead, f.err
+	return f.dead, f.ask(d, p)
 }
 
-func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.err }
+func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.ask() }
 
-func (f *fakeQueue) Ready(context.Context) error { return f.err }
+func (f *fakeQueue) Ready(context.Context) error { return f.ask() }
 
 // rig is an API over a fake queue.
 type rig struct {

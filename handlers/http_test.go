@@ -21,7 +21,7 @@ func TestAuthentication(t *testing.T) {
 		"", "Bearer", "Bearer ", "Bearer x", "Basic 0123456789abcdef", "0123456789abcdef", "Bearer 0123456789abcde",
 		"Bearer 0123456789abcdef0", "Bearer 0123456789ABCDEF", "Bearer app", "Bearer 0123456789abcdef fedcba9876543210",
 	} {
-		for _, path := range []string{"/v1/stats", "/v1/keys", "/metrics", "/v1/nothing", "/", "/healthz/", "//healthz", "/openapi.json/x"} {
+		for _, path := range []string{"/v1/stats", "/v1/keys", "/metrics", "/v1/nothing", "/dashboard", "/dashboard/", "/healthz/", "//healthz", "/openapi.json/x"} {
 			rec := g.do("GET", path, "", "Authorization", auth)
 			wantProblem(t, rec, 401)
 			if !strings.HasPrefix(rec.Header().Get("WWW-Authenticate"), "Bearer") {

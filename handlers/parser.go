@@ -47,7 +47,7 @@ func newParser(base string, text []byte) *parser {
 // finish checks that nothing follows the value that was read with err, and returns the problem with the text, if any.
 func (p *parser) finish(err error) error {
 	if err == nil {
-		if _, err = p.dec.ReadToken(); err == io.EOF {
+		if _, err = p.dec.ReadToken(); errors.Is(err, io.EOF) {
 			err = nil
 		} else if err == nil {
 			return p.malformed(p.dec.InputOffset())

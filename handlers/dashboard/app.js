@@ -7,6 +7,10 @@ const listsEvery = 3; // polls: finding a page of hosts costs a store more than 
 const timeout = 10_000;
 const pageSize = 25;
 const rateOver = 6; // polls
+const columns = {
+  hosts: ['Host', 'State', 'Pending', 'In flight', 'Oldest pending', 'Next try', 'Last error'],
+  letters: ['Inbox', 'Reason', 'Attempts', 'Died', 'Last error'],
+};
 const states = ['healthy', 'failing', 'open', 'unavailable', 'paused', 'blocked'];
 
 const $ = (id) => document.getElementById(id);
@@ -42,8 +46,8 @@ function el(tag, text = '', props = {}) {
   return Object.assign(document.createElement(tag), { textContent: text }, props);
 }
 
-function pill(word) {
-  const span = el('span', word, { className: 'pill' });
+function pill(word, className = 'pill') {
+  const span = el('span', word, { className });
   span.dataset.state = word;
   return span;
 }
@@ -74,21 +78,24 @@ function failure(attempt) {
   return box;
 }
 
-// fill replaces the rows of a table. The first cell of a row is its heading; on a phone, each has its column's name.
-function fill(table, rows) {
-  const columns = [...table.tHead.rows[0].cells];
-  table.tBodies[0].replaceChildren(...rows.map((cells) => {
+// fill replaces what a table shows. The roles are those that the elements have by themselves, but lose where style.css
+// stacks the cells of a row; each has its column's name for that.
+function fill(name, rows) {
+  const row = (cells, make) => {
     const tr = el('tr', '', { role: 'row' });
-    tr.append(...cells.map((content, i) => {
-      const cell = i ? el('td', '', { role: 'cell' }) : el('th', '', { role: 'rowheader', scope: 'row' });
-      cell.className = columns[i].className;
-      cell.dataset.label = columns[i].textContent;
-      cell.append(content);
-      return cell;
-    }));
+    tr.append(...cells.map(make));
     return tr;
-  }));
+  };
+  const table = $(name);
+  table.tHead.replaceChildren(row(columns[name], (title) => el('th', title, { role: 'columnheader', scope: 'col' })));
+  table.tBodies[0].replaceChildren(...rows.map((cells) => row(cells, (content, i) => {
+    const cell = i ? el('td', '', { role: 'cell' }) : el('th', '', { role: 'rowheader', scope: 'row' });
+    cell.dataset.label = columns[name][i];
+    cell.append(content);
+    return cell;
+  })));
   table.hidden = !rows.length;
+  $(`no-${name}`).hidden = rows.length > 0;
 }
 
 // Fleet
@@ -115,15 +122,13 @@ const view = { state: '', q: '', cursors: [''], next: '', asked: 0 };
 
 async function loadHosts() {
   const asked = ++view.asked;
-  const query = { limit: pageSize, cursor: view.cursors.at(-1), state: view.state, q: view.q };
-  const list = await get('v1/hosts', query);
+  const list = await get('v1/hosts', { limit: pageSize, cursor: view.cursors.at(-1), state: view.state, q: view.q });
   if (asked !== view.asked) return; // asked for something else since
-  fill($('hosts'), list.items.map((h) => [
+  fill('hosts', list.items.map((h) => [
     el('span', h.host), pill(h.state), el('span', number.format(h.pending)), el('span', number.format(h.in_flight)),
     when(h.oldest_pending_at), when(h.breaker.retry_at, true), failure(h.last_error),
   ]));
   view.next = list.next_cursor ?? '';
-  $('no-hosts').hidden = list.items.length > 0;
   $('page').textContent = `Page ${view.cursors.length}`;
   $('previous').disabled = view.cursors.length === 1;
   $('next').disabled = !view.next;
@@ -139,10 +144,9 @@ function show(change) {
 
 async function loadLetters() {
   const list = await get('v1/dead-letters', { limit: pageSize });
-  fill($('letters'), list.items.map((d) => [
+  fill('letters', list.items.map((d) => [
     el('span', d.inbox), pill(d.reason), el('span', number.format(d.attempts)), when(d.died_at), failure(d.last_attempt),
   ]));
-  $('no-letters').hidden = list.items.length > 0;
 }
 
 // Polling
@@ -190,6 +194,7 @@ function say(text, tone) {
 }
 
 function askForToken() {
+  clearTimeout(timer);
   if (sessionStorage.getItem('token')) $('why').textContent = 'The node did not accept this token.';
   sessionStorage.removeItem('token');
   say('Token needed', 'quiet');
@@ -205,7 +210,7 @@ for (const state of ['', ...states]) {
   const label = el('label');
   const radio = el('input', '', { type: 'radio', name: 'state', value: state, checked: !state });
   radio.addEventListener('change', () => show({ state }));
-  label.append(radio, state ? pill(state) : el('span', 'all', { className: 'pill' }), el('output', '', { name: state }));
+  label.append(radio, pill(state || 'all', ''), el('output', '', { name: state }));
   $('states').append(label);
 }
 

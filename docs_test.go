@@ -76,7 +76,7 @@ func TestReadmeRoutes(t *testing.T) {
 func TestReadmeMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(queue.NewCollector(openStore(t)))
-	delivery.NewMetrics(registry)
+	delivery.NewMetrics(registry, "go")
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

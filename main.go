@@ -54,7 +54,7 @@ func command(ctx context.Context, cfg *config.Config, environ []string, stdout, 
 	log := config.NewLogger(cfg.LogFormat, cfg.LogLevel, stderr, isTerminal(stderr))
 	switch cfg.Command {
 	case config.Version:
-		return writeVersion(stdout)
+		return writeVersion(stdout, cfg)
 	case config.Demo:
 		if cfg.LogLevel >= slog.LevelInfo { // the demo's own lines tell what is to be seen
 			log = slog.New(slog.DiscardHandler)
@@ -67,7 +67,11 @@ func command(ctx context.Context, cfg *config.Config, environ []string, stdout, 
 	return serve(ctx, cfg, log, func(string) {})
 }
 
-func writeVersion(w io.Writer) error {
+func writeVersion(w io.Writer, cfg *config.Config) error {
+	rsa, _, err := signer.OpenRSA(cfg.Signing)
+	if err != nil {
+		return err
+	}
 	commit := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -76,8 +80,8 @@ func writeVersion(w io.Writer) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w, "postrider %s\ncommit %s\n%s %s/%s\nsigning %s\n", config.BuildVersion(), commit,
-		runtime.Version(), runtime.GOOS, runtime.GOARCH, signer.GoRSA().Name())
+	_, err = fmt.Fprintf(w, "postrider %s\ncommit %s\n%s %s/%s\nsigning %s\n", config.BuildVersion(), commit,
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, rsa.Name())
 	return err
 }
 

@@ -109,7 +109,13 @@ func newNode(cfg *config.Config, log *slog.Logger, store queue.Queue, sealer *si
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		queue.NewCollector(store))
-	rsa := signer.GoRSA()
+	rsa, note, err := signer.OpenRSA(cfg.Signing)
+	if err != nil {
+		return nil, err
+	}
+	if note != "" {
+		log.Warn("signing.fallback", "backend", rsa.Name(), "reason", note)
+	}
 	client := delivery.NewClient(delivery.ClientOptions{
 		ConnectTimeout: cfg.ConnectTimeout, AttemptTimeout: cfg.AttemptTimeout, Policy: policy, RootCAs: roots,
 		MaxIdle: cfg.Concurrency, MaxIdlePerHost: cfg.HostConcurrency,
@@ -124,7 +130,7 @@ func newNode(cfg *config.Config, log *slog.Logger, store queue.Queue, sealer *si
 		},
 		Concurrency: cfg.Concurrency, Schedule: delivery.Schedule{Base: cfg.RetryBase, MaxAttempts: cfg.MaxAttempts},
 		AttemptTimeout: cfg.AttemptTimeout, ShutdownTimeout: cfg.ShutdownTimeout, AllowHTTP: cfg.AllowHTTP,
-		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry),
+		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry, rsa.Name()),
 	})
 	n.server = &http.Server{
 		Handler: handlers.New(handlers.Options{

@@ -19,9 +19,12 @@ type Metrics struct {
 	inFlight    prometheus.Gauge
 }
 
-// NewMetrics registers the pool's metrics. All series start at 0.
-func NewMetrics(r prometheus.Registerer) *Metrics {
+// NewMetrics registers the pool's metrics, and which back-end signs. All series but that start at 0.
+func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 	f := promauto.With(r)
+	f.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "postrider_signing_info", Help: "Always 1, with the back-end that does RSA.",
+	}, []string{"backend"}).WithLabelValues(signing).Set(1)
 	m := &Metrics{
 		attempts: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_attempts_total", Help: "Attempts that ended, by outcome.",

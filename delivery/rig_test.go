@@ -66,7 +66,7 @@ func pooled(t *testing.T, answer func(*http.Request) Answer, change func(*Option
 			Policy: netguard.NewPolicy([]netip.Prefix{}), Concurrency: 64,
 			Schedule:       Schedule{Base: 15 * time.Second, MaxAttempts: 17},
 			AttemptTimeout: 30 * time.Second, ShutdownTimeout: 25 * time.Second,
-			UserAgent: "Postrider/test", Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()),
+			UserAgent: "Postrider/test", Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry(), "none"),
 		}
 		if change != nil {
 			change(&o)

@@ -1,25 +1,34 @@
 package signer
 
 import (
-	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
+	"strings"
 	"testing"
 )
 
-// BenchmarkBareRSA is the lower bound of all that signs with RSA-2048 in Go.
-func BenchmarkBareRSA(b *testing.B) {
-	key := rawRSA(rsaKey())
-	digest := sha256.Sum256(activity)
-	for b.Loop() {
-		if _, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:]); err != nil {
-			b.Fatal(err)
-		}
+// BenchmarkRSA compares the back-ends: making a key ready, the bare RSA, and all of Sign.
+func BenchmarkRSA(b *testing.B) {
+	for _, backend := range []RSA{GoRSA(), libcryptoOf(b)} {
+		name, _, _ := strings.Cut(backend.Name(), " ")
+		b.Run(name+"/load", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				load(b, backend, rawRSA(rsaKey()))
+			}
+		})
+		b.Run(name+"/bare", func(b *testing.B) {
+			s := load(b, backend, rawRSA(rsaKey()))
+			digest := sha256.Sum256(activity)
+			b.ReportAllocs()
+			for b.Loop() {
+				mustSignDigest(b, s, digest)
+			}
+		})
+		b.Run(name+"/cavage", func(b *testing.B) { benchmarkSign(b, rsaKey(), backend, Cavage) })
+		b.Run(name+"/rfc9421", func(b *testing.B) { benchmarkSign(b, rsaKey(), backend, RFC9421) })
 	}
 }
 
-func BenchmarkSignCavageRSA(b *testing.B)      { benchmarkSign(b, rsaKey(), GoRSA(), Cavage) }
-func BenchmarkSignRFC9421RSA(b *testing.B)     { benchmarkSign(b, rsaKey(), GoRSA(), RFC9421) }
 func BenchmarkSignRFC9421Ed25519(b *testing.B) { benchmarkSign(b, edKey(), GoRSA(), RFC9421) }
 
 // The overheads are what signing costs without the cryptography.

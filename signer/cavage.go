@@ -43,11 +43,11 @@ func signCavage(m *message, key *signingKey) error {
 // headers, so it gets a shadow of the request, whose path is the whole request target as sent.
 func composeCavage(m *message, covered []component, key *signingKey) (string, error) {
 	shadow := &http.Request{Method: m.method, URL: &url.URL{Path: m.target}, Header: make(http.Header, len(covered)+1)}
-	names := make([]string, 1, len(covered)+1)
+	names, values := make([]string, 1, len(covered)+1), make([]string, len(covered))
 	names[0] = requestTarget
-	for _, c := range covered {
-		names = append(names, c.name)
-		shadow.Header[http.CanonicalHeaderKey(c.name)] = []string{c.value}
+	for i, c := range covered {
+		names, values[i] = append(names, c.name), c.value
+		shadow.Header[http.CanonicalHeaderKey(c.name)] = values[i : i+1 : i+1]
 	}
 	// A Signer of the library must not be used by two goroutines, so each signature has its own.
 	s, _, err := httpsig.NewSSHSigner(sshDoor{key}, httpsig.DigestSha256, names, httpsig.Signature, 0)
@@ -57,18 +57,17 @@ func composeCavage(m *message, covered []component, key *signingKey) (string, er
 	if err := s.SignRequest(m.KeyID, shadow, nil); err != nil { // no body: the digest is there already
 		return "", err
 	}
-	return nameAlgorithm(shadow.Header.Get("Signature"), m.KeyID)
+	return nameAlgorithm(shadow.Header.Get("Signature"))
 }
 
 // nameAlgorithm says rsa-sha256 where the library always says hs2019, which some receivers don't know and others take
-// for SHA-512. The parameter is not signed.
-func nameAlgorithm(signature, keyID string) (string, error) {
-	start := `keyId="` + keyID + `",algorithm="`
-	rest, ok := strings.CutPrefix(signature, start+`hs2019"`)
-	if !ok {
+// for SHA-512. The parameter is not signed. It follows the key ID, which has no quotation mark in it (CheckKeyID).
+func nameAlgorithm(signature string) (string, error) {
+	before, after, ok := strings.Cut(signature, `",algorithm="hs2019",`)
+	if !ok || strings.Count(before, `"`) != 1 {
 		return "", errors.New("signature is not in the form expected of go-fed/httpsig")
 	}
-	return start + `rsa-sha256"` + rest, nil
+	return before + `",algorithm="rsa-sha256",` + after, nil
 }
 
 // sshDoor lets a signingKey do the RSA of go-fed/httpsig, which takes keys of crypto/rsa or any ssh.Signer.

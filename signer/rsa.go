@@ -14,7 +14,7 @@ import (
 
 // RSA is a back-end that does the RSA operation, which is nearly all that signing costs. It is safe for concurrent use.
 type RSA interface {
-	// Name names the back-end to people: "go".
+	// Name names the back-end to people and in metrics: "go", or as "openssl 3.0.17".
 	Name() string
 	// Load makes a key ready to sign often. The key was validated and is not changed afterwards.
 	Load(key *rsa.PrivateKey) (RSASigner, error)
@@ -59,7 +59,8 @@ func newSigningKey(private crypto.PrivateKey, backend RSA) (*signingKey, error) 
 		if err != nil {
 			return nil, fmt.Errorf("load key into RSA back-end %s: %w", backend.Name(), err)
 		}
-		public, err := ssh.NewPublicKey(&key.PublicKey)
+		half := key.PublicKey // a pointer into the private key would keep all of it from the garbage collector
+		public, err := ssh.NewPublicKey(&half)
 		if err != nil {
 			return nil, fmt.Errorf("public key: %w", err)
 		}

@@ -52,7 +52,7 @@ type Store interface {
 type Options struct {
 	Store     Store
 	Sealer    *Sealer
-	RSA       RSA // who does RSA; nil is GoRSA()
+	RSA       RSA // who does RSA (see OpenRSA); nil is GoRSA()
 	CacheSize int // most parsed keys kept, of some 5 KB each with RSA-2048; 0 is 10,000
 	Parallel  int // most signatures made at a time; 0 is GOMAXPROCS, as signing is nothing but CPU
 }

@@ -120,30 +120,32 @@ func (p *Pool) Ready(context.Context) error {
 
 // schedule starts turns while there are lanes with work and slots to work on them.
 func (p *Pool) schedule(ctx context.Context) {
-	pause, away := firstPause, false
+	pause := firstPause
+	var failed time.Time // when the store last failed, zero if it is well
 	for ctx.Err() == nil {
 		n, suspects := p.slots.reserve(maxLanes)
 		if n == 0 {
 			sleep(ctx, queue.MaxIdle, nil, p.slots.freed)
 			continue
 		}
-		next, err := p.start(ctx, n, suspects)
+		begun, next, err := p.start(ctx, n, suspects)
 		if err != nil && ctx.Err() == nil {
-			if !away {
+			if failed.IsZero() {
 				p.outage.enter(err)
 			}
-			away = true
+			failed = time.Now()
 			sleep(ctx, pause, nil, nil)
 			pause = min(2*pause, maxPause)
 			continue
 		}
-		if away {
+		// A lane that could not be taken is not offered for a while: that there was none proves nothing.
+		if !failed.IsZero() && (begun > 0 || time.Since(failed) > 2*queue.OfferTTL) {
 			p.outage.leave()
+			pause, failed = firstPause, time.Time{}
 		}
-		pause, away = firstPause, false
 		sleep(ctx, next, p.Queue.Wake(), p.slots.freed)
 	}
-	if away {
+	if !failed.IsZero() {
 		p.outage.leave()
 	}
 }
@@ -163,20 +165,20 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, freed <-c
 	}
 }
 
-// start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how long nothing
-// more is due.
-func (p *Pool) start(ctx context.Context, n, suspects int) (next time.Duration, err error) {
+// start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how many, and how
+// long nothing more is due.
+func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time.Duration, err error) {
 	defer func() { p.slots.unreserve(n, suspects) }() // what is left of them
 	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects})
 	if err != nil {
-		return 0, fmt.Errorf("find work: %w", err)
+		return 0, 0, fmt.Errorf("find work: %w", err)
 	}
 	if len(offer.Hosts) == 0 {
-		return offer.Next, nil
+		return 0, offer.Next, nil
 	}
 	held, err := p.Leases.Acquire(ctx, offer.Hosts)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	byToken := make(map[lockmgr.Lease]*lockmgr.Held, len(held))
 	leases := make([]lockmgr.Lease, len(held))
@@ -185,12 +187,13 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (next time.Duration, 
 	}
 	turns, err := p.Queue.Take(ctx, leases, takeAtOnce)
 	if err != nil {
-		return 0, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
+		return 0, 0, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
 	}
 	for _, qt := range turns {
 		t := p.newTurn(byToken[qt.Lease], qt)
 		delete(byToken, qt.Lease)
 		n--
+		begun++
 		if t.suspect {
 			suspects--
 		}
@@ -198,10 +201,10 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (next time.Duration, 
 	}
 	for _, h := range byToken {
 		if err := p.Leases.Release(ctx, h); err != nil {
-			return 0, err
+			return begun, 0, err
 		}
 	}
-	return 0, nil
+	return begun, 0, nil
 }
 
 func joinRelease(err, release error) error {

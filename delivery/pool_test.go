@@ -3,6 +3,7 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -148,8 +149,8 @@ func TestADeadHostEndsAsExpiredOrExhausted(t *testing.T) {
 
 func TestRetryAfterMakesTheHostWaitAndSpendsNoAttempt(t *testing.T) {
 	var calls atomic.Int32
-	pooled(t, func(*http.Request) Answer {
-		if calls.Add(1) == 1 {
+	pooled(t, func(req *http.Request) Answer {
+		if req.URL.Host == "h.example" && calls.Add(1) == 1 {
 			return Answer{Status: 429, RetryAfter: "3600"}
 		}
 		return Answer{Status: 202}
@@ -614,12 +615,14 @@ func TestAnOutageOfTheStore(t *testing.T) {
 	for _, method := range []string{"Due", "Take", "Settle", "Sweep"} {
 		t.Run(method, func(t *testing.T) {
 			var faults *queuetest.Faults
+			var log strings.Builder
 			pooled(t, func(req *http.Request) Answer {
 				lasting(req, time.Second)
 				return Answer{Status: 202}
 			}, func(o *Options) {
 				faults = queuetest.Faulty(o.Queue.(queue.Queue))
 				o.Queue = faults
+				o.Log = slog.New(slog.NewTextHandler(&log, nil))
 			}, func(r *rig) {
 				faults.Fail(method, errors.New("the store is away"))
 				ids := []string{r.submit("https://app.example/1", "a", queue.Normal, day, "h.example")}
@@ -632,6 +635,9 @@ func TestAnOutageOfTheStore(t *testing.T) {
 				time.Sleep(time.Minute)
 				if err := r.pool.Ready(t.Context()); err != nil {
 					t.Errorf("after the outage the pool is not ready: %v", err)
+				}
+				if n := strings.Count(log.String(), "store."); n != 2 && method != "Sweep" {
+					t.Errorf("the log tells of the outage and its end in %d lines:\n%s", n, &log)
 				}
 				for _, id := range ids {
 					if c := r.counts(id); c.Delivered != 1 {

@@ -97,6 +97,9 @@ func (a answer) problem() (p problemView, err error) {
 	return p, json.Unmarshal([]byte(a.body), &p)
 }
 
+// tryFunc is the type of try.
+type tryFunc = func(method, path string, body io.Reader, headers ...string) (answer, error)
+
 // try calls the API. Headers are names and values in turn; a Content-Type given there wins.
 func (n *testNode) try(method, path string, body io.Reader, headers ...string) (answer, error) {
 	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url(path), body)
@@ -141,10 +144,16 @@ func read[T any](n *testNode, status int, a answer) (v T) {
 	if a.status != status {
 		n.t.Fatalf("answered %d, want %d: %s", a.status, status, a.body)
 	}
-	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+	v, err := decode[T](a.body)
+	if err != nil {
 		n.t.Fatalf("%v in %s", err, a.body)
 	}
 	return v
+}
+
+func decode[T any](text string) (v T, err error) {
+	err = json.Unmarshal([]byte(text), &v)
+	return v, err
 }
 
 func (n *testNode) putKey(id string) {
@@ -182,9 +191,14 @@ func (n *testNode) deliver(activity, inbox string, more ...string) acceptedView 
 	return n.accept(submission{activity: activity, inboxes: []string{inbox}, more: strings.Join(more, "")})
 }
 
+// activity looks an activity up. Its counts must add up whenever they are looked at.
 func (n *testNode) activity(a acceptedView) activityView {
 	n.t.Helper()
-	return get[activityView](n, a.URL)
+	v := get[activityView](n, a.URL)
+	if c := v.Counts; c.Total != a.Accepted || c.Total != c.Pending+c.Delivered+c.Dead+c.Cancelled {
+		n.t.Errorf("counts of %d deliveries: %+v", a.Accepted, c)
+	}
+	return v
 }
 
 func (n *testNode) host(host string) hostView {

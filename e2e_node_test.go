@@ -99,7 +99,7 @@ func (n *testNode) start() {
 			n.t.Fatalf("the node ended at once:\n%s", n.out.String()[said:])
 		}
 		address := startedAt(n.out.String()[said:])
-		if address != "" {
+		if strings.HasSuffix(n.listen, ":0") && address != "" { // later starts take the same
 			n.listen = address
 		}
 		return address != ""
@@ -163,7 +163,7 @@ func (i *instance) ended() bool {
 // stop ends the node as SIGTERM does, which has to work, and waits for it.
 func (n *testNode) stop() {
 	n.t.Helper()
-	n.signal(syscall.SIGTERM)
+	n.signal(terminate)
 	n.wait()
 	if *n.code != 0 {
 		n.t.Errorf("a node that was told to stop ended with %d:\n%s", *n.code, n.out)
@@ -196,7 +196,9 @@ func (n *testNode) kill() {
 func runOnce(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = run(t.Context(), args, environ, &out, &errs)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	code = run(ctx, args, environ, &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -221,3 +223,6 @@ func (o *output) String() string {
 }
 
 func (n *testNode) url(path string) string { return fmt.Sprintf("http://%s%s", n.listen, path) }
+
+// terminate is what a supervisor sends to a process that shall stop.
+const terminate = syscall.SIGTERM

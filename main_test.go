@@ -6,7 +6,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"flag"
 	"os"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +22,11 @@ const asProgram = "E2E_AS_PROGRAM"
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
+	}
+	flag.Parse()
+	// These tests wait more than they work, so more of them may run at once than there are processors.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -66,4 +74,10 @@ func eventually(t *testing.T, what string, cond func() bool) {
 			t.Fatalf("not within %s: %s", patience, what)
 		}
 	}
+}
+
+// raceDetector tells whether the tests run with the race detector.
+func raceDetector() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }

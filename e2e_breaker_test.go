@@ -1,0 +1,211 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/testinbox"
+)
+
+// patient is a host that can fail and heal, and counts what comes to it while it fails.
+type patient struct {
+	*hosts
+	sick atomic.Bool
+
+	mu       sync.Mutex
+	failures []time.Time // when each request came that failed; guarded by mu
+	now      int         // failing requests at work; guarded by mu
+	most     int         // guarded by mu: now's maximum since the breaker first opened
+}
+
+// startPatient starts a host that takes some time for each request, so that a window fills.
+func startPatient(t *testing.T) *patient {
+	t.Helper()
+	p := &patient{}
+	p.hosts = startHost(t, scripted(func(testinbox.Request) testinbox.Reply {
+		const work = 20 * time.Millisecond
+		if !p.sick.Load() {
+			return testinbox.Reply{Delay: work}
+		}
+		p.fail(work)
+		return testinbox.Reply{Status: http.StatusInternalServerError}
+	}))
+	return p
+}
+
+func (p *patient) fail(work time.Duration) {
+	p.mu.Lock()
+	p.failures = append(p.failures, time.Now())
+	p.now++
+	p.most = max(p.most, p.now)
+	p.mu.Unlock()
+	<-time.After(work)
+	p.mu.Lock()
+	p.now--
+	p.mu.Unlock()
+}
+
+// seen returns when failing requests came.
+func (p *patient) seen() []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.failures)
+}
+
+// forgetMost begins to count anew how many failing requests are at work at once, and returns what it was.
+func (p *patient) forgetMost() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	most := p.most
+	p.most = 0
+	return most
+}
+
+const (
+	breakerThreshold = 10
+	hostConcurrency  = 8
+	backlog          = 50
+)
+
+// sicken opens the host's window with good answers, then lets it fail with a backlog waiting, until its breaker opens.
+func (p *patient) sicken(t *testing.T, node *testNode) (waiting []acceptedView) {
+	t.Helper()
+	var warm []acceptedView
+	for i := range backlog {
+		warm = append(warm, node.deliver(like(fmt.Sprintf("warm-%d", i)), p.Inbox(0, "/inbox")))
+	}
+	for _, a := range warm {
+		node.settled(a)
+	}
+	p.sick.Store(true)
+	for i := range backlog {
+		waiting = append(waiting, node.deliver(like(fmt.Sprint(i)), p.Inbox(0, "/inbox")))
+	}
+	eventually(t, "the breaker opens", func() bool { return node.host(p.Host(0)).State == "open" })
+	return waiting
+}
+
+// TestOpenBreakerSparesTheHost holds that a host gets no more failing requests than the threshold, and then none while
+// its breaker is open, not even from a node that starts anew.
+func TestOpenBreakerSparesTheHost(t *testing.T) {
+	t.Parallel()
+	p, other := startPatient(t), startHost(t, testinbox.Options{})
+	node := startProcess(t, "--breaker-threshold", strconv.Itoa(breakerThreshold), "--host-concurrency", strconv.Itoa(hostConcurrency),
+		"--breaker-cool-off", "1h", "--breaker-cool-off-max", "1h")
+	p.sicken(t, node)
+	before := node.host(p.Host(0))
+	if wait := time.Until(before.Breaker.RetryAt); before.Breaker.State != "open" || before.Breaker.Failures != breakerThreshold ||
+		before.Pending != backlog || wait < 58*time.Minute || wait > 67*time.Minute {
+		t.Errorf("host %+v", before)
+	}
+	for _, again := range []func(){func() {}, node.restart, node.kill} {
+		again()
+		if got := node.host(p.Host(0)); got.State != "open" || got.Breaker != before.Breaker {
+			t.Errorf("host %+v, before it was %+v", got, before)
+		}
+		// Others are served, so the node would have come to this host too.
+		a := node.accept(submission{activity: like(fmt.Sprint("both", p.count(), other.count())), inboxes: []string{p.Inbox(0, "/inbox"), other.Inbox(0, "/inbox")}})
+		eventually(t, "the other host is served", func() bool { return node.activity(a).Counts.Delivered == 1 })
+		if got := len(p.seen()); got != breakerThreshold {
+			t.Errorf("%d requests failed, the breaker opens after %d", got, breakerThreshold)
+		}
+	}
+	if got := p.inboxes[0].MaxInFlight()[p.Host(0)]; got > hostConcurrency || got < 2 {
+		t.Errorf("%d requests were in flight at once", got)
+	}
+}
+
+// TestProbesGrowRareAndHeal holds that an open breaker lets one probe at a time through, at gaps that double, and that
+// after the first good one the host gets all that waited.
+func TestProbesGrowRareAndHeal(t *testing.T) {
+	t.Parallel()
+	const coolOff, probes = 200 * time.Millisecond, 3
+	p := startPatient(t)
+	node := startNode(t, "--breaker-threshold", strconv.Itoa(breakerThreshold), "--host-concurrency", strconv.Itoa(hostConcurrency),
+		"--breaker-cool-off", coolOff.String(), "--breaker-cool-off-max", "1h", "--max-attempts", "2", "--retry-base", "1h")
+	waiting := p.sicken(t, node)
+	if p.forgetMost() < 2 {
+		t.Error("only one request at a time failed: the window was not open")
+	}
+	eventually(t, "probes are made", func() bool { return len(p.seen()) >= breakerThreshold+probes })
+	if got := p.forgetMost(); got > 1 {
+		t.Errorf("%d probes at once", got)
+	}
+	p.sick.Store(false)
+	seen := p.seen()
+	for i := range probes {
+		gap := seen[breakerThreshold+i].Sub(seen[breakerThreshold+i-1])
+		if least := coolOff << i; gap < least {
+			t.Errorf("probe %d came after %s, the breaker was open for %s", i+1, gap, least)
+		}
+	}
+	for _, a := range waiting { // two attempts each are enough, and none waits for its own time
+		if got := node.settled(a); got.Delivered != 1 {
+			t.Errorf("counts %+v, dead letters %+v", got, node.deadLetters(""))
+		}
+	}
+	if got := node.host(p.Host(0)); got.State != "healthy" || got.Breaker.State != "closed" || got.Breaker.Failures != 0 || !got.Breaker.RetryAt.IsZero() {
+		t.Errorf("host %+v", got)
+	}
+	if got := p.inboxes[0].MaxInFlight()[p.Host(0)]; got > hostConcurrency {
+		t.Errorf("%d requests were in flight at once", got)
+	}
+}
+
+// TestProbingSpendsNoAttempt holds that a delivery whose own retry is far away may be the probe as often as it takes.
+func TestProbingSpendsNoAttempt(t *testing.T) {
+	t.Parallel()
+	const probes = 3
+	p := startPatient(t)
+	p.sick.Store(true)
+	node := startNode(t, "--breaker-threshold", "1", "--breaker-cool-off", "100ms", "--breaker-cool-off-max", "200ms",
+		"--max-attempts", "2", "--retry-base", "1h")
+	a := node.deliver(like("1"), p.Inbox(0, "/inbox"))
+	eventually(t, "probes are made", func() bool { return len(p.seen()) > probes })
+	p.sick.Store(false)
+	if got := node.settled(a); got.Delivered != 1 {
+		t.Errorf("counts %+v, dead letters %+v", got, node.deadLetters(""))
+	}
+}
+
+// TestHangingHostsTakeNothingFromTheOthers holds that the healthy are served while all others still hang.
+func TestHangingHostsTakeNothingFromTheOthers(t *testing.T) {
+	t.Parallel()
+	const n, hanging, activities, concurrency = 100, 30, 10, 64
+	serve := func(hangs bool) time.Duration {
+		healthy := n
+		if hangs {
+			healthy -= hanging
+		}
+		h := startHosts(t, n, func(i int) testinbox.Options { return replies(testinbox.Reply{Hang: hangs && i < hanging}) })
+		node := startNode(t, "--concurrency", strconv.Itoa(concurrency), "--attempt-timeout", "1h", "--shutdown-timeout", "100ms")
+		began := time.Now()
+		var all []acceptedView
+		for i := range activities {
+			all = append(all, node.accept(submission{activity: like(fmt.Sprint(i)), inboxes: h.urls()}))
+		}
+		for _, a := range all {
+			eventually(t, "the healthy are served", func() bool { return node.activity(a).Counts.Delivered == healthy })
+		}
+		took := time.Since(began)
+		for i := range hanging {
+			if got := node.host(h.Host(i)); hangs && (got.Pending != activities || got.Breaker.Failures != 0 || h.inboxes[i].Count() > 1) {
+				t.Errorf("a host that hangs got %d requests: %+v", h.inboxes[i].Count(), got)
+			}
+		}
+		for i := hanging; i < n; i++ {
+			if h.inboxes[i].Count() != activities {
+				t.Errorf("a healthy host got %d requests", h.inboxes[i].Count())
+			}
+		}
+		return took
+	}
+	without, with := serve(false), serve(true)
+	t.Logf("%d of %d hosts hang: the others were served in %s, without them in %s (%.2f times)", hanging, n, with, without, float64(with)/float64(without))
+}

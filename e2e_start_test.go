@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestBadSettingsEndAtOnce holds that what can't be worked with ends the program with 2 and one line that names it.
+func TestBadSettingsEndAtOnce(t *testing.T) {
+	t.Parallel()
+	store := "--store=embedded:" + filepath.Join(t.TempDir(), "never-made")
+	for name, row := range map[string]struct {
+		args, environ []string
+		says          []string
+	}{
+		"public without tokens":  {args: []string{"--listen", "0.0.0.0:0"}, says: []string{"listen", "0.0.0.0:0", "api-tokens"}},
+		"all without tokens":     {args: []string{"--listen", ":0"}, says: []string{"listen", "api-tokens"}},
+		"IPv6 without tokens":    {args: []string{"--listen", "[::]:0"}, says: []string{"listen", "api-tokens"}},
+		"public by the variable": {environ: []string{"POSTRIDER_LISTEN=0.0.0.0:0"}, says: []string{"POSTRIDER_LISTEN"}},
+		"no address":             {args: []string{"--listen", "8080"}, says: []string{"listen", "8080"}},
+		"duration":               {args: []string{"--retry-base", "15"}, says: []string{"retry-base", "15", "90s"}},
+		"duration by variable":   {environ: []string{"POSTRIDER_RETRY_BASE=soon"}, says: []string{"retry-base", "soon", "POSTRIDER_RETRY_BASE"}},
+		"negative":               {args: []string{"--delivery-ttl=-1h"}, says: []string{"delivery-ttl", "-1h"}},
+		"number":                 {args: []string{"--concurrency", "many"}, says: []string{"concurrency", "many"}},
+		"nought":                 {args: []string{"--host-concurrency", "0"}, says: []string{"host-concurrency", "0"}},
+		"prefix":                 {args: []string{"--allow-private-addresses", "10.0.0.0/33"}, says: []string{"allow-private-addresses", "10.0.0.0/33"}},
+		"short token":            {args: []string{"--api-tokens", "app:short-secret"}, says: []string{"api-tokens", "16"}},
+		"no file of tokens":      {args: []string{"--api-tokens", "@/nowhere/tokens"}, says: []string{"api-tokens", "/nowhere/tokens"}},
+		"short master key":       {args: []string{"--master-key", "c2hvcnQ="}, says: []string{"master-key", "32 bytes"}},
+		"store":                  {args: []string{"--store", "postgres://x"}, says: []string{"store"}},
+		"signing":                {args: []string{"--signing", "magic"}, says: []string{"signing", "magic", "openssl"}},
+		"level":                  {args: []string{"--log-level", "loud"}, says: []string{"log-level", "loud", "debug"}},
+		"file of roots":          {args: []string{"--ca-file", "/nowhere/ca.pem"}, says: []string{"ca-file", "/nowhere/ca.pem"}},
+		"redis without a key":    {args: []string{"--store", "redis://localhost"}, says: []string{"master-key"}},
+		"unknown flag":           {args: []string{"--retry-bas", "1s"}, says: []string{"retry-bas"}},
+		"unknown command":        {args: []string{"deliver"}, says: []string{"deliver"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := row.args
+			if !strings.Contains(strings.Join(args, " "), "--store") && name != "unknown command" {
+				args = append([]string{store}, args...)
+			}
+			code, stdout, stderr := runOnce(t, row.environ, args...)
+			if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasSuffix(stderr, "\n") {
+				t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+			}
+			for _, part := range row.says {
+				if !strings.Contains(stderr, part) {
+					t.Errorf("%q does not name %q", stderr, part)
+				}
+			}
+			if strings.Contains(stderr, "short-secret") || strings.Contains(stderr, "c2hvcnQ") {
+				t.Errorf("a secret shows in %q", stderr)
+			}
+		})
+	}
+	if _, err := os.Stat(strings.TrimPrefix(store, "--store=embedded:")); err == nil {
+		t.Error("a store was made though the settings were bad")
+	}
+}
+
+func TestFlagsWinOverVariables(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := runOnce(t, []string{"POSTRIDER_RETRY_BASE=never"}, "--retry-base", "1s", "version")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "postrider ") || !strings.Contains(stdout, "signing ") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	code, stdout, _ = runOnce(t, nil, "--help")
+	if code != 0 || !strings.Contains(stdout, "--retry-base") {
+		t.Errorf("help: exit code %d, %q", code, stdout)
+	}
+}
+
+const (
+	appToken = "app-secret-0123456789"
+	opsToken = "ops-secret-9876543210"
+)
+
+// TestTokens holds that with tokens a node may be reached from afar, and answers only who brings one.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	node := newTestNode(t, false, []string{"--api-tokens", "app:" + appToken + ",ops:" + opsToken, "--log-level", "debug"})
+	node.listen = farAddress(t)
+	node.token = opsToken
+	node.begin()
+	routes := []string{
+		"/v1/keys", "/v1/hosts", "/v1/hosts/one.example", "/v1/dead-letters", "/v1/stats", "/v1/activities/x",
+		"/v1/activities/x/deliveries", "/metrics", "/v1/nothing",
+	}
+	for _, token := range []string{"", "wrong-secret-0123456789", appToken[:len(appToken)-1], appToken + "x", "app:" + appToken} {
+		node.token = token
+		for _, path := range routes {
+			a := node.call(http.MethodGet, path, "")
+			if _, err := a.problem(); a.status != http.StatusUnauthorized || err != nil || !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer") {
+				t.Errorf("%s with token %q: %d %v %s", path, token, a.status, err, a.body)
+			}
+		}
+		for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPut} {
+			if a := node.call(method, "/v1/activities", "{}"); a.status != http.StatusUnauthorized {
+				t.Errorf("%s with token %q: %d", method, token, a.status)
+			}
+		}
+		for _, path := range []string{"/healthz", "/readyz", "/openapi.json"} {
+			if a := node.call(http.MethodGet, path, ""); a.status != http.StatusOK {
+				t.Errorf("%s with token %q: %d", path, token, a.status)
+			}
+		}
+	}
+	for _, token := range []string{appToken, opsToken} {
+		node.token = token
+		if got := get[page[keyView]](node, "/v1/keys").Items; len(got) != 1 || got[0].KeyID != keyID {
+			t.Errorf("keys %+v", got)
+		}
+	}
+	if log := node.out.String(); strings.Contains(log, appToken) || strings.Contains(log, opsToken) {
+		t.Error("a token is in the log")
+	}
+}
+
+// farAddress is an address that a node takes for one that others can reach, though it is loopback: a name. Where the
+// system has no such name it is plain loopback.
+func farAddress(t *testing.T) string {
+	t.Helper()
+	names := []string{"ip6-localhost", "ip6-loopback", "localhost.localdomain"}
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	for _, name := range names {
+		addresses, err := net.DefaultResolver.LookupHost(t.Context(), name)
+		if err != nil || len(addresses) == 0 || !net.ParseIP(addresses[0]).IsLoopback() {
+			continue
+		}
+		if code, _, stderr := runOnce(t, nil, "--listen", name+":0", "--store", "embedded:"+t.TempDir()); code != 2 || !strings.Contains(stderr, name) {
+			t.Errorf("without tokens %s: exit code %d, %s", name, code, stderr)
+		}
+		return name + ":0"
+	}
+	return "127.0.0.1:0"
+}
+
+// TestFolderIsUsedByOne holds that a second node can't open a folder in use, nor does it harm the first.
+func TestFolderIsUsedByOne(t *testing.T) {
+	t.Parallel()
+	h := startHost(t, fine(0))
+	first := startProcess(t)
+	for _, process := range []bool{true, false} {
+		second := newTestNode(t, process, nil)
+		second.dir = first.dir
+		if process {
+			second.instance = startCommand(t, second.out, second.command()...)
+		} else {
+			second.instance = startRun(second.out, second.command()...)
+		}
+		second.wait()
+		said := second.out.String()
+		if *second.code != 1 || !strings.Contains(said, first.dir) || !strings.Contains(said, "in use by another process") || strings.Count(said, "\n") != 1 {
+			t.Errorf("exit code %d: %s", *second.code, said)
+		}
+	}
+	if got := first.settled(first.deliver(like("1"), h.Inbox(0, "/inbox"))); got.Delivered != 1 {
+		t.Errorf("counts %+v", got)
+	}
+}
+
+// TestOtherMasterKeyIsRefused holds that a node does not start with a master key that opens nothing.
+func TestOtherMasterKeyIsRefused(t *testing.T) {
+	t.Parallel()
+	node := startNode(t)
+	node.stop()
+	code, _, stderr := runOnce(t, nil, append(node.command(), "--master-key", strings.Repeat("A", 43)+"=")...)
+	if code != 1 || !strings.Contains(stderr, "master key") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	t.Parallel()
+	node := startNode(t)
+	code, _, stderr := runOnce(t, nil, "--listen", node.listen, "--store", "embedded:"+t.TempDir())
+	if code != 1 || !strings.Contains(stderr, node.listen) {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	node := startNode(t)
+	eventually(t, "the node is ready", func() bool { return node.call(http.MethodGet, "/readyz", "").status == http.StatusOK })
+	if a := node.call(http.MethodHead, "/healthz", ""); a.status != http.StatusOK || a.body != "" {
+		t.Errorf("HEAD /healthz: %+v", a)
+	}
+	if doc := get[struct{ OpenAPI string }](node, "/openapi.json"); !strings.HasPrefix(doc.OpenAPI, "3.") {
+		t.Errorf("OpenAPI %q", doc.OpenAPI)
+	}
+	if a := node.call(http.MethodGet, "/", ""); a.status != http.StatusOK || !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
+		t.Errorf("dashboard: %d %v", a.status, a.header)
+	}
+	if a := node.call(http.MethodGet, "/metrics", ""); a.status != http.StatusOK || !strings.Contains(a.body, "postrider_") {
+		t.Errorf("metrics: %d %.200s", a.status, a.body)
+	}
+}
+
+// TestDemo holds that the demo does what it promises, which is to end well only if all healthy inboxes were served.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	t.Parallel()
+	var out output
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	if code := run(ctx, []string{"demo", "--exit"}, nil, &out, &out); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, out.String())
+	}
+	for _, part := range []string{"10800 of 10800", "healthy", "RFC 9421 only", "hanging"} {
+		if !strings.Contains(out.String(), part) {
+			t.Errorf("the summary has no %q:\n%s", part, out.String())
+		}
+	}
+}

@@ -133,7 +133,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if answered[http.StatusBadRequest] == 0 || answered[0]+answered[http.StatusBadRequest]+answered[http.StatusServiceUnavailable] != clients {
 		t.Errorf("answers by status: %v", answered)
 	}
-	most := int64(600 << 20) // 192 MiB of bodies, as much garbage, and the program
+	most := int64(600 << 20) // 128 MiB of bodies, as much garbage, and the program
 	if raceDetector() {
 		most *= 3 // for the detector's own books
 	}

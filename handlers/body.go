@@ -17,7 +17,8 @@ import (
 const (
 	maxCall     = 64 << 20  // an intake call: 100,000 recipients of 600 bytes, and the activity
 	maxKeyCall  = 256 << 10 // a key call: an RSA key of 8192 bits is 7 KiB of PEM
-	maxBodies   = 192 << 20 // all bodies held at one time
+	maxBodies   = 128 << 20 // all bodies held at one time
+	firstPart   = 1 << 20   // what room is made for where a call does not tell its size
 	bodyWait    = 2 * time.Second
 	bodyTimeout = time.Minute // to send a body
 )
@@ -44,20 +45,38 @@ func (b *bodies) read(w http.ResponseWriter, r *http.Request, limit int64) (body
 	}
 	size := r.ContentLength
 	if size < 0 {
-		size = limit
+		size = min(limit, firstPart)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), b.wait)
-	defer cancel()
-	if b.room.Acquire(ctx, size) != nil {
-		return nil, nil, &problem{Status: http.StatusServiceUnavailable, Detail: "too many large calls at once", retryAfter: b.wait}
-	}
-	release = func() { b.room.Release(size) }
-	if body, err = b.receive(w, r, limit); err != nil {
-		release()
+	room := &room{bodies: b, r: r}
+	if err := room.grow(size); err != nil {
 		return nil, nil, err
 	}
-	return body, release, nil
+	if body, err = b.receive(w, r, limit, room); err != nil {
+		room.release()
+		return nil, nil, err
+	}
+	return body, room.release, nil
 }
+
+// room is what one body takes of the room for all.
+type room struct {
+	bodies *bodies
+	r      *http.Request
+	size   int64
+}
+
+// grow makes it so large, or says that there is no room.
+func (m *room) grow(size int64) error {
+	ctx, cancel := context.WithTimeout(m.r.Context(), m.bodies.wait)
+	defer cancel()
+	if m.bodies.room.Acquire(ctx, size-m.size) != nil {
+		return &problem{Status: http.StatusServiceUnavailable, Detail: "too many large calls at once", retryAfter: m.bodies.wait}
+	}
+	m.size = size
+	return nil
+}
+
+func (m *room) release() { m.bodies.room.Release(m.size) }
 
 // checkHead refuses what the head of a request tells is not for us, before any of the body is read.
 func checkHead(w http.ResponseWriter, r *http.Request, limit int64) error {
@@ -76,12 +95,16 @@ func checkHead(w http.ResponseWriter, r *http.Request, limit int64) error {
 }
 
 // receive reads the body within the time allowed.
-func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64, room *room) ([]byte, error) {
 	// A writer without deadlines keeps those of its server. The server lifts this one when it has seen the body's end.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(b.timeout))
-	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, room, limit)
 	if err == nil {
 		return body, nil
+	}
+	if p, ok := errors.AsType[*problem](err); ok {
+		w.Header().Set("Connection", "close")
+		return nil, p
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(w, limit)
@@ -93,11 +116,20 @@ func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64) ([
 	return nil, &problem{Status: http.StatusBadRequest, Detail: "the body broke off"}
 }
 
-// readAll reads a body into a slice of its size, if that is known.
-func readAll(r io.Reader, size int64) ([]byte, error) {
+// readAll reads a body into a slice of its size, if that is known. If it is not, a body that outgrows its room needs
+// room for the largest there may be.
+func readAll(r io.Reader, size int64, room *room, limit int64) ([]byte, error) {
 	var buf bytes.Buffer
 	if size > 0 {
 		buf.Grow(int(size) + bytes.MinRead) // ReadFrom wants that much room to see the end
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(r, room.size)); err != nil {
+		return nil, err
+	}
+	if int64(buf.Len()) == room.size && size < 0 && room.size < limit {
+		if err := room.grow(limit); err != nil {
+			return nil, err
+		}
 	}
 	_, err := buf.ReadFrom(r)
 	return buf.Bytes(), err

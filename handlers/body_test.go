@@ -166,8 +166,8 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestRoomForBodies: bodies that come in at the same time are bounded, by what they say of themselves, or by the
-// largest that they could become; who finds no room is told to come back, and room is given back.
+// TestRoomForBodies: bodies that come in at the same time are bounded, by what they say of themselves, or once they are
+// not small by the largest that they could become; who finds no room is told to come back, and room is given back.
 func TestRoomForBodies(t *testing.T) {
 	for name, length := range map[string]int64{"known": maxCall, "unknown": -1} {
 		t.Run(name, func(t *testing.T) {
@@ -194,7 +194,9 @@ func testRoom(t *testing.T, length int64) {
 		return w
 	}
 	for range maxBodies / maxCall {
-		pipes = append(pipes, post(length))
+		w := post(length)
+		done.Go(func() { _, _ = w.Write(make([]byte, firstPart+1)) }) // ends when the pipe does
+		pipes = append(pipes, w)
 	}
 	synctest.Wait()
 	start := time.Now()
@@ -233,10 +235,26 @@ func (u unreadable) Read([]byte) (int, error) {
 }
 
 func TestReadAll(t *testing.T) {
-	text := strings.Repeat("x", 10_000)
-	for _, size := range []int64{-1, 0, 10_000} {
-		if got, err := readAll(strings.NewReader(text), size); err != nil || string(got) != text {
-			t.Errorf("size %d: %d bytes, %v", size, len(got), err)
+	b := newBodies()
+	r := httptest.NewRequest("POST", "/", nil)
+	for _, c := range []struct{ length, size, room, want int64 }{
+		{10_000, 10_000, 10_000, 10_000},
+		{10_000, -1, 20_000, 20_000}, // it is small
+		{10_000, -1, 5_000, 30_000},  // it is not
+		{30_000, -1, 30_000, 30_000}, // as large as may be
+		{0, 0, 0, 0},
+	} {
+		text := strings.Repeat("x", int(c.length))
+		m := &room{bodies: b, r: r}
+		if err := m.grow(c.room); err != nil {
+			t.Fatal(err)
 		}
+		if got, err := readAll(strings.NewReader(text), c.size, m, 30_000); err != nil || string(got) != text || m.size != c.want {
+			t.Errorf("%+v: %d bytes in room for %d, %v", c, len(got), m.size, err)
+		}
+		m.release()
+	}
+	if !b.room.TryAcquire(maxBodies) {
+		t.Error("room was not given back")
 	}
 }

@@ -7,7 +7,7 @@
 //   - Every error is an application/problem+json document (RFC 9457) whose errors name the place of each fault in the
 //     request; no input makes a 5xx, only a store that is away, full or busy does, and a fault of our own.
 //   - A private key never shows in an answer, an error or a log line; nor does the text of an error of the store.
-//   - The bodies of calls held in memory at one time are bounded (192 MiB), whatever the clients do.
+//   - The bodies of calls held in memory at one time are bounded (128 MiB), whatever the clients do.
 //   - The document at /openapi.json is made from the table of routes and the Go types that serve.
 //   - The dashboard at / is no part of the API: it holds no data, needs no token, and loads nothing from elsewhere.
 //

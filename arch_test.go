@@ -21,7 +21,7 @@ func mayImport() map[string][]string {
 	return map[string][]string{
 		".": {
 			"breaker", "delivery", "handlers", "internal/config", "internal/demo", "internal/netguard", "lockmgr", "queue",
-			"queue/embedded", "signer",
+			"queue/embedded", "queue/redisq", "signer",
 		},
 		"handlers": {"internal/netguard", "queue", "signer"},
 		"delivery": {"breaker", "internal/netguard", "lockmgr", "queue", "signer"},
@@ -29,16 +29,19 @@ func mayImport() map[string][]string {
 		"queue":          {"breaker", "lockmgr"},
 		"queue/embedded": {"breaker", "lockmgr", "queue"},
 		"breaker":        nil,
-		"lockmgr":        nil,
+		"queue/redisq":   {"breaker", "internal/rediskeys", "lockmgr", "queue"},
+		"lockmgr":        {"internal/rediskeys"},
 		"signer":         nil,
 
-		"internal/config":   nil,
-		"internal/netguard": nil,
-		"internal/demo":     {"internal/config", "internal/testinbox"},
-		"examples/sink":     nil,
+		"internal/config":    nil,
+		"internal/netguard":  nil,
+		"internal/rediskeys": nil,
+		"internal/demo":      {"internal/config", "internal/testinbox"},
+		"examples/sink":      nil,
 
 		// Nobody above names these but the demo: they are for tests.
 		"internal/testinbox": nil,
+		"internal/testredis": nil,
 		"lockmgr/locktest":   {"lockmgr"},
 		"queue/queuetest":    {"breaker", "lockmgr", "queue"},
 	}

@@ -22,13 +22,14 @@ import (
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/embedded"
+	"github.com/postrider/postrider/queue/redisq"
 	"github.com/postrider/postrider/signer"
 )
 
 // serve runs a node until ctx ends, then stops it: not ready, no more calls, no more work taken, what is in flight
 // finished or handed back, store closed. It calls listening with the address once calls are answered.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) (err error) {
-	store, err := openStore(cfg)
+	store, leases, err := openStore(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 	if err != nil {
 		return err
 	}
-	n, err := newNode(cfg, log, store, sealer)
+	n, err := newNode(cfg, log, store, leases, sealer)
 	if err != nil {
 		return err
 	}
@@ -53,11 +54,20 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 	return err
 }
 
-func openStore(cfg *config.Config) (queue.Queue, error) {
-	if cfg.Store.IsRedis() {
-		return nil, fmt.Errorf("store %s: this version has the embedded store only", cfg.Store)
+// openStore opens the store, and the leases of hosts that all nodes on it share.
+func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue.Queue, lockmgr.Manager, error) {
+	if !cfg.Store.IsRedis() {
+		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention})
+		return store, lockmgr.NewLocal(cfg.LeaseTTL), err
 	}
-	return embedded.Open(cfg.Store.Dir, embedded.Options{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention})
+	store, err := redisq.Open(ctx, redisq.Options{
+		URL: cfg.Store.URL.Reveal(), Prefix: cfg.RedisPrefix, Partitions: cfg.RedisPartitions,
+		Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention, Log: log,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("store %s: %w", cfg.Store, err)
+	}
+	return store, store.Leases(cfg.LeaseTTL), nil
 }
 
 // openSealer returns the sealer of private keys, once it is known to open those that are stored.
@@ -100,7 +110,9 @@ type node struct {
 	store   queue.Queue
 }
 
-func newNode(cfg *config.Config, log *slog.Logger, store queue.Queue, sealer *signer.Sealer) (*node, error) {
+func newNode(
+	cfg *config.Config, log *slog.Logger, store queue.Queue, leases lockmgr.Manager, sealer *signer.Sealer,
+) (*node, error) {
 	roots, err := cfg.RootCAs()
 	if err != nil {
 		return nil, err
@@ -122,7 +134,7 @@ func newNode(cfg *config.Config, log *slog.Logger, store queue.Queue, sealer *si
 	})
 	n := &node{log: log, client: client, timeout: cfg.ShutdownTimeout, signing: rsa.Name(), store: store}
 	n.pool = delivery.NewPool(delivery.Options{
-		Queue: store, Leases: lockmgr.NewKeeper(lockmgr.NewLocal(cfg.LeaseTTL), cfg.LeaseTTL, log),
+		Queue: store, Leases: lockmgr.NewKeeper(leases, cfg.LeaseTTL, log),
 		Signer: signer.New(signer.Options{Store: keyStore{store}, Sealer: sealer, RSA: rsa}), Client: client, Policy: policy,
 		Breaker: breaker.Settings{
 			Threshold: cfg.BreakerThreshold, CoolOff: cfg.BreakerCoolOff, CoolOffMax: cfg.BreakerCoolOffMax,

@@ -11,7 +11,7 @@ import (
 var restartCases = []testCase{
 	{name: "keeps what is pending", run: restartPending},
 	{name: "keeps order and priorities", run: restartOrder},
-	{name: "gives back what was taken", run: restartTaken},
+	{name: "gives back what was taken", run: restartTaken, alone: true},
 	{name: "keeps retries", run: restartRetries},
 	{name: "keeps what was learnt of a host", run: restartRecord},
 	{name: "keeps the wait of a lane", run: restartWait},

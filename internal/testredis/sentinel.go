@@ -1,0 +1,65 @@
+package testredis
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Sentinel is a master and its replica, watched by a sentinel.
+type Sentinel struct {
+	Master, Replica, Watcher *Server
+}
+
+// masterName is what the sentinel calls its master.
+const masterName = "postrider"
+
+// StartSentinel starts a master, its replica, and a sentinel that makes the replica the master when the master has not
+// answered for a second.
+func StartSentinel(t testing.TB) *Sentinel {
+	t.Helper()
+	c := &Sentinel{Master: Start(t)}
+	host, port, err := net.SplitHostPort(c.Master.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Replica = Start(t, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	c.Replica.await("master_link_status:up", func() (string, error) { return c.Replica.Command("INFO", "replication") })
+
+	config := filepath.Join(t.TempDir(), "sentinel.conf") // it rewrites the file
+	lines := []string{
+		"sentinel monitor " + masterName + " " + host + " " + port + " 1",
+		"sentinel down-after-milliseconds " + masterName + " 1000",
+		"sentinel failover-timeout " + masterName + " 5000",
+	}
+	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Watcher = start(t, []string{config, "--sentinel"})
+	c.Watcher.await("slaves=1", func() (string, error) { return c.Watcher.Command("INFO", "sentinel") })
+	return c
+}
+
+// URL is the address as a setting has it.
+func (c *Sentinel) URL() string { return "redis+sentinel://" + c.Watcher.Addr + "/" + masterName }
+
+// Failover kills the master once the replica has all it holds, and waits until the replica is the master.
+func (c *Sentinel) Failover() {
+	c.Master.t.Helper()
+	c.Master.await("caught up", c.replicated)
+	c.Master.Kill()
+	c.Replica.await("role:master", func() (string, error) { return c.Replica.Command("INFO", "replication") })
+}
+
+// replicated says "caught up" once the replica has acknowledged all that the master wrote.
+func (c *Sentinel) replicated() (string, error) {
+	info, err := c.Master.Command("INFO", "replication")
+	_, offset, _ := strings.Cut(info, "master_repl_offset:")
+	offset, _, _ = strings.Cut(offset, "\r")
+	if err == nil && strings.Contains(info, ",offset="+offset+",") {
+		return "caught up", nil
+	}
+	return info, err
+}

@@ -1,0 +1,217 @@
+// Package testredis starts real redis-server processes for tests: one alone, a cluster, or a master with sentinels.
+//
+// Each listens on loopback ports of its own and keeps its files in a folder of the test's; all are gone when the test
+// ends. Where there is no redis-server the test is skipped, or fails if REQUIRE_REDIS=1.
+package testredis
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	dialTimeout  = time.Second
+	startTimeout = 20 * time.Second
+	pollEvery    = 20 * time.Millisecond
+)
+
+// Server is one redis-server process.
+type Server struct {
+	Addr string // host:port
+
+	t    testing.TB
+	args []string
+	log  string
+	cmd  *exec.Cmd
+}
+
+// Start starts a Redis of its own with the settings given, as on the command line ("--maxmemory", "10mb"). It writes
+// an append-only file, so that it can be restarted.
+func Start(t testing.TB, args ...string) *Server {
+	t.Helper()
+	args = append([]string{"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""}, args...)
+	return start(t, nil, args...)
+}
+
+// URL is the server's address as a setting has it.
+func (s *Server) URL() string { return "redis://" + s.Addr }
+
+// start starts a server on a free port, with some arguments before and some after those that all servers have.
+func start(t testing.TB, first []string, last ...string) *Server {
+	t.Helper()
+	binary(t)
+	port, dir := strconv.Itoa(freePort(t)), t.TempDir()
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port), t: t, log: filepath.Join(dir, "redis.log")}
+	s.args = append(first, "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--logfile", s.log)
+	s.args = append(s.args, last...)
+	t.Cleanup(s.Kill) // also if it does not come up
+	s.run()
+	return s
+}
+
+func binary(t testing.TB) string {
+	t.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err == nil {
+		return path
+	}
+	if os.Getenv("REQUIRE_REDIS") == "1" {
+		t.Fatal("REQUIRE_REDIS=1, but there is no redis-server: apt-get install redis-server")
+	}
+	t.Skip("there is no redis-server: apt-get install redis-server")
+	return ""
+}
+
+func (s *Server) run() {
+	s.t.Helper()
+	s.cmd = exec.CommandContext(context.Background(), binary(s.t), s.args...) //nolint:gosec // a fixed name, our own arguments
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatalf("start redis-server: %v", err)
+	}
+	s.await("PONG", s.ping)
+}
+
+// ping tells whether the server answers, whoever it lets in.
+func (s *Server) ping() (string, error) {
+	answer, err := s.Command("PING")
+	if err != nil && strings.Contains(err.Error(), "NOAUTH") {
+		return "PONG", nil
+	}
+	return answer, err
+}
+
+// await calls a command until its answer holds want.
+func (s *Server) await(want string, command func() (string, error)) {
+	s.t.Helper()
+	var got string
+	var err error
+	for start := time.Now(); time.Since(start) < startTimeout; time.Sleep(pollEvery) {
+		if got, err = command(); err == nil && strings.Contains(got, want) {
+			return
+		}
+	}
+	log, _ := os.ReadFile(s.log) // says why, if it is there
+	s.t.Fatalf("redis at %s answers %q, %v, want %q; its log:\n%s", s.Addr, got, err, want, log)
+}
+
+// Restart stops the server, as an operator does, and starts it again with all it holds.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.run()
+}
+
+// Stop stops the server and waits until it is gone. What it holds is written to its files first.
+func (s *Server) Stop() {
+	s.end(syscall.SIGTERM)
+}
+
+// Kill ends the server at once.
+func (s *Server) Kill() {
+	s.end(syscall.SIGKILL)
+}
+
+func (s *Server) end(sig syscall.Signal) {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(sig) // an error means that it has ended
+	_ = s.cmd.Wait()              // by a signal
+	s.cmd = nil
+}
+
+// Freeze stops the server's process, so that it neither answers nor closes its connections, until thaw is called.
+func (s *Server) Freeze() (thaw func()) {
+	s.t.Helper()
+	p := s.cmd.Process
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	return func() { _ = p.Signal(syscall.SIGCONT) } // an error means that it has ended
+}
+
+// Command runs a command over a connection of its own and returns the answer's first line without its type or, of a
+// bulk string, the text.
+func (s *Server) Command(args ...string) (string, error) {
+	conn, err := net.DialTimeout("tcp", s.Addr, dialTimeout)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close() //nolint:errcheck // it was only read
+	if err := conn.SetDeadline(time.Now().Add(startTimeout)); err != nil {
+		return "", err
+	}
+	request := fmt.Sprintf("*%d\r\n", len(args))
+	for _, a := range args {
+		request += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+	}
+	if _, err := conn.Write([]byte(request)); err != nil {
+		return "", err
+	}
+	return readAnswer(bufio.NewReader(conn))
+}
+
+func readAnswer(r *bufio.Reader) (string, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimSuffix(line, "\r\n")
+	switch kind, rest := line[0], line[1:]; kind {
+	case '-':
+		return "", fmt.Errorf("redis: %s", rest)
+	case '$':
+		n, err := strconv.Atoi(rest)
+		if err != nil || n < 0 {
+			return "", err
+		}
+		text := make([]byte, n)
+		_, err = io.ReadFull(r, text)
+		return string(text), err
+	default:
+		return rest, nil
+	}
+}
+
+// Must runs a command that must not fail.
+func (s *Server) Must(args ...string) string {
+	s.t.Helper()
+	answer, err := s.Command(args...)
+	if err != nil {
+		s.t.Fatalf("%s: %v", strings.Join(args, " "), err)
+	}
+	return answer
+}
+
+// freePort returns a port that nothing listens on just now, with room above for the other one of a cluster's node.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if port+busPort > 1<<16-1 {
+			_ = l.Close() // the next one may be lower
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	t.Fatal("there is no free port with room above it")
+	return 0
+}

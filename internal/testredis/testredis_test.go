@@ -1,0 +1,36 @@
+package testredis_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/postrider/postrider/internal/testredis"
+)
+
+func TestRestartKeeps(t *testing.T) {
+	s := testredis.Start(t)
+	s.Must("SET", "a", "1")
+	s.Restart()
+	if got := s.Must("GET", "a"); got != "1" {
+		t.Errorf("after a restart a is %q", got)
+	}
+	if _, err := s.Command("INCRBY", "a", "x"); err == nil || !strings.Contains(err.Error(), "not an integer") {
+		t.Errorf("a bad command gave %v", err)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	c := testredis.StartCluster(t, 3)
+	if info := c.Nodes[1].Must("CLUSTER", "INFO"); !strings.Contains(info, "cluster_slots_ok:16384") {
+		t.Errorf("the cluster says %s", info)
+	}
+}
+
+func TestSentinel(t *testing.T) {
+	c := testredis.StartSentinel(t)
+	c.Master.Must("SET", "a", "1")
+	c.Failover()
+	if got := c.Replica.Must("INCR", "a"); got != "2" {
+		t.Errorf("after the failover INCR gives %q", got)
+	}
+}

@@ -1,0 +1,25 @@
+-- Leases those of the hosts that nobody holds.
+--
+-- KEYS[1]   the partition's last token
+-- KEYS[2…]  the lease of each host: "TOKEN NONCE", gone when the lease has ended
+-- ARGV[1]   how long the leases last, in ms
+-- ARGV[2]   a nonce of this call, so that it may be repeated
+-- RETURNS   for each host its token, "" if it is held
+--
+-- Tokens rise with Redis's clock or, where that is set back, by one: so they also rise when the last writes were lost.
+local time = redis.call('TIME')
+local token = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), time[1] * 1e6 + time[2])
+local answer = {}
+for i = 2, #KEYS do
+  local text = string.format('%.0f', token + 1)
+  local free = redis.call('SET', KEYS[i], text .. ' ' .. ARGV[2], 'NX', 'PX', ARGV[1])
+  if free then
+    token = token + 1
+    answer[i - 1] = text
+  else
+    local held, nonce = string.match(redis.call('GET', KEYS[i]) or '', '^(%d+) (.*)$')
+    answer[i - 1] = nonce == ARGV[2] and held or ''
+  end
+end
+redis.call('SET', KEYS[1], string.format('%.0f', token))
+return answer

@@ -1,0 +1,170 @@
+package lockmgr
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed" // the scripts
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/internal/rediskeys"
+)
+
+// Redis is the Manager of a fleet: its leases live in a Redis or Valkey that all nodes share.
+//
+// Each call is one script for each partition that the hosts are in. Redis's clock alone decides when a lease ends, and
+// every call may safely be repeated: an Acquire whose answer was lost on a broken connection is sent again and gets the
+// same leases. One that was given up leaves hosts leased to nobody, until they lapse.
+//
+// Tokens follow Redis's clock in microseconds, and never fall even when it is set back. So they go on rising when a
+// Redis comes back without its last writes, or with none.
+type Redis struct {
+	client rueidis.Client
+	keys   rediskeys.Scheme
+	ttl    time.Duration
+}
+
+var _ Manager = (*Redis)(nil)
+
+// NewRedis returns a Redis whose leases last ttl. Managers with the same keys on the same Redis exclude one another.
+func NewRedis(client rueidis.Client, keys rediskeys.Scheme, ttl time.Duration) *Redis {
+	return &Redis{client: client, keys: keys, ttl: ttl}
+}
+
+// callTimeout bounds every call, because a Redis that has stopped would hang one that has no deadline of its own.
+const callTimeout = 5 * time.Second
+
+var (
+	//go:embed acquire.lua
+	acquireSource string
+	//go:embed extend.lua
+	extendSource string
+
+	acquireScript = rueidis.NewLuaScriptRetryable(acquireSource)
+	extendScript  = rueidis.NewLuaScriptRetryable(extendSource)
+)
+
+// Acquire implements Manager. After an error in one partition what was leased in the others lapses by itself.
+func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
+	nonce := rand.Text()
+	return gather(r, ctx, group(r, hosts, func(host string) string { return host }),
+		func(ctx context.Context, p rediskeys.Partition, hosts []string) ([]Lease, error) {
+			keys := append([]string{p.Key("token")}, r.leaseKeys(p, hosts)...)
+			tokens, err := acquireScript.Exec(ctx, r.client, keys, []string{r.millis(), nonce}).AsStrSlice()
+			if err != nil {
+				return nil, err
+			}
+			return r.leases(hosts, tokens)
+		})
+}
+
+// leases are those that were given, once each.
+func (r *Redis) leases(hosts, tokens []string) ([]Lease, error) {
+	var leases []Lease
+	seen := make(map[string]bool, len(hosts))
+	for i, text := range tokens {
+		if text == "" || seen[hosts[i]] {
+			continue
+		}
+		seen[hosts[i]] = true
+		token, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		leases = append(leases, Lease{Host: hosts[i], Token: token, TTL: r.ttl})
+	}
+	return leases, nil
+}
+
+// Extend implements Manager.
+func (r *Redis) Extend(ctx context.Context, leases []Lease) (lost []Lease, err error) {
+	return r.last(ctx, leases, r.millis())
+}
+
+// Release implements Manager.
+func (r *Redis) Release(ctx context.Context, leases []Lease) error {
+	_, err := r.last(ctx, leases, "0")
+	return err
+}
+
+// last makes leases last so many milliseconds and returns those that are not held.
+func (r *Redis) last(ctx context.Context, leases []Lease, millis string) (lost []Lease, err error) {
+	return gather(r, ctx, group(r, leases, func(l Lease) string { return l.Host }),
+		func(ctx context.Context, p rediskeys.Partition, leases []Lease) ([]Lease, error) {
+			args := []string{millis}
+			for _, l := range leases {
+				args = append(args, strconv.FormatUint(l.Token, 10))
+			}
+			held, err := extendScript.Exec(ctx, r.client, r.leaseKeys(p, hostsOf(leases)), args).AsIntSlice()
+			if err != nil {
+				return nil, err
+			}
+			var lost []Lease
+			for i, ok := range held {
+				if ok == 0 {
+					lost = append(lost, leases[i])
+				}
+			}
+			return lost, nil
+		})
+}
+
+func (r *Redis) millis() string { return strconv.FormatInt(max(1, r.ttl.Milliseconds()), 10) }
+
+func (r *Redis) leaseKeys(p rediskeys.Partition, hosts []string) []string {
+	keys := make([]string, len(hosts))
+	for i, host := range hosts {
+		keys[i] = p.Of("lease", host)
+	}
+	return keys
+}
+
+func hostsOf(leases []Lease) []string {
+	hosts := make([]string, len(leases))
+	for i, l := range leases {
+		hosts[i] = l.Host
+	}
+	return hosts
+}
+
+// group sorts things by the partition of their host.
+func group[T any](r *Redis, things []T, hostOf func(T) string) map[int][]T {
+	byPartition := make(map[int][]T)
+	for _, t := range things {
+		p := r.keys.PartitionOf(hostOf(t))
+		byPartition[p] = append(byPartition[p], t)
+	}
+	return byPartition
+}
+
+// gather calls a function for each partition, all at the same time, and joins the answers.
+func gather[T any](r *Redis, ctx context.Context, groups map[int][]T,
+	call func(context.Context, rediskeys.Partition, []T) ([]Lease, error),
+) ([]Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		all  []Lease
+		errs []error
+	)
+	for n, things := range groups {
+		wg.Go(func() {
+			leases, err := call(ctx, r.keys.Partition(n), things)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, leases...)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("redis: %w", err))
+			}
+		})
+	}
+	wg.Wait()
+	return all, errors.Join(errs...)
+}

@@ -1,0 +1,111 @@
+package lockmgr_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/internal/rediskeys"
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/lockmgr/locktest"
+)
+
+func dial(t *testing.T, addrs ...string) rueidis.Client {
+	t.Helper()
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: addrs, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestRedis(t *testing.T) {
+	for name, c := range map[string]struct {
+		partitions int
+		start      func(t *testing.T) rueidis.Client
+	}{
+		"alone":               {1, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
+		"alone, 4 partitions": {4, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
+		"cluster":             {8, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartCluster(t, 3).Nodes[0].Addr) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // nearly all of it is waiting
+			client := c.start(t)
+			locktest.Run(t, func(t *testing.T, ttl time.Duration) lockmgr.Manager {
+				return lockmgr.NewRedis(client, rediskeys.Scheme{Prefix: t.Name(), Partitions: c.partitions}, ttl)
+			}, locktest.Options{Fleet: true})
+		})
+	}
+}
+
+// TestRedisTokensRiseAfterLoss checks that a Redis that lost all it held gives no token twice.
+func TestRedisTokensRiseAfterLoss(t *testing.T) {
+	server := testredis.Start(t)
+	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
+	first := lease(t, m)
+	server.Must("FLUSHALL")
+	if second := lease(t, m); second.Token <= first.Token {
+		t.Errorf("after a loss of all data the token is %d, not greater than %d", second.Token, first.Token)
+	}
+	ahead := uint64(time.Now().Add(time.Hour).UnixMicro()) //nolint:gosec // after 1970
+	server.Must("FLUSHALL")
+	server.Must("SET", "p:{p0}:token", fmt.Sprint(ahead))
+	for range 3 {
+		next := lease(t, m)
+		if next.Token <= ahead {
+			t.Errorf("after the clock was set back the token is %d, not greater than %d", next.Token, ahead)
+		}
+		ahead = next.Token
+		if err := m.Release(t.Context(), []lockmgr.Lease{next}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func lease(t *testing.T, m lockmgr.Manager) lockmgr.Lease {
+	t.Helper()
+	leases, err := m.Acquire(t.Context(), []string{"a.example"})
+	if err != nil || len(leases) != 1 {
+		t.Fatalf("Acquire gave %v, %v", leases, err)
+	}
+	return leases[0]
+}
+
+// TestRedisLeavesNothing checks that lapsed and released leases take no room.
+func TestRedisLeavesNothing(t *testing.T) {
+	server := testredis.Start(t)
+	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
+	if err := m.Release(t.Context(), []lockmgr.Lease{lease(t, m)}); err != nil {
+		t.Fatal(err)
+	}
+	if n := server.Must("DBSIZE"); n != "1" {
+		t.Errorf("%s keys are left, want that of the last token only", n)
+	}
+}
+
+// TestRedisOutage checks that scripts are loaded again, and that a Redis that hangs holds up nobody for long.
+func TestRedisOutage(t *testing.T) {
+	server := testredis.Start(t)
+	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
+	held := lease(t, m)
+	server.Must("SCRIPT", "FLUSH")
+	if lost, err := m.Extend(t.Context(), []lockmgr.Lease{held}); err != nil || len(lost) != 0 {
+		t.Errorf("Extend without its script loaded: lost %v, %v", lost, err)
+	}
+	server.Restart()
+	if lost, err := m.Extend(t.Context(), []lockmgr.Lease{held}); err != nil || len(lost) != 0 {
+		t.Errorf("Extend after a restart: lost %v, %v", lost, err)
+	}
+	thaw := server.Freeze()
+	defer thaw()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if leases, err := m.Acquire(ctx, []string{"b.example"}); err == nil {
+		t.Errorf("Acquire of a Redis that hangs gave %v", leases)
+	}
+}

@@ -1,0 +1,234 @@
+package redisq
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// chunk is how many recipients one script takes in: it holds up Redis for some milliseconds.
+const chunk = 500
+
+// description is what is stored of an activity besides its body and what has a field of its own.
+type description struct {
+	URI         string `json:"uri"`
+	Type        string `json:"type"`
+	KeyID       string `json:"key_id"`
+	OrderingKey string `json:"ordering_key"`
+}
+
+// head is what a receipt has besides numbers and refusals.
+type head struct {
+	ID   string `json:"id"`
+	URI  string `json:"uri"`
+	Note []byte `json:"note,omitempty"`
+}
+
+// Enqueue implements queue.Intake.
+func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Receipt, error) {
+	in, err := s.newIntake(sub)
+	if err != nil {
+		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
+	}
+	store := in.inSteps
+	if len(s.parts) == 1 && len(sub.Recipients) <= chunk {
+		store = in.atOnce
+	}
+	r, err := store(ctx)
+	if err != nil {
+		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
+	}
+	return r, nil
+}
+
+// intake is one submission on its way in.
+type intake struct {
+	s       *Store
+	sub     *queue.Submission
+	id      uuid.UUID
+	text    string // the ID as keys have it
+	home    *partition
+	claims  *partition // where the claim of the idempotency key is
+	claim   string     // its name
+	nonce   string
+	claimed string // when it was claimed, in ms
+	head    string
+	shared  []string // arguments that describe the activity
+}
+
+func (s *Store) newIntake(sub *queue.Submission) (*intake, error) {
+	id, err := uuid.Parse(sub.ID)
+	if err != nil {
+		return nil, fmt.Errorf("activity ID: %w", err)
+	}
+	in := &intake{s: s, sub: sub, id: id, text: id.String(), claim: hex.EncodeToString(sub.Idempotency.Key[:]), nonce: rand.Text()}
+	in.home, in.claims = s.partitionOf(in.text), s.partitionOf(in.claim)
+	if in.head, err = encode(head{sub.ID, sub.URI, sub.Note}, false); err != nil {
+		return nil, err
+	}
+	d, err := encode(description{sub.URI, sub.Type, sub.KeyID, sub.OrderingKey}, false)
+	if err != nil {
+		return nil, err
+	}
+	in.shared = []string{
+		string(id[:]), d, nameHash(sub.URI), orderingHash(sub.OrderingKey), nameHash(sub.KeyID),
+		strconv.Itoa(int(sub.Priority)), upMillis(sub.TTL), string(sub.Body),
+	}
+	return in, nil
+}
+
+// lane is the recipients on one host.
+type lane struct {
+	host string
+	args []string // of each "PATH" and headers
+}
+
+// lanes sorts recipients by host, each host where it comes first.
+func lanes(recipients []queue.Recipient) ([]lane, error) {
+	var all []lane
+	places := map[string]int{}
+	for _, r := range recipients {
+		headers, err := encode(r.Headers, len(r.Headers) == 0)
+		if err != nil {
+			return nil, err
+		}
+		i, known := places[r.Host]
+		if !known {
+			i = len(all)
+			places[r.Host] = i
+			all = append(all, lane{host: r.Host})
+		}
+		all[i].args = append(all[i].args, target(r), headers)
+	}
+	return all, nil
+}
+
+// laneArgs are the recipients as scripts want them.
+func laneArgs(args []string, all []lane) []string {
+	for _, l := range all {
+		args = append(append(args, l.host, strconv.Itoa(len(l.args)/2)), l.args...)
+	}
+	return args
+}
+
+func hostsOf(all []lane) []string {
+	hosts := make([]string, len(all))
+	for i, l := range all {
+		hosts[i] = l.host
+	}
+	return hosts
+}
+
+// atOnce stores a submission in one script.
+func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
+	p := in.home
+	to, err := lanes(in.sub.Recipients)
+	if err != nil {
+		return queue.Receipt{}, err
+	}
+	a, err := in.knowingOthers(func(others string) ([]rueidis.RedisMessage, error) {
+		keys := append(p.activity(nil, in.text), p.Of("claim", in.claim))
+		keys = p.lanes(append(keys, othersKeys(p, others)...), hostsOf(to))
+		args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
+			millis(queue.IdempotencyTTL), others)
+		return in.s.array(ctx, enqueueScript, p, keys, laneArgs(args, to))
+	})
+	if err != nil {
+		return queue.Receipt{}, err
+	}
+	return receipt(a)
+}
+
+// knowingOthers calls a script that has to know which other activities of the same URI pend: as long as it says that
+// they are others than it was told. Nearly always there is none.
+func (in *intake) knowingOthers(call func(others string) ([]rueidis.RedisMessage, error)) ([]rueidis.RedisMessage, error) {
+	for others, tries := "", 0; ; tries++ {
+		a, err := call(others)
+		if err != nil {
+			return nil, err
+		}
+		kind, err := a[0].ToString()
+		if err != nil || kind != "again" {
+			return a, err
+		}
+		if tries > 100 {
+			return nil, fmt.Errorf("%w: the activity is submitted over and over", queue.ErrBusy)
+		}
+		if others, err = a[1].ToString(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func othersKeys(p *partition, others string) (keys []string) {
+	for id := range slices.Chunk([]byte(others), len(uuid.UUID{})) {
+		keys = append(keys, p.Of("r", uuid.UUID(id).String()))
+	}
+	return keys
+}
+
+// receipt reads what a script tells of a submission: what became of it, head, accepted, duplicates, refused.
+func receipt(a []rueidis.RedisMessage) (r queue.Receipt, err error) {
+	var text [5]string
+	for i := range a {
+		if text[i], err = asText(a[i]); err != nil {
+			return r, err
+		}
+	}
+	if text[0] == "mismatch" {
+		return r, queue.ErrIdempotencyMismatch
+	}
+	var h head
+	if err := decode(text[1], &h); err != nil {
+		return r, err
+	}
+	r = queue.Receipt{ID: h.ID, URI: h.URI, Note: h.Note, Replayed: text[0] == "known"}
+	if r.Accepted, err = strconv.Atoi(text[2]); err != nil {
+		return r, err
+	}
+	if r.Duplicates, err = strconv.Atoi(text[3]); err != nil {
+		return r, err
+	}
+	r.Refused, err = refusals(text[4])
+	return r, err
+}
+
+func refusals(text string) ([]queue.Refusal, error) {
+	var pairs [][2]string
+	if err := decode(text, &pairs); err != nil {
+		return nil, err
+	}
+	var all []queue.Refusal
+	for _, pair := range pairs {
+		_, inbox := splitInbox(pair[0])
+		all = append(all, queue.Refusal{Inbox: inbox, Reason: queue.Reason(pair[1])})
+	}
+	return all, nil
+}
+
+// asText returns a string or a number as text.
+func asText(m rueidis.RedisMessage) (string, error) {
+	if m.IsInt64() {
+		n, err := m.ToInt64()
+		return strconv.FormatInt(n, 10), err
+	}
+	return m.ToString()
+}
+
+// joinParts names partitions in one text.
+func joinParts(parts []*partition) string {
+	names := make([]string, len(parts))
+	for i, p := range parts {
+		names[i] = strconv.Itoa(p.N)
+	}
+	return strings.Join(names, ",")
+}

@@ -1,0 +1,71 @@
+package redisq
+
+import (
+	"fmt"
+
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/queue"
+)
+
+// value is one part of an answer: a text, a number or a list; the zero value for nil.
+type value struct {
+	text   string
+	number int64
+	list   []rueidis.RedisMessage
+}
+
+// fields takes an answer of n parts apart.
+func fields(m rueidis.RedisMessage, n int) ([]value, error) {
+	parts, err := m.ToArray()
+	if err != nil {
+		return nil, err
+	}
+	if len(parts) != n {
+		return nil, fmt.Errorf("the answer has %d parts, not %d", len(parts), n)
+	}
+	values := make([]value, n)
+	for i, part := range parts {
+		switch {
+		case part.IsNil():
+		case part.IsInt64():
+			values[i].number, err = part.ToInt64()
+		case part.IsArray():
+			values[i].list, err = part.ToArray()
+		default:
+			values[i].text, err = part.ToString()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// What a record says, as scripts have it; see lane.lua, f.
+const (
+	isGood = 1 << iota
+	isProbing
+	isUnavailable
+	isFailed
+)
+
+func recordFlags(r *queue.HostRecord) (f int) {
+	for flag, is := range map[int]bool{
+		isGood: !r.Breaker.Suspect(), isProbing: r.Breaker.State != breaker.Closed,
+		isUnavailable: r.Unavailable, isFailed: r.Breaker.Failed,
+	} {
+		if is {
+			f |= flag
+		}
+	}
+	return f
+}
+
+// record reads a host's record. The epoch is the store's.
+func record(text string, epoch int64) (r queue.HostRecord, err error) {
+	err = decode(text, &r)
+	r.Epoch = epoch
+	return r, err
+}

@@ -1,0 +1,73 @@
+package redisq
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/queue"
+)
+
+func TestTargets(t *testing.T) {
+	for _, r := range []queue.Recipient{
+		{Inbox: "https://a.example/inbox", Host: "a.example"},
+		{Inbox: "https://a.example:8443/users/bob/inbox?x=/y", Host: "a.example:8443"},
+		{Inbox: "https://[2001:db8::1]/inbox", Host: "[2001:db8::1]"},
+		{Inbox: "http://a.example/inbox", Host: "a.example"},
+		{Inbox: "https://a.example", Host: "a.example"},
+		{Inbox: "https://a.example.org/inbox", Host: "a.example"},
+		{Inbox: "https://a.example?inbox", Host: "a.example"},
+	} {
+		host, inbox := splitInbox(r.Host + target(r))
+		if host != r.Host || inbox != r.Inbox {
+			t.Errorf("%+v is read as %s, %s", r, host, inbox)
+		}
+	}
+}
+
+func TestDeliveryIDs(t *testing.T) {
+	s := &Store{}
+	for range 3 {
+		s.parts = append(s.parts, &partition{})
+		s.parts[len(s.parts)-1].N = len(s.parts) - 1
+	}
+	act := uuid.Must(uuid.NewV7())
+	seen := map[string]bool{}
+	for _, p := range s.parts {
+		for ordinal := range int64(5) {
+			id := s.deliveryID(p, act.String(), ordinal)
+			if seen[id] {
+				t.Errorf("%s is the ID of two deliveries", id)
+			}
+			seen[id] = true
+			got, n, ok := s.splitID(p, id)
+			if !ok || got != act || n != ordinal {
+				t.Errorf("%s is read as %s, %d, %t", id, got, n, ok)
+			}
+			if _, _, ok := s.splitID(s.parts[(p.N+1)%3], id); ok {
+				t.Errorf("%s is taken for one of another partition", id)
+			}
+		}
+	}
+	for _, bad := range []string{"", "x.1", act.String(), act.String() + ".", act.String() + ".-1", act.String() + ".99999999999"} {
+		if _, _, ok := s.splitID(s.parts[0], bad); ok {
+			t.Errorf("%q is taken for an ID", bad)
+		}
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	c := newCache(100)
+	for i := range 20 {
+		c.put(&queue.Activity{ID: fmt.Sprint(i), Body: make([]byte, 10)})
+		c.get("0") // so that it stays
+	}
+	if c.get("0") == nil || c.get("19") == nil || c.get("5") != nil || c.size > 100 || len(c.places) != 10 {
+		t.Errorf("of 20 activities %d bytes are kept: %v", c.size, c.places)
+	}
+	c.put(&queue.Activity{ID: "large", Body: make([]byte, 1000)})
+	if c.get("large") == nil || len(c.places) != 1 {
+		t.Errorf("a large activity is kept with %d others", len(c.places)-1)
+	}
+}

@@ -1,0 +1,140 @@
+-- What the scripts that take activities in share. It stands after activity.lua.
+
+-- pending_inboxes returns where deliveries of other activities of the same URI go that still pend. others are the
+-- places of their lists in KEYS.
+local function pending_inboxes(others)
+  local inboxes = {}
+  for _, at in ipairs(others) do
+    for _, inbox in ipairs(redis.call('LRANGE', KEYS[at], 0, -1)) do
+      if inbox ~= '' and string.sub(inbox, 1, 1) ~= '!' then inboxes[inbox] = true end
+    end
+  end
+  return inboxes
+end
+
+-- refusal tells why a lane takes nothing of a priority, or nil.
+local function refusal(l, priority)
+  if l.state.b > 0 then return 'host_blocked' end
+  if band(l.state.f, UNAVAILABLE) > 0 and priority > 0 then return 'host_unavailable' end
+end
+
+-- describe writes what an activity's deliveries share, the first time it is called for it.
+local function describe(act, body, d)
+  if redis.call('EXISTS', act.a) == 1 then return end
+  redis.call('HSET', act.a, 'm', d.description, 'i', d.id, 'u', d.uri, 'o', d.ordering, 'k', d.key, 'q', d.priority,
+    'e', d.created + d.ttl, 't', d.created)
+  redis.call('SET', act.b, body)
+  redis.call('ZADD', EXPIRES, d.created + d.ttl, d.id)
+  redis.call('ZADD', PENDING, d.created, d.id)
+  redis.call('HSET', URIS, d.uri, (redis.call('HGET', URIS, d.uri) or '') .. d.id)
+end
+
+-- described reads the description that a call has in ARGV from a place on.
+local function described(at)
+  return {
+    id = ARGV[at], description = ARGV[at + 1], uri = ARGV[at + 2], ordering = ARGV[at + 3], key = ARGV[at + 4],
+    priority = tonumber(ARGV[at + 5]), ttl = tonumber(ARGV[at + 6]), created = now,
+  }
+end
+
+-- delivery makes a delivery that was never tried.
+local function new_delivery(id, ordering, priority, ordinal, rest, headers)
+  return {
+    due = 0, flags = 0, attempts = 0, priority = priority, activity = id, ordinal = ordinal, ordering = ordering,
+    rest = rest, headers = headers, last = '', key = '',
+  }
+end
+
+-- sort_out reads the recipients in ARGV from a place on (of each lane: host, how many, and for each "PATH" and headers)
+-- and returns those to be accepted, how many are duplicates, and those refused. look reads the lane with a number.
+local function sort_out(at, look, priority, inboxes)
+  local accepted, duplicates, refused, number_of_lane = {}, 0, {}, 0
+  while ARGV[at] do
+    local host, count, lane = ARGV[at], tonumber(ARGV[at + 1]), look(number_of_lane, ARGV[at])
+    local why = refusal(lane, priority)
+    for i = at + 2, at + 2 * count, 2 do
+      local inbox = host .. ARGV[i]
+      if why then
+        refused[#refused + 1] = {inbox, why}
+      elseif inboxes[inbox] then
+        duplicates = duplicates + 1
+      else
+        accepted[#accepted + 1] = {lane = lane, inbox = inbox, rest = ARGV[i], headers = ARGV[i + 1]}
+      end
+    end
+    at, number_of_lane = at + 2 + 2 * count, number_of_lane + 1
+  end
+  return accepted, duplicates, refused
+end
+
+-- list notes where accepted deliveries go, and returns the ordinal of the first.
+local function list(act, accepted)
+  local first = redis.call('LLEN', act.r)
+  for _, to in ipairs(accepted) do redis.call('RPUSH', act.r, to.inbox) end
+  redis.call('HINCRBY', act.a, 'n', #accepted)
+  redis.call('HINCRBY', STATS, 'pending', #accepted)
+  return first
+end
+
+-- read_for_push reads of a lane as much as it takes to append to it: its state and, unless there is a backlog, what is in
+-- its window, but not what that says.
+local function read_for_push(at, host)
+  local l = read_state(at, host)
+  l.packed_window = {}
+  if not l.known or l.state.k > 0 then return l end
+  for _, text in ipairs(redis.call('HVALS', l.h)) do
+    if is_delivery(text) then l.packed_window[#l.packed_window + 1] = text end
+  end
+  return l
+end
+
+-- is_head tells whether a delivery of an ordering key is in the window.
+local function is_head(l, ordering)
+  for _, text in ipairs(l.packed_window) do
+    if string.find(text, ordering, 1, true) and unpack_delivery(0, text).ordering == ordering then return true end
+  end
+  return false
+end
+
+-- arrive puts a lane where Due finds it, after a delivery came that is due at once. A lane that is due by then anyway
+-- keeps its time.
+local function arrive(l, priority)
+  local s = l.state
+  if s.p > 0 or s.b > 0 then return move(l, IDLE, 0) end
+  local at = math.max(s.w, s.x, l.known and offered_until(l.host) or 0)
+  if at <= now then at = 0 end
+  local class = band(s.f, GOOD) > 0 and 0 or 1
+  local before = s.z > 0 and s.z ~= IDLE and tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host))
+  if before and before <= math.max(at, now) then
+    at, priority = before, math.min(priority, (s.z - DUE) % 3)
+    if s.z == DUE + class * 3 + priority then return end
+  end
+  move(l, DUE + class * 3 + priority, at)
+end
+
+-- push appends a delivery to a lane.
+local function push(l, e)
+  local s, priority = l.state, e.priority
+  e.id = math.max(s.i + 1, micros)
+  s.i, s.n = e.id, s.n + 1
+  if s.k > 0 then
+    priority = enter_backlog(l, e)
+  elseif is_head(l, e.ordering) then
+    behind(l, e)
+    return
+  elseif #l.packed_window >= WINDOW then
+    priority = enter_backlog(l, e)
+  else
+    local text = pack(e)
+    redis.call('HSET', l.h, e.id, text)
+    table.insert(l.packed_window, text)
+  end
+  if not l.arrived or priority < l.arrived then l.arrived = priority end
+end
+
+-- write_pushed writes what changed of a lane that was appended to.
+local function write_pushed(l)
+  if l.arrived then arrive(l, l.arrived) end
+  count_state(l)
+  write_state(l)
+end

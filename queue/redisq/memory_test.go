@@ -1,0 +1,248 @@
+package redisq
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// submission is an activity of some size to the shared inbox of each host.
+func submission(uri string, size int, hosts ...string) *queue.Submission {
+	id := uuid.Must(uuid.NewV7())
+	s := &queue.Submission{
+		Activity: queue.Activity{
+			ID: id.String(), URI: "https://app.example/users/alice/statuses/" + uri, Type: "Create",
+			KeyID: "https://app.example/users/alice#main-key", OrderingKey: uri, Priority: queue.Normal,
+			Body: []byte(strings.Repeat("x", size)),
+		},
+		TTL:         72 * time.Hour,
+		Idempotency: queue.Idempotency{Key: sha256.Sum256(id[:])},
+	}
+	for _, host := range hosts {
+		s.Recipients = append(s.Recipients, queue.Recipient{Inbox: "https://" + host + "/inbox", Host: host})
+	}
+	return s
+}
+
+func manyHosts(n int) []string {
+	hosts := make([]string, n)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("social%05d.example", i)
+	}
+	return hosts
+}
+
+func enqueue(t testing.TB, s *Store, sub *queue.Submission) {
+	t.Helper()
+	if r, err := s.Enqueue(t.Context(), sub); err != nil || r.Accepted != len(sub.Recipients) {
+		t.Fatalf("Enqueue accepted %d of %d, %v", r.Accepted, len(sub.Recipients), err)
+	}
+}
+
+// used is how many bytes Redis uses.
+func used(t testing.TB, server *testredis.Server) int {
+	t.Helper()
+	for line := range strings.Lines(server.Must("INFO", "memory")) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "used_memory_dataset:"); ok {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatal("INFO memory tells nothing of the memory used")
+	return 0
+}
+
+// TestMemory measures what a pending delivery costs, all that is stored because of it included.
+func TestMemory(t *testing.T) {
+	alone := cost(t, 1000, 1) // nearly all of it is the activity's: body, description, claim
+	t.Logf("%d bytes for an activity to one host", alone)
+	if alone > 6000 {
+		t.Errorf("an activity costs %d bytes", alone)
+	}
+	wide := cost(t, 1, 2000) / 2000
+	t.Logf("%d bytes for each delivery of an activity to 2,000 hosts", wide)
+	if wide > 400 {
+		t.Errorf("a delivery of a large fan-out costs %d bytes, want at most 400", wide)
+	}
+	deep := (cost(t, 1000, 50) - alone) / 49
+	t.Logf("%d bytes for each delivery in lanes 1,000 deep, besides its activity", deep)
+	if deep > 150 {
+		t.Errorf("a delivery in a deep lane costs %d bytes, want at most 150", deep)
+	}
+}
+
+// cost is how many bytes an activity takes that goes to so many hosts.
+func cost(t *testing.T, activities, hosts int) int {
+	t.Helper()
+	const body = 2600
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
+	enqueue(t, s, submission("warm", body, "warm.example"))
+	before := used(t, server)
+	for i := range activities {
+		enqueue(t, s, submission(strconv.Itoa(i), body, manyHosts(hosts)...))
+	}
+	return (used(t, server) - before) / activities
+}
+
+// work takes and settles all there is in the lanes, each delivery as verdict says.
+func work(t testing.TB, s *Store, token uint64, hosts []string, verdict func(n int) queue.Result) {
+	t.Helper()
+	leases := make([]lockmgr.Lease, len(hosts))
+	for i, host := range hosts {
+		leases[i] = lockmgr.Lease{Host: host, Token: token, TTL: time.Minute}
+	}
+	n := 0
+	for {
+		turns, err := s.Take(t.Context(), leases, 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle := true
+		for _, turn := range turns {
+			st := queue.Settlement{Release: true}
+			for _, d := range turn.Deliveries {
+				r := verdict(n)
+				r.ID = d.ID
+				st.Results = append(st.Results, r)
+				n++
+			}
+			idle = idle && len(turn.Deliveries) == 0
+			if err := s.Settle(t.Context(), turn.Lease, st); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if idle {
+			return
+		}
+	}
+}
+
+// TestLeavesNothingBehind checks that of work that ended only hosts and totals are left once its retention is over.
+func TestLeavesNothingBehind(t *testing.T) {
+	for _, partitions := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
+			server := testredis.Start(t)
+			o := Options{URL: server.URL(), Prefix: "p", Partitions: partitions, DeadRetention: time.Millisecond}
+			s := openStore(t, o)
+			hosts := manyHosts(20)
+			for i := range 60 {
+				sub := submission(strconv.Itoa(i), 100, hosts...)
+				sub.OrderingKey, sub.Priority = strconv.Itoa(i%50), queue.Priority(i%queue.Priorities)
+				enqueue(t, s, sub)
+				if i%10 == 0 {
+					if _, err := s.Cancel(t.Context(), sub.ID); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			expiring := submission("expiring", 100, hosts...)
+			expiring.TTL, expiring.OrderingKey = time.Millisecond, "0"
+			enqueue(t, s, expiring)
+			last := &queue.LastAttempt{At: time.Now(), Outcome: "gone", Status: 410}
+			work(t, s, 1, hosts, func(n int) queue.Result {
+				switch n % 3 {
+				case 0:
+					return queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Attempt: last}
+				case 1:
+					return queue.Result{Verdict: queue.Delivered, Spent: true}
+				default:
+					return queue.Result{Verdict: queue.Retry, Spent: true, Attempt: last}
+				}
+			})
+			s.opts.Retention = time.Nanosecond // as if a day had passed
+			for range 3 {                      // once for letters, then for parts that waited for other parts
+				sweepAll(t, s)
+			}
+			st, err := s.Stats(t.Context())
+			if err != nil || st.Activities != 0 || st.Pending != 0 || st.Dead != 0 {
+				t.Errorf("stats are %+v, %v", st, err)
+			}
+			leftOver(t, server, hosts)
+		})
+	}
+}
+
+// sweepAll sweeps as long as there is more to do.
+func sweepAll(t testing.TB, s *Store) {
+	t.Helper()
+	for range 1000 {
+		if next, err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		} else if next > 0 {
+			return
+		}
+	}
+	t.Fatal("Sweep found more to do a thousand times")
+}
+
+// leftOver checks that there is no key but those of each host, those that every partition has, and claims that last for
+// a day.
+func leftOver(t *testing.T, server *testredis.Server, hosts []string) {
+	t.Helper()
+	lanes, claims := 0, 0
+	for _, key := range keysOf(t, server) {
+		_, rest, _ := strings.Cut(key, "}:")
+		switch kind, name, _ := strings.Cut(rest, ":"); {
+		case kind == "h" && strings.HasPrefix(name, "social"):
+			lanes++
+		case kind == "claim":
+			claims++
+		case rest == "meta", rest == "stats", rest == "idle", rest == "offered":
+		default:
+			t.Errorf("%s is left", key)
+		}
+	}
+	if lanes != len(hosts) || claims != 61 {
+		t.Errorf("%d hosts and %d claims are known, want %d and 61", lanes, claims, len(hosts))
+	}
+}
+
+// keysOf returns all keys.
+func keysOf(t testing.TB, server *testredis.Server) []string {
+	t.Helper()
+	text := server.Must("EVAL", "return table.concat(redis.call('KEYS', '*'), '\\n')", "0")
+	return strings.Split(text, "\n")
+}
+
+// TestHealthyHostCost logs what a host costs of which something was learnt and nothing is pending.
+func TestHealthyHostCost(t *testing.T) {
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
+	hosts := manyHosts(2000)
+	before := used(t, server)
+	sub := submission("1", 10, hosts...)
+	enqueue(t, s, sub)
+	for _, host := range hosts {
+		l := lockmgr.Lease{Host: host, Token: 1, TTL: time.Minute}
+		record := queue.HostRecord{Breaker: breaker.Record{LastSuccess: time.Now().UTC(), Window: 8}, Scheme: "cavage"}
+		if _, err := s.Take(t.Context(), []lockmgr.Lease{l}, 1); err != nil {
+			t.Fatal(err)
+		}
+		st := queue.Settlement{Results: []queue.Result{{ID: sub.ID + ".0"}}, Host: &record, Release: true}
+		if err := s.Settle(t.Context(), l, st); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Cancel(t.Context(), sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	each := (used(t, server) - before) / len(hosts)
+	t.Logf("%d bytes for each host", each)
+	if each > 1000 {
+		t.Errorf("a host costs %d bytes", each)
+	}
+}

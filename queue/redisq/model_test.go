@@ -1,0 +1,266 @@
+package redisq
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/embedded"
+)
+
+// TestSameAsEmbedded checks that after any sequence of calls a lane, shallow or deep, gives the very deliveries in the
+// very order that the embedded back-end gives. What share an ordering key share a priority here: behind others in a
+// backlog a delivery goes by their priority, so there the order may differ.
+func TestSameAsEmbedded(t *testing.T) {
+	server := testredis.Start(t)
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			e, err := embedded.Open(t.TempDir(), embedded.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = e.Close() })
+			r := openStore(t, Options{URL: server.URL(), Prefix: fmt.Sprint("model", seed), Partitions: 1 + int(seed%3)})
+			m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), stores: []queue.Queue{e, r}, taken: map[string][]string{}} //nolint:gosec // no secret
+			for range 250 {
+				m.step()
+			}
+			m.drain()
+		})
+	}
+}
+
+// model makes the same calls to two stores and compares what they give.
+type model struct {
+	t      *testing.T
+	rand   *rand.Rand
+	stores []queue.Queue
+	token  uint64
+	ids    []string
+	ended  int                 // deliveries that were cancelled, delivered or died
+	taken  map[string][]string // by name of the delivery, its ID in each store
+	names  []string            // of taken, in order
+}
+
+const modelHost = "a.example"
+
+func (m *model) lease() lockmgr.Lease {
+	return lockmgr.Lease{Host: modelHost, Token: m.token, TTL: time.Minute}
+}
+
+func (m *model) both(f func(i int, q queue.Queue) error) {
+	m.t.Helper()
+	for i, q := range m.stores {
+		if err := f(i, q); err != nil {
+			m.t.Fatalf("%T: %v", q, err)
+		}
+	}
+}
+
+func (m *model) step() {
+	switch n := m.rand.IntN(20); {
+	case n < 9:
+		m.enqueue()
+	case n < 10 && len(m.ids) > 0:
+		m.cancel()
+	case n < 15:
+		m.take(1 + m.rand.IntN(8))
+	case n < 19:
+		m.settle(m.rand.IntN(3) == 0)
+	default:
+		m.token++
+		m.forget()
+	}
+}
+
+func (m *model) enqueue() {
+	key := m.rand.IntN(90)
+	for range 1 + m.rand.IntN(4) {
+		sub := submission(strconv.Itoa(len(m.ids)), 10)
+		sub.OrderingKey = strconv.Itoa(key)
+		sub.Priority = queue.Priority(key % queue.Priorities)
+		for i := range 1 + m.rand.IntN(3) {
+			sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: fmt.Sprintf("https://%s/%d", modelHost, i), Host: modelHost})
+		}
+		m.ids = append(m.ids, sub.ID)
+		m.both(func(_ int, q queue.Queue) error {
+			_, err := q.Enqueue(m.t.Context(), sub)
+			return err
+		})
+		if m.rand.IntN(2) == 0 {
+			key = m.rand.IntN(90)
+		}
+	}
+}
+
+func (m *model) cancel() {
+	id := m.ids[m.rand.IntN(len(m.ids))]
+	m.both(func(_ int, q queue.Queue) error {
+		_, err := q.Cancel(m.t.Context(), id)
+		return err
+	})
+}
+
+func (m *model) forget() { m.taken, m.names = map[string][]string{}, nil }
+
+func (m *model) take(n int) {
+	m.t.Helper()
+	var got [2][]string
+	m.both(func(i int, q queue.Queue) error {
+		turns, err := q.Take(m.t.Context(), []lockmgr.Lease{m.lease()}, n)
+		if err != nil || len(turns) == 0 {
+			return err
+		}
+		for _, d := range turns[0].Deliveries {
+			name := fmt.Sprint(d.Activity.URI, " ", d.Inbox, " ", d.Attempts, " ", d.Early)
+			got[i] = append(got[i], name)
+			m.taken[name] = append(m.taken[name], d.ID)
+			if i == 0 {
+				m.names = append(m.names, name)
+			}
+		}
+		got[i] = append(got[i], fmt.Sprint("more ", turns[0].More))
+		return nil
+	})
+	if diff := cmp.Diff(got[0], got[1]); diff != "" {
+		m.t.Fatalf("Take gave other deliveries (-embedded +redis):\n%s", diff)
+	}
+}
+
+// settle settles some of what is taken, in any way.
+func (m *model) settle(release bool) {
+	m.t.Helper()
+	results := make([][]queue.Result, 2)
+	m.names = slices.DeleteFunc(m.names, func(name string) bool {
+		if m.rand.IntN(3) == 0 {
+			return false
+		}
+		r := m.result()
+		for i, id := range m.taken[name] {
+			r.ID = id
+			results[i] = append(results[i], r)
+		}
+		delete(m.taken, name)
+		return true
+	})
+	var record *queue.HostRecord
+	if m.rand.IntN(4) == 0 {
+		record = &queue.HostRecord{Breaker: breaker.Record{Failed: true}}
+		if m.rand.IntN(3) == 0 {
+			record.Breaker.State = breaker.Open
+		}
+	}
+	recovered := m.rand.IntN(5) == 0
+	var errs [2]error
+	for i, q := range m.stores {
+		st := queue.Settlement{Results: results[i], Release: release, Host: record, Recovered: recovered}
+		errs[i] = q.Settle(m.t.Context(), m.lease(), st)
+	}
+	if errors.Is(errs[0], queue.ErrNotHeld) != errors.Is(errs[1], queue.ErrNotHeld) {
+		m.t.Fatalf("Settle gave %v in embedded, %v in redis", errs[0], errs[1])
+	}
+	if release {
+		m.forget()
+	}
+}
+
+func (m *model) result() queue.Result {
+	switch m.rand.IntN(6) {
+	case 0:
+		return queue.Result{Verdict: queue.Retry, After: time.Hour, Spent: true, HostFailed: m.rand.IntN(2) == 0}
+	case 1:
+		return queue.Result{Verdict: queue.Retry, Spent: true}
+	case 2:
+		return queue.Result{Verdict: queue.Defer}
+	case 3:
+		return queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Spent: true}
+	default:
+		return queue.Result{Verdict: queue.Delivered, Spent: true}
+	}
+}
+
+// drain compares all that is left.
+func (m *model) drain() {
+	m.t.Helper()
+	m.token++
+	m.forget()
+	m.take(1)
+	closed := queue.HostRecord{}
+	m.both(func(_ int, q queue.Queue) error {
+		return q.Settle(m.t.Context(), m.lease(), queue.Settlement{Host: &closed, Recovered: true})
+	})
+	m.take(10_000)
+	var pending [2]int
+	m.both(func(i int, q queue.Queue) error {
+		for _, id := range m.ids {
+			a, err := q.Activity(m.t.Context(), id)
+			if err != nil {
+				return err
+			}
+			pending[i] += a.Counts.Pending
+		}
+		return nil
+	})
+	var hosts [2]queue.HostStatus
+	m.both(func(i int, q queue.Queue) (err error) {
+		hosts[i], err = q.Host(m.t.Context(), modelHost)
+		return err
+	})
+	if pending[0] != pending[1] || pending[1] != hosts[1].Pending || hosts[0].InFlight != hosts[1].InFlight {
+		m.t.Errorf("pending in embedded %d, in redis %d; hosts %+v", pending[0], pending[1], hosts)
+	}
+}
+
+// TestBacklogOrder checks that a delivery that moved up behind another goes after older ones of its priority, also when
+// those are in the backlog and it waited in that of another priority.
+func TestBacklogOrder(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
+	put := func(uri, ordering string, p queue.Priority) {
+		sub := submission(uri, 10, modelHost)
+		sub.OrderingKey, sub.Priority = ordering, p
+		enqueue(t, s, sub)
+	}
+	for i := range 32 { // the window
+		put(fmt.Sprint("normal", i), fmt.Sprint("normal", i), queue.Normal)
+	}
+	put("first", "chain", queue.Low)
+	for i := range 12 {
+		put(fmt.Sprint("high", i), fmt.Sprint("high", i), queue.High)
+	}
+	put("second", "chain", queue.High)
+	l := lockmgr.Lease{Host: modelHost, Token: 1, TTL: time.Minute}
+	take := func(n int) (ids, uris []string) {
+		turns, err := s.Take(t.Context(), []lockmgr.Lease{l}, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range turns[0].Deliveries {
+			ids, uris = append(ids, d.ID), append(uris, d.Activity.URI[len(d.Activity.URI)-6:])
+		}
+		return ids, uris
+	}
+	ids, uris := take(13) // so that it was low's turn twice
+	i := slices.Index(uris, "/first")
+	if i < 0 {
+		t.Fatalf("of 13 taken none is low: %v", uris)
+	}
+	if err := s.Settle(t.Context(), l, queue.Settlement{Results: []queue.Result{{ID: ids[i]}}}); err != nil {
+		t.Fatal(err)
+	}
+	_, uris = take(12)
+	highs := slices.DeleteFunc(uris, func(u string) bool { return strings.Contains(u, "mal") })
+	if diff := cmp.Diff([]string{"/high9", "high10", "high11", "second"}, highs); diff != "" {
+		t.Errorf("high ones come in another order (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,131 @@
+package redisq
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/queue"
+)
+
+//go:embed *.lua
+var sources embed.FS
+
+// The kinds of script. What only takes out or moves things must still run when Redis has no room left, or a full store
+// could never be emptied.
+const (
+	stores = "#!lua\n"
+	frees  = "#!lua flags=allow-oom\n"
+	looks  = "#!lua flags=no-writes\n"
+)
+
+var (
+	enqueueScript = script(stores, "lane", "activity", "intake", "enqueue")
+	claimScript   = script(stores, "lane", "claim")
+	stageScript   = script(stores, "lane", "activity", "intake", "stage")
+	commitScript  = script(frees, "lane", "commit")
+	stagedScript  = script(looks, "lane", "staged")
+	releaseScript = script(frees, "lane", "activity", "intake", "release")
+	unstageScript = script(frees, "lane", "activity", "unstage")
+
+	dueScript    = script(frees, "lane", "due")
+	takeScript   = script(frees, "lane", "take")
+	settleScript = script(frees, "lane", "activity", "settle")
+	sweepScript  = script(looks, "lane", "sweep")
+	removeScript = script(frees, "lane", "activity", "search", "remove")
+	buryScript   = script(frees, "lane", "activity", "bury")
+	forgetScript = script(frees, "lane", "activity", "forget")
+
+	hostsScript = script(looks, "lane", "hosts")
+	findScript  = script(looks, "lane", "activity", "search", "find")
+
+	putKeyScript  = script(stores, "lane", "putkey")
+	dropKeyScript = script(frees, "lane", "dropkey")
+	unparkScript  = script(frees, "lane", "unpark")
+)
+
+// script joins files to one script. It may be sent again when a connection broke before its answer: each is written so
+// that running twice does as running once.
+func script(kind string, files ...string) *rueidis.Lua {
+	var b strings.Builder
+	b.WriteString(kind)
+	for _, name := range files {
+		text, err := sources.ReadFile(name + ".lua")
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		b.Write(text)
+	}
+	return rueidis.NewLuaScriptRetryable(b.String())
+}
+
+// callTimeout bounds every call: a Redis that has stopped would hang one that has no deadline of its own.
+const callTimeout = 5 * time.Second
+
+var errSlow = errors.New("redis took too long")
+
+// call runs a script on a partition: keys and args come after those that every script has.
+func (s *Store) call(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (rueidis.RedisMessage, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
+	defer cancel()
+	all := append(p.common[:len(p.common):len(p.common)], keys...)
+	m, err := lua.Exec(ctx, s.client, all, append([]string{s.keys.Channel()}, args...)).ToMessage()
+	return m, translate(ctx, err)
+}
+
+// number runs a script that returns a number.
+func (s *Store) number(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (int64, error) {
+	m, err := s.call(ctx, lua, p, keys, args)
+	if err != nil {
+		return 0, err
+	}
+	return m.AsInt64()
+}
+
+// array runs a script that returns an array.
+func (s *Store) array(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) ([]rueidis.RedisMessage, error) {
+	m, err := s.call(ctx, lua, p, keys, args)
+	if err != nil {
+		return nil, err
+	}
+	return m.ToArray()
+}
+
+// do runs plain commands, all at the same time.
+func (s *Store) do(ctx context.Context, commands ...rueidis.Completed) ([]rueidis.RedisMessage, error) {
+	if len(commands) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
+	defer cancel()
+	answers := make([]rueidis.RedisMessage, len(commands))
+	for i, r := range s.client.DoMulti(ctx, commands...) {
+		m, err := r.ToMessage()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return nil, translate(ctx, err)
+		}
+		answers[i] = m
+	}
+	return answers, nil
+}
+
+// translate makes the errors of package queue of those that mean the same.
+func translate(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rueidis.ErrClosing):
+		return queue.ErrClosed
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.Join(err, context.Cause(ctx))
+	}
+	if re, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(re.Error(), "OOM") {
+		return fmt.Errorf("%w: %w", queue.ErrFull, err)
+	}
+	return err
+}

@@ -1,0 +1,105 @@
+package redisq
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// Settle implements queue.Lanes.
+func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement) error {
+	p := s.partitionOf(lease.Host)
+	keys, args, err := s.settlement(p, lease, st)
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	a, err := s.array(ctx, settleScript, p, keys, args)
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	if held, err := a[0].AsInt64(); err != nil || held == 0 {
+		return fmt.Errorf("settle %s: %w", lease.Host, orNotHeld(err))
+	}
+	if err := s.wakeParked(ctx, p, lease.Host, a[1:]); err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	return nil
+}
+
+func orNotHeld(err error) error {
+	if err == nil {
+		return queue.ErrNotHeld
+	}
+	return err
+}
+
+// settlement returns a settlement as its script wants it.
+func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlement) (keys, args []string, err error) {
+	var host, epoch, flags string
+	if st.Host != nil {
+		if host, err = encode(st.Host, false); err != nil {
+			return nil, nil, err
+		}
+		epoch, flags = strconv.FormatInt(st.Host.Epoch, 10), strconv.Itoa(recordFlags(st.Host))
+	}
+	wait := "-1"
+	if st.Wait >= 0 {
+		wait = upMillis(st.Wait)
+	}
+	keys = p.lane(nil, lease.Host)
+	args = []string{
+		lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, flag(st.Recovered), flag(st.Release),
+		host, epoch, flags,
+	}
+	places := map[string]int{}
+	for _, r := range st.Results {
+		id, ordinal, ok := s.splitID(p, r.ID)
+		if !ok {
+			continue
+		}
+		text := id.String()
+		if _, known := places[text]; !known {
+			places[text] = len(places)
+			keys = p.activity(keys, text)
+		}
+		last, err := encode(r.Attempt, r.Attempt == nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		args = append(args, strconv.Itoa(places[text]), strconv.FormatInt(ordinal, 10), strconv.Itoa(int(r.Verdict)),
+			upMillis(r.After), flag(r.HostFailed), flag(r.Spent), flag(r.WaitKey), string(r.Reason), last)
+	}
+	return keys, args, nil
+}
+
+// wakeParked makes due what was just made to wait for keys that are there. A key that comes after this look finds the
+// lane by itself.
+func (s *Store) wakeParked(ctx context.Context, p *partition, host string, hashes []rueidis.RedisMessage) error {
+	seen := map[string]bool{}
+	for _, m := range hashes {
+		hash, err := m.ToString()
+		if err != nil {
+			return err
+		}
+		if seen[hash] {
+			continue
+		}
+		seen[hash] = true
+		answers, err := s.do(ctx, s.client.B().Hexists().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build())
+		if err != nil {
+			return err
+		}
+		if there, err := answers[0].AsInt64(); err != nil || there == 0 {
+			return err
+		}
+		if _, err := s.number(ctx, unparkScript, p, p.lane(nil, host), []string{hash, host}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

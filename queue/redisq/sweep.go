@@ -1,0 +1,227 @@
+package redisq
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/rueidis"
+
+	"github.com/postrider/postrider/queue"
+)
+
+const (
+	sweepActivities = 64          // activities and dead letters of each kind in one sweep of a partition
+	sweepSoon       = time.Second // when to look again where nothing could go, but there is more
+	waitShare       = 24          // a finished part waits for others of its activity that share of the retention at a time
+)
+
+// Sweep implements queue.Lanes. Any node may sweep at any time: each step does nothing where another was quicker.
+func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
+	var mu sync.Mutex
+	next := queue.MaxIdle
+	err := s.each(func(p *partition) error {
+		n, err := s.sweep(ctx, p)
+		mu.Lock()
+		defer mu.Unlock()
+		next = min(next, n)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	return next, nil
+}
+
+// sweep does one bounded step in a partition.
+func (s *Store) sweep(ctx context.Context, p *partition) (time.Duration, error) {
+	a, err := s.array(ctx, sweepScript, p, nil, []string{
+		millis(s.opts.Retention), millis(s.opts.DeadRetention), millis(stageTTL), strconv.Itoa(sweepActivities),
+	})
+	if err != nil {
+		return 0, err
+	}
+	soonest, err := a[0].AsInt64()
+	if err != nil {
+		return 0, err
+	}
+	did, full := 0, false
+	for i, step := range []func(context.Context, *partition, []string) (int, error){s.expire, s.dropLetters, s.forget, s.decide} {
+		names, err := a[i+1].AsStrSlice()
+		if err != nil {
+			return 0, err
+		}
+		n, err := step(ctx, p, names)
+		if err != nil {
+			return 0, err
+		}
+		did += n
+		full = full || len(names) == sweepActivities
+	}
+	switch {
+	case did > 0:
+		return 0, nil
+	case full:
+		return sweepSoon, nil // there may be more behind what can't go yet
+	case soonest < 0:
+		return queue.MaxIdle, nil
+	}
+	return max(time.Millisecond, time.Duration(soonest)*time.Millisecond), nil
+}
+
+// expire makes dead letters of what pends of activities that have outlived their TTL.
+func (s *Store) expire(ctx context.Context, p *partition, names []string) (did int, err error) {
+	for _, name := range names {
+		n, err := s.removeAll(ctx, p, uuid.UUID([]byte(name)), removal{queue.ReasonExpired, queue.ReasonKeyMissing})
+		if err != nil {
+			return did, err
+		}
+		if did += n; did >= chunk*4 {
+			break
+		}
+	}
+	return did, nil
+}
+
+// dropLetters drops dead letters.
+func (s *Store) dropLetters(ctx context.Context, p *partition, names []string) (int, error) {
+	if len(names) == 0 {
+		return 0, nil
+	}
+	var keys, order []string
+	ordinals := map[string][]string{}
+	for _, name := range names {
+		id := name[:16]
+		if ordinals[id] == nil {
+			order = append(order, id)
+			keys = p.activity(keys, uuid.UUID([]byte(id)).String())
+		}
+		ordinals[id] = append(ordinals[id], strconv.FormatUint(uint64(binary.BigEndian.Uint32([]byte(name[16:]))), 10))
+	}
+	var args []string
+	for _, id := range order {
+		args = append(append(args, id, strconv.Itoa(len(ordinals[id]))), ordinals[id]...)
+	}
+	n, err := s.number(ctx, buryScript, p, keys, args)
+	return int(n), err
+}
+
+// forget drops finished activities. The home partition decides when all of an activity is over, and goes first: from
+// then on the activity isn't found any more. What a node that died then left of it in other partitions goes by itself.
+func (s *Store) forget(ctx context.Context, p *partition, names []string) (did int, err error) {
+	for _, name := range names {
+		id := uuid.UUID([]byte(name))
+		drop, err := s.isOver(ctx, p, id.String())
+		if err != nil {
+			return did, err
+		}
+		if drop == nil {
+			_, err = s.number(ctx, forgetScript, p, p.activity(nil, id.String()), []string{name, millis(s.opts.Retention - s.opts.Retention/waitShare)})
+		}
+		for _, part := range drop {
+			_, err = s.number(ctx, forgetScript, part, part.activity(nil, id.String()), []string{name, ""})
+			if err != nil {
+				break
+			}
+			did++
+		}
+		if err != nil {
+			return did, err
+		}
+	}
+	return did, nil
+}
+
+// isOver returns the partitions from which a finished activity can go, home first: none as long as anything pends, is a
+// dead letter, or was finished too recently in another partition.
+func (s *Store) isOver(ctx context.Context, p *partition, id string) (drop []*partition, err error) {
+	if home := s.partitionOf(id); p != home {
+		if _, found, err := s.readPart(ctx, home, id); err != nil || found {
+			return nil, err
+		}
+		return []*partition{p}, nil
+	}
+	parts, err := s.readParts(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	last := parts[0].finished
+	for _, part := range parts {
+		if part.counts.Pending > 0 || part.letters > 0 {
+			return nil, nil
+		}
+		last = max(last, part.finished)
+		drop = append(drop, part.partition)
+	}
+	if last == parts[0].finished {
+		return drop, nil
+	}
+	now, err := s.now(ctx)
+	if err != nil || now-last < s.opts.Retention.Milliseconds() {
+		return nil, err
+	}
+	return drop, nil
+}
+
+// now is Redis's time, in ms.
+func (s *Store) now(ctx context.Context) (int64, error) {
+	answers, err := s.do(ctx, s.client.B().Time().Build())
+	if err != nil {
+		return 0, err
+	}
+	f, err := fields(answers[0], 2)
+	if err != nil {
+		return 0, err
+	}
+	seconds, err := strconv.ParseInt(f[0].text, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	micros, err := strconv.ParseInt(f[1].text, 10, 64)
+	return seconds*1000 + micros/1000, err
+}
+
+// decide looks what became of activities that have been staged for long.
+func (s *Store) decide(ctx context.Context, p *partition, names []string) (did int, err error) {
+	for _, name := range names {
+		id := uuid.UUID([]byte(name))
+		committed, undecided, err := s.isCommitted(ctx, p, id)
+		switch {
+		case err != nil:
+			return did, err
+		case undecided:
+			continue
+		case committed:
+			err = s.release(ctx, p, id)
+		default:
+			err = s.unstage(ctx, p, id)
+		}
+		if err != nil {
+			return did, err
+		}
+		did++
+	}
+	return did, nil
+}
+
+// isCommitted asks the claim of an activity's idempotency key.
+func (s *Store) isCommitted(ctx context.Context, p *partition, id uuid.UUID) (committed, undecided bool, err error) {
+	answers, err := s.do(ctx, s.client.B().Hget().Key(p.Of("a", id.String())).Field("s").Build())
+	if err != nil {
+		return false, false, err
+	}
+	claim, err := answers[0].ToString()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return false, false, err
+	}
+	answers, err = s.do(ctx, s.client.B().Hmget().Key(s.partitionOf(claim).Of("claim", claim)).Field("i", "s").Build())
+	if err != nil {
+		return false, false, err
+	}
+	f, err := fields(answers[0], 2)
+	return f[0].text == string(id[:]), f[1].text == string(id[:]), err
+}

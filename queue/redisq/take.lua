@@ -1,0 +1,109 @@
+-- Takes deliveries from leased lanes.
+--
+-- KEYS[18…]  six keys for each lane
+-- ARGV[2]    how many deliveries of each at most
+-- ARGV[3…]   of each lane: host, token, how long its lease lasts in ms
+-- RETURNS    for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
+--            each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
+local MOVES = 1000 -- deliveries moved behind others in one call at most; the rest wait for the next
+local moves = 0
+-- Of eight takes five begin at high, two at normal and one at low, so that all get on.
+local SHARES = {0, 1, 0, 0, 2, 0, 1, 0}
+
+-- front returns the oldest of a backlog that is not behind another. Those that are it moves to where they wait.
+local function front(l, priority)
+  while l.state.k > 0 do
+    local text = redis.call('LINDEX', l.q[priority], 0)
+    if not text then return end
+    local e = from_numbered(text)
+    if not l.heads[e.ordering] then return e end
+    if moves >= MOVES then return end
+    moves = moves + 1
+    redis.call('LPOP', l.q[priority])
+    leave_backlog(l, e.ordering)
+    behind(l, e)
+  end
+end
+
+-- ready_heads sorts what may go of the window by priority, oldest first.
+local function ready_heads(l)
+  local ready = {[0] = {}, {}, {}}
+  for _, e in pairs(l.window) do
+    if not has(e, TAKEN) and due(e) <= now then table.insert(ready[e.priority], e) end
+  end
+  for p = 0, 2 do table.sort(ready[p], function(a, b) return a.id > b.id end) end
+  return ready
+end
+
+-- candidate returns the oldest delivery of a priority, and whether it comes from the backlog.
+local function candidate(l, ready, p)
+  local head, new = ready[p][#ready[p]], front(l, p)
+  if head and new and new.id < head.id then return new, true end
+  return head or new, not head
+end
+
+-- pop returns the delivery whose turn it is, or nil.
+local function pop(l, ready)
+  local turn = SHARES[l.state.u % #SHARES + 1]
+  for _, p in ipairs({turn, 0, 1, 2}) do
+    local e, new = candidate(l, ready, p)
+    if e then
+      l.state.u = (l.state.u + 1) % #SHARES
+      if new then
+        redis.call('LPOP', l.q[p])
+        leave_backlog(l, e.ordering)
+        put(l, e)
+      else
+        table.remove(ready[p])
+      end
+      return e
+    end
+  end
+end
+
+local function more(l, ready)
+  for p = 0, 2 do
+    if candidate(l, ready, p) then return 1 end
+  end
+  return moves >= MOVES and 1 or 0
+end
+
+local function take(l, n)
+  local s, answer = l.state, {}
+  if s.w > now or s.p > 0 or s.b > 0 then return answer, ready_heads(l) end
+  local ready, probing = ready_heads(l), band(s.f, PROBING) > 0
+  if probing then n = math.min(n, 1 - taken(l)) end
+  while #answer < n do
+    local e, early = pop(l, ready), 0
+    if not e and probing then
+      local _, later = heads_due(l, now)
+      e, early = later, 1
+    end
+    if not e then break end
+    e.flags = bor(e.flags, TAKEN)
+    set(l, e)
+    answer[#answer + 1] = {e.activity, e.ordinal, e.rest, e.headers, e.attempts, early}
+  end
+  return answer, ready
+end
+
+local answer, at = {}, 18
+for i = 3, #ARGV, 3 do
+  local l, token, ttl = read(at, ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  if not l.known or token < l.state.t then
+    answer[#answer + 1] = false
+  else
+    if token > l.state.t then
+      hand_back(l)
+      l.state.t = token
+    end
+    l.state.x = now + ttl
+    redis.call('ZREM', OFFERED, l.host)
+    local deliveries, ready = take(l, tonumber(ARGV[2]))
+    answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries}
+    write(l)
+  end
+  at = at + 6
+end
+signal()
+return answer

@@ -1,0 +1,76 @@
+package redisq
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// Wake implements queue.Lanes.
+func (s *Store) Wake() <-chan struct{} { return s.wake }
+
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+const listenPause = time.Second // between tries to listen
+
+// listen hears until ctx ends what lanes become due, and signals those that Due did not tell of. While it can't listen,
+// Due still finds all work, at most queue.MaxIdle after it came.
+func (s *Store) listen(ctx context.Context) {
+	failing := false
+	for {
+		err := s.subscribe(ctx, func() {
+			if failing {
+				s.log.Info("store.wakes_heard_again")
+			}
+			failing = false
+			s.signal() // something may have been missed
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if !failing {
+			failing = true
+			s.log.Warn("store.wakes_not_heard", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(listenPause):
+		}
+	}
+}
+
+// subscribe listens on a connection of its own until that breaks or ctx ends. It calls listening once it hears.
+func (s *Store) subscribe(ctx context.Context, listening func()) error {
+	conn, release := s.client.Dedicate()
+	defer release()
+	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage:      func(m rueidis.PubSubMessage) { s.heard(m.Message) },
+		OnSubscription: func(rueidis.PubSubSubscription) { listening() },
+	})
+	call, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
+	err := conn.Do(call, conn.B().Subscribe().Channel(s.keys.Channel()).Build()).Error()
+	cancel()
+	if err != nil {
+		return err
+	}
+	select {
+	case err = <-broken:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// heard signals if a lane is due, in the milliseconds given, before Due said that one would be.
+func (s *Store) heard(delay string) {
+	ms, err := strconv.ParseInt(delay, 10, 64)
+	if err != nil || int64(time.Since(s.start))+ms*int64(time.Millisecond) < s.asleep.Load() {
+		s.signal()
+	}
+}

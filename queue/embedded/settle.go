@@ -1,0 +1,314 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// Settle implements queue.Lanes.
+func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement) error {
+	o := &settle{s: s, lease: lease, st: st}
+	if !o.writes() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		o.check()
+		o.now = millis(time.Now())
+		o.apply()
+		return o.err
+	}
+	if err := s.writer.do(ctx, o.run, o.apply); err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	return o.err
+}
+
+// settle is one settlement on its way in.
+type settle struct {
+	s       *Store
+	lease   lockmgr.Lease
+	st      queue.Settlement
+	err     error
+	l       *lane
+	entries []*entry // of the results, nil for those that are not there any more
+	now     int64
+	dead    int
+	done    int64
+}
+
+// check finds the lane and what the results are about. The store's mutex must be held.
+func (o *settle) check() {
+	o.err, o.entries = nil, make([]*entry, len(o.st.Results))
+	o.l = o.s.index.lanes[o.lease.Host]
+	if o.l == nil || o.lease.Token != o.l.token {
+		o.err = queue.ErrNotHeld
+		return
+	}
+	if h := o.st.Host; h != nil && h.Epoch < o.l.record.Epoch {
+		o.st.Host = nil
+	}
+	for i, r := range o.st.Results {
+		act, ordinal, ok := splitID(r.ID)
+		if !ok {
+			continue
+		}
+		if a := o.s.index.bySeq[act]; a != nil {
+			if e := o.s.index.entries[a.first+ordinal]; e != nil && e.lane == o.l && e.flags&taken != 0 {
+				o.entries[i] = e
+			}
+		}
+	}
+}
+
+// writes tells whether anything in the settlement has to last.
+func (o *settle) writes() bool {
+	for _, r := range o.st.Results {
+		if r.Verdict != queue.Defer || r.After > 0 || r.WaitKey || r.Attempt != nil || r.Spent {
+			return true
+		}
+	}
+	if o.st.Wait != 0 || o.st.Recovered {
+		return true
+	}
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	l := o.s.index.lanes[o.lease.Host]
+	return l != nil && o.st.Host != nil && !sameForGood(&l.record, o.st.Host)
+}
+
+func (o *settle) run(t *tx) error {
+	o.s.mu.Lock()
+	o.check()
+	o.s.mu.Unlock()
+	if o.err != nil {
+		return nil
+	}
+	o.now, o.dead, o.done = millis(t.now), 0, 0
+	for i := range o.st.Results {
+		if e := o.entries[i]; e != nil {
+			if err := o.write(t, e, &o.st.Results[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if o.st.Recovered {
+		if err := o.recover(t); err != nil {
+			return err
+		}
+	}
+	return o.writeHost(t)
+}
+
+func (o *settle) write(t *tx, e *entry, r *queue.Result) error {
+	switch r.Verdict {
+	case queue.Delivered:
+		changed, err := t.deleteDelivery(e.id)
+		if changed {
+			t.count(e.act.seq).delivered++
+			t.delivered++
+			o.done++
+		}
+		return err
+	case queue.Dead:
+		buried, err := t.bury(e.id, r)
+		if buried {
+			o.dead++
+		}
+		return err
+	}
+	return o.keep(t, e, r)
+}
+
+func (t *tx) deleteDelivery(id int64) (changed bool, err error) {
+	s := t.conn.Prep("DELETE FROM deliveries WHERE id = ?")
+	defer s.Reset()
+	s.BindInt64(1, id)
+	_, err = s.Step()
+	return err == nil && t.conn.Changes() > 0, err
+}
+
+// bury makes a delivery a dead letter, if it is still there.
+func (t *tx) bury(id int64, r *queue.Result) (buried bool, err error) {
+	last, err := encode(r.Attempt, r.Attempt == nil)
+	if err != nil {
+		return false, err
+	}
+	var seq int64
+	err = each(t.conn, `INSERT INTO dead (id, activity, host, inbox, headers, reason, attempts, last, died_at)
+		SELECT d.id, d.activity, h.host, d.inbox, d.headers, ?, d.attempts + ?, coalesce(?, d.last), ?
+		FROM deliveries d JOIN hosts h ON h.lane = d.lane WHERE d.id = ? RETURNING activity`,
+		[]any{string(r.Reason), spent(r), last, millis(t.now), id}, func(row *sqlite.Stmt) error {
+			seq = row.ColumnInt64(0)
+			return nil
+		})
+	if err != nil || seq == 0 {
+		return false, err
+	}
+	d := t.count(seq)
+	d.dead++
+	d.letters++
+	return t.deleteDelivery(id)
+}
+
+func spent(r *queue.Result) int64 {
+	if r.Spent {
+		return 1
+	}
+	return 0
+}
+
+// keep writes a delivery that stays pending.
+func (o *settle) keep(t *tx, e *entry, r *queue.Result) error {
+	o.s.mu.Lock()
+	due, flags := o.next(e, r)
+	o.s.mu.Unlock()
+	last, err := encode(r.Attempt, r.Attempt == nil)
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE deliveries SET attempts = attempts + ?, due = ?, flags = ?, last = coalesce(?, last) WHERE id = ?",
+		spent(r), due, int64(flags), last, e.id)
+}
+
+// next returns when a delivery that stays pending is due, and its flags that last.
+func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
+	due, flags = e.due, e.flags&hostFailed
+	if r.After > 0 || r.Verdict == queue.Retry {
+		due = o.now + r.After.Milliseconds()
+	}
+	if r.Verdict == queue.Retry {
+		flags = 0
+		if r.HostFailed {
+			flags = hostFailed
+		}
+	}
+	if r.WaitKey {
+		flags |= waitsKey
+	}
+	return due, flags
+}
+
+func (o *settle) recover(t *tx) error {
+	var failed []int64
+	o.s.mu.Lock()
+	for _, e := range o.l.later.es {
+		if e.flags&hostFailed != 0 {
+			failed = append(failed, e.id)
+		}
+	}
+	o.s.mu.Unlock()
+	for _, id := range failed {
+		if err := t.exec("UPDATE deliveries SET due = ? WHERE id = ?", o.now, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *settle) writeHost(t *tx) error {
+	o.s.mu.Lock()
+	record, wait := o.l.record, o.wait()
+	same := o.st.Wait == 0 && (o.st.Host == nil || sameForGood(&record, o.st.Host))
+	o.s.mu.Unlock()
+	if same {
+		return nil
+	}
+	if o.st.Host != nil {
+		epoch := record.Epoch
+		record = *o.st.Host
+		record.Epoch = epoch
+	}
+	b, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	return t.exec("UPDATE hosts SET record = ?, wait_until = ? WHERE lane = ?", string(b), wait, o.l.id)
+}
+
+// wait returns until when the lane waits.
+func (o *settle) wait() int64 {
+	switch {
+	case o.st.Wait > 0:
+		return o.now + o.st.Wait.Milliseconds()
+	case o.st.Wait < 0:
+		return 0
+	}
+	return o.l.wait
+}
+
+func (o *settle) apply() {
+	if o.err != nil {
+		return
+	}
+	x, l := o.s.index, o.l
+	for i := range o.st.Results {
+		if e := o.entries[i]; e != nil && x.entries[e.id] == e {
+			o.applyResult(e, &o.st.Results[i])
+		}
+	}
+	o.s.stats.dead += o.dead
+	o.s.stats.delivered += o.done
+	if o.st.Host != nil {
+		epoch := l.record.Epoch
+		l.record = *o.st.Host
+		l.record.Epoch = epoch
+	}
+	l.wait = o.wait()
+	if o.st.Recovered {
+		o.applyRecovered()
+	}
+	if l.token == o.lease.Token { // no later lease took the lane while this was written
+		l.hidden = o.now + o.lease.TTL.Milliseconds()
+		if o.st.Release {
+			l.untake(o.now)
+			l.hidden = 0
+		}
+	}
+	x.place(l, o.now)
+}
+
+func (o *settle) applyResult(e *entry, r *queue.Result) {
+	x := o.s.index
+	if r.Verdict == queue.Delivered || r.Verdict == queue.Dead {
+		x.remove(e, o.now)
+		return
+	}
+	due, flags := o.next(e, r)
+	e.attempts += uint16(spent(r))
+	x.unpark(e)
+	e.flags = e.flags&taken | flags&^waitsKey
+	e.lane.withdraw(e)
+	if _, there := o.s.keys[e.act.keyID]; r.WaitKey && !there {
+		x.park(e)
+		due = never
+	}
+	e.lane.reschedule(e, due, o.now)
+}
+
+func (o *settle) applyRecovered() {
+	var failed []*entry
+	for _, e := range o.l.later.es {
+		if e.flags&hostFailed != 0 && e.flags&waitsKey == 0 {
+			failed = append(failed, e)
+		}
+	}
+	for _, e := range failed {
+		o.l.reschedule(e, o.now, o.now)
+	}
+}
+
+// sameForGood tells that two records differ at most in what need not survive a crash: the window, and how long ago
+// exactly the host last answered.
+func sameForGood(a, b *queue.HostRecord) bool {
+	x, y := &a.Breaker, &b.Breaker
+	return x.State == y.State && x.Failures == y.Failures && x.Trips == y.Trips && x.Failed == y.Failed &&
+		len(x.Days) == len(y.Days) && x.OpenedAt.Equal(y.OpenedAt) &&
+		x.LastSuccess.IsZero() == y.LastSuccess.IsZero() && y.LastSuccess.Sub(x.LastSuccess) < time.Hour &&
+		a.Scheme == b.Scheme && a.Throttles == b.Throttles && a.Unavailable == b.Unavailable && a.LastError == b.LastError
+}

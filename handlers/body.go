@@ -19,7 +19,7 @@ const (
 	maxKeyCall  = 256 << 10 // a key call: an RSA key of 8192 bits is 7 KiB of PEM
 	maxBodies   = 128 << 20 // all bodies held at one time
 	firstPart   = 1 << 20   // what room is made for where a call does not tell its size
-	bodyWait    = 2 * time.Second
+	bodyWait    = 10 * time.Second
 	bodyTimeout = time.Minute // to send a body
 )
 

@@ -1,0 +1,244 @@
+package interop
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/signer"
+)
+
+// TestInterop has deliveries judged by all verifiers.
+func TestInterop(t *testing.T) {
+	t.Parallel()
+	keys := makeKeys(t)
+	p := &panel{published: make(map[string]crypto.PublicKey)}
+	for _, k := range keys {
+		p.published[k.id] = k.public
+	}
+	p.javascript = startJavascript(t, p.published)
+	n := startNode(t)
+	for _, k := range keys {
+		n.putKey(k)
+	}
+	t.Run("genuine", func(t *testing.T) { testGenuine(t, n, p) })
+	t.Run("hosts", func(t *testing.T) { testHosts(t, keys, p) })
+	t.Run("tampered", func(t *testing.T) { testTampered(t, n, p) })
+	t.Run("forged", func(t *testing.T) { testForged(t, n, p) })
+	t.Run("second knock", func(t *testing.T) { testSecondKnock(t, n, p) })
+}
+
+// targets are what follows the host in an inbox URL, and what has to be asked for.
+func targets() map[string]string {
+	return map[string]string{
+		"/users/bob/inbox":                "/users/bob/inbox",
+		"":                                "/",
+		"?shared":                         "/?shared",
+		"/users/あ/inbox":                  "/users/%E3%81%82/inbox",
+		"/users/bob%40two.example/inbox":  "/users/bob%40two.example/inbox",
+		"/a%2Fb/inbox":                    "/a%2Fb/inbox",
+		"/a%2fb%20c%25/inbox":             "/a%2fb%20c%25/inbox",
+		"/~bob/in-box_1.x!$&'()*+,;=:@/":  "/~bob/in-box_1.x!$&'()*+,;=:@/",
+		"/inbox?a=1&b=%20x%2F&a=2":        "/inbox?a=1&b=%20x%2F&a=2",
+		"/inbox?q=ü":                      "/inbox?q=%C3%BC",
+		"/inbox?to=(bob)/?:@,;+*$!~-._":   "/inbox?to=(bob)/?:@,;+*$!~-._",
+		"/inbox?":                         "/inbox?",
+		"//in//box/":                      "//in//box/",
+		"/inbox#fragment":                 "/inbox",
+		"/Inbox":                          "/Inbox",
+		"/inbox?name='bob'":               "/inbox?name='bob'",
+		"/users/bob/inbox/" + longSegment: "/users/bob/inbox/" + longSegment,
+	}
+}
+
+var longSegment = strings.Repeat("long", 400)
+
+// testGenuine delivers to inboxes of every shape, with every key, by both schemes.
+func testGenuine(t *testing.T, n *node, p *panel) {
+	n = n.in(t)
+	for _, keyID := range []string{rsa2048, pkcs1, rsa4096, edwards} {
+		strict := openDoor(t, "127.0.0.1:0", knowsRFC9421)
+		doors := append(openTolerant(t), strict)
+		var inboxes, want, got []string
+		for _, d := range doors {
+			scheme := cavage
+			if d == strict || keyID == edwards {
+				scheme = rfc9421
+			}
+			for given, sent := range targets() {
+				inboxes = append(inboxes, "http://"+d.host()+given)
+				want = append(want, fmt.Sprintf("http://%s%s by %s with %s", d.host(), sent, scheme, keyID))
+			}
+		}
+		n.deliver("https://app.example/announces/"+keyID, keyID, inboxes)
+		for _, d := range doors {
+			for _, r := range d.accepted() {
+				got = append(got, r.String())
+				judge(t, p, r, refusals(), "")
+			}
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {
+			t.Errorf("expected (-) and taken (+):\n%s", diff)
+		}
+	}
+}
+
+// openTolerant opens doors that take everything, on IPv4 and, where the machine has it, on IPv6.
+func openTolerant(t *testing.T) []*door {
+	t.Helper()
+	doors := []*door{openDoor(t, "127.0.0.1:0", accepts)}
+	if probe, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Logf("without IPv6 here: %v", err)
+	} else {
+		_ = probe.Close()
+		doors = append(doors, openDoor(t, "[::1]:0", accepts))
+	}
+	return doors
+}
+
+// judge asks all verifiers of a request. The genuine is accepted and the tampered refused, but for the quirks, which have
+// to be as they are said to be.
+func judge(t *testing.T, p *panel, r *request, quirks []quirk, tampering string) {
+	t.Helper()
+	genuine := tampering == ""
+	verdicts, err := p.ask(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, verdict := range verdicts {
+		why := applies(quirks, name, r, tampering)
+		switch accepted := verdict == ""; {
+		case why == "" && accepted != genuine:
+			t.Errorf("%s: %s %q", r, name, verdict)
+		case why != "" && accepted == genuine:
+			t.Errorf("%s: %s judges it rightly now (%q), but is said not to: %s", r, name, verdict, why)
+		}
+	}
+}
+
+// testHosts signs for hosts that can't be reached here, as a node would: the URL is normalised, signed and sent by
+// net/http. Only the connection leads elsewhere, and is in clear.
+func testHosts(t *testing.T, keys []key, p *panel) {
+	policy := netguard.NewPolicy([]netip.Prefix{netip.MustParsePrefix("2001:db8::/32")})
+	for url, want := range map[string]string{
+		"https://one.example/inbox":              "https://one.example/inbox",
+		"https://one.example:443/inbox":          "https://one.example/inbox",
+		"http://one.example:80/inbox":            "http://one.example/inbox",
+		"http://one.example:443/inbox":           "http://one.example:443/inbox",
+		"https://one.example:8443/inbox":         "https://one.example:8443/inbox",
+		"HTTPS://One.Example./Inbox":             "https://one.example/Inbox",
+		"https://bücher.example/inbox":           "https://xn--bcher-kva.example/inbox",
+		"https://例え.テスト:8443/users/あ/inbox":      "https://xn--r8jz45g.xn--zckzah:8443/users/%E3%81%82/inbox",
+		"https://xn--bcher-kva.example/inbox":    "https://xn--bcher-kva.example/inbox",
+		"https://[2001:db8::1]/inbox":            "https://[2001:db8::1]/inbox",
+		"https://[2001:DB8:0:0::443]:8443/inbox": "https://[2001:db8::443]:8443/inbox",
+	} {
+		inbox, refusal := netguard.ParseInbox(url, true, policy)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		for _, k := range keys[:4] {
+			for _, scheme := range []signer.Scheme{signer.Cavage, signer.RFC9421} {
+				r := signAndSend(t, k, scheme, inbox.URL)
+				if got := r.protocol + "://" + r.header("Host") + r.target(); got != want {
+					t.Errorf("%s was sent to %s, want %s", url, got, want)
+				}
+				judge(t, p, r, refusals(), "")
+			}
+		}
+	}
+}
+
+// signAndSend sends a signed activity to a door, whatever the URL says, and returns what arrived.
+func signAndSend(t *testing.T, k key, scheme signer.Scheme, url string) *request {
+	t.Helper()
+	const body = `{"id":"https://app.example/likes/1","type":"Like","actor":"https://app.example/users/alice"}`
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/activity+json")
+	params := signer.Params{KeyID: k.id, Scheme: scheme, Digest: sha256.Sum256([]byte(body))}
+	if _, err := newSigner(t, k).Sign(t.Context(), req, params); err != nil {
+		t.Fatal(err)
+	}
+	d := openDoor(t, "127.0.0.1:0", accepts)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", d.host())
+	}
+	resp, err := (&http.Transport{DialContext: dial, DialTLSContext: dial}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	r := d.requests()[0]
+	r.protocol = req.URL.Scheme
+	return r
+}
+
+func newSigner(t *testing.T, k key) *signer.Signer {
+	t.Helper()
+	sealer, err := signer.NewSealer(make([]byte, signer.MasterKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := signer.ParsePrivateKey([]byte(k.private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := sealer.Seal(k.id, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer.New(signer.Options{Store: oneKey(sealed), Sealer: sealer})
+}
+
+// oneKey is a signer.Store of one sealed key.
+type oneKey []byte
+
+// SealedKey implements signer.Store.
+func (k oneKey) SealedKey(context.Context, string) ([]byte, error) { return k, nil }
+
+// testForged delivers what is signed by another key than its actor publishes.
+func testForged(t *testing.T, n *node, p *panel) {
+	n = n.in(t)
+	tolerant, strict := openDoor(t, "127.0.0.1:0", accepts), openDoor(t, "127.0.0.1:0", knowsRFC9421)
+	n.deliver("https://app.example/forged", forged, []string{"http://" + tolerant.host() + "/inbox", "http://" + strict.host() + "/inbox"})
+	for _, r := range append(tolerant.accepted(), strict.accepted()...) {
+		judge(t, p, r, nil, "key")
+	}
+}
+
+// testSecondKnock delivers to an inbox that takes what Fedify takes: by draft-cavage it refuses an inbox URL with a query,
+// so the node has to come again with RFC 9421, and to remember that.
+func testSecondKnock(t *testing.T, n *node, p *panel) {
+	n = n.in(t)
+	d := openDoor(t, "127.0.0.1:0", func(r *request) int {
+		if verdicts, err := p.ask(t.Context(), r); err != nil || verdicts["@fedify/fedify"] != "" {
+			return http.StatusUnauthorized
+		}
+		return http.StatusAccepted
+	})
+	for i := range 2 {
+		n.deliver(fmt.Sprintf("https://app.example/knocks/%d", i), rsa2048, []string{"http://" + d.host() + "/inbox?shared=1"})
+	}
+	var knocks []string
+	for _, r := range d.requests() {
+		knocks = append(knocks, r.scheme())
+	}
+	if diff := cmp.Diff([]string{cavage, rfc9421, rfc9421}, knocks); diff != "" || n.knownScheme(d.host()) != rfc9421 {
+		t.Errorf("the host is known to take %q; knocks expected (-) and made (+):\n%s", n.knownScheme(d.host()), diff)
+	}
+}

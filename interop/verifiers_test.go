@@ -1,0 +1,174 @@
+package interop
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// verifier is one that is asked. Its name is that of its npm package or Go module.
+type verifier struct {
+	name    string
+	schemes []string
+	verify  func(*request, crypto.PublicKey) error // nil: testdata/verifiers.mjs does
+}
+
+// verifiers are all that are asked, by name. FEDERATION.md lists them with the versions.
+func verifiers() []verifier {
+	return []verifier{
+		{"@fedify/fedify", []string{cavage, rfc9421}, nil},
+		{"@misskey-dev/node-http-message-signatures", []string{cavage}, nil},
+		{"@peertube/http-signature", []string{cavage}, nil},
+		{"activitypub-http-signatures", []string{cavage}, nil},
+		{"code.superseriousbusiness.org/httpsig", []string{cavage}, verifyAsGoToSocial},
+		{"github.com/dadrus/httpsig", []string{rfc9421}, verifyDadrus},
+		{"github.com/go-fed/httpsig", []string{cavage}, verifyGoFed},
+		{"http-message-signatures", []string{cavage, rfc9421}, nil},
+		{"http-signature", []string{cavage}, nil},
+	}
+}
+
+// quirk is a kind of request that a verifier judges otherwise than it ought to.
+type quirk struct {
+	verifier string
+	scheme   string
+	of       func(r *request, tampering string) bool
+	why      string
+}
+
+// refusals are the genuine requests that verifiers don't take.
+func refusals() []quirk {
+	target := func(pattern string) func(*request, string) bool {
+		form := regexp.MustCompile(pattern)
+		return func(r *request, _ string) bool { return form.MatchString(r.target()) }
+	}
+	const (
+		anyQuery   = `\?`
+		emptyQuery = `\?$`
+		apostrophe = `\?.*'`
+		escapes    = `^[^?]*%`
+	)
+	return []quirk{
+		{"@fedify/fedify", cavage, target(anyQuery), "it leaves the query out of (request-target)"},
+		{"@fedify/fedify", rfc9421, target(apostrophe), "it takes the URL from the URL class, which escapes ' in a query"},
+		{"code.superseriousbusiness.org/httpsig", cavage, target(escapes), "it decodes the path"},
+		{"code.superseriousbusiness.org/httpsig", cavage, target(emptyQuery), "it loses the ? of an empty query"},
+		{"github.com/go-fed/httpsig", cavage, target(escapes), "it decodes the path"},
+		{"github.com/go-fed/httpsig", cavage, target(emptyQuery), "it loses the ? of an empty query"},
+		{"http-message-signatures", cavage, target(apostrophe), "it takes the target from the URL class, which escapes ' in a query"},
+		{"http-message-signatures", cavage, target(emptyQuery), "it takes the target from the URL class, which loses the ? of an empty query"},
+	}
+}
+
+// blindSpots are the tampered requests that verifiers take.
+func blindSpots() []quirk {
+	query := func(_ *request, tampering string) bool { return tampering == "query" }
+	return []quirk{
+		{"@fedify/fedify", cavage, query, "it leaves the query out of (request-target)"},
+		{"code.superseriousbusiness.org/httpsig", cavage, query, "GoToSocial tries without the query too"},
+	}
+}
+
+// applies returns why a verifier is allowed to misjudge a request, or "".
+func applies(quirks []quirk, verifier string, r *request, tampering string) string {
+	for _, q := range quirks {
+		if q.verifier == verifier && q.scheme == r.scheme() && q.of(r, tampering) {
+			return q.why
+		}
+	}
+	return ""
+}
+
+// panel is all verifiers, with what they know of keys.
+type panel struct {
+	javascript *javascript
+	published  map[string]crypto.PublicKey // by key ID
+}
+
+// ask returns what each verifier that knows the scheme says of a request: nothing, or why it is refused.
+func (p *panel) ask(ctx context.Context, r *request) (map[string]string, error) {
+	verdicts, err := p.javascript.ask(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r, err)
+	}
+	var asked []string
+	for _, v := range verifiers() {
+		if !slices.Contains(v.schemes, r.scheme()) {
+			continue
+		}
+		asked = append(asked, v.name)
+		if v.verify != nil {
+			verdicts[v.name] = ""
+			if err := v.verify(r, p.published[r.keyID()]); err != nil {
+				verdicts[v.name] = "refused: " + err.Error()
+			}
+		}
+	}
+	if answered := slices.Sorted(maps.Keys(verdicts)); !slices.Equal(asked, answered) {
+		return nil, fmt.Errorf("%s: %q were to answer, %q did", r, asked, answered)
+	}
+	return verdicts, nil
+}
+
+// key is an actor's key.
+type key struct {
+	id      string
+	private string           // PEM
+	public  crypto.PublicKey // as the actor publishes it
+}
+
+// The keys by what they are. The forged one isn't the one that its actor publishes.
+const (
+	rsa2048 = "https://app.example/users/alice#main-key"
+	pkcs1   = "https://app.example/users/pkcs1#main-key"
+	rsa4096 = "https://app.example/users/long#main-key"
+	edwards = "https://app.example/users/ed#main-key"
+	forged  = "https://app.example/users/mallory#main-key"
+)
+
+func makeKeys(t *testing.T) []key {
+	t.Helper()
+	alice, other, long := newRSA(t, 2048), newRSA(t, 2048), newRSA(t, 4096)
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []key{
+		{rsa2048, pkcs8PEM(t, alice), alice.Public()},
+		{pkcs1, encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(other)), other.Public()},
+		{rsa4096, pkcs8PEM(t, long), long.Public()},
+		{edwards, pkcs8PEM(t, private), public},
+		{forged, pkcs8PEM(t, other), alice.Public()},
+	}
+}
+
+func newRSA(t *testing.T, bits int) *rsa.PrivateKey {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func pkcs8PEM(t *testing.T, private crypto.PrivateKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encode("PRIVATE KEY", der)
+}
+
+func encode(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}

@@ -16,20 +16,23 @@ test: tools
 	go vet ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
-	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_OPENSSL=1 REQUIRE_REDIS=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | \
+	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_NODE=1 REQUIRE_OPENSSL=1 REQUIRE_REDIS=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | \
 		{ grep --line-buffered -E '$(CLOSING)' || true; } || failed=yes; \
 	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: nothing may be skipped' >&2; failed=yes; fi; \
 	if [ -n "$${failed:-}" ]; then \
 		echo; echo 'What was said:'; grep -vE '^=== |^ *--- PASS' $(TEST_LOG); \
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
-# What the tests need besides Go: a C compiler for the race detector, a browser for the dashboard, Redis, and libcrypto, which
-# openssl brings by whatever name its package has. Nothing may be skipped for want of them.
+# What the tests need besides Go: a C compiler for the race detector, a browser for the dashboard, Redis, Node.js and npm for
+# the verifiers of other fediverse software, and libcrypto, which openssl brings by whatever name its package has. Nothing
+# may be skipped for want of them.
 tools:
 	@missing=; \
 	command -v "$$(go env CC)" >/dev/null || missing+=' gcc libc6-dev'; \
 	command -v chromium >/dev/null || missing+=' chromium fonts-dejavu-core'; \
 	ldconfig -p 2>/dev/null | grep -q 'libcrypto\.so\.3' || /sbin/ldconfig -p 2>/dev/null | grep -q 'libcrypto\.so\.3' || missing+=' openssl'; \
+	command -v node >/dev/null || missing+=' nodejs'; \
+	command -v npm >/dev/null || missing+=' npm'; \
 	command -v redis-server >/dev/null || missing+=' redis-server'; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \

@@ -40,6 +40,7 @@ func mayImport() map[string][]string {
 		"examples/sink":      nil,
 
 		// Nobody above names these but the demo: they are for tests.
+		"interop":            nil,
 		"internal/testinbox": nil,
 		"internal/testredis": nil,
 		"lockmgr/locktest":   {"lockmgr"},

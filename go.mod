@@ -3,10 +3,12 @@ module github.com/postrider/postrider
 go 1.26.0
 
 require (
+	code.superseriousbusiness.org/httpsig v1.5.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
+	github.com/dadrus/httpsig v0.9.0
 	github.com/danielgtaylor/huma/v2 v2.37.2
 	github.com/dunglas/httpsfv v1.1.0
 	github.com/ebitengine/purego v0.11.3
@@ -28,9 +30,7 @@ require (
 )
 
 require (
-	code.superseriousbusiness.org/httpsig v1.5.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/dadrus/httpsig v0.9.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect

@@ -108,8 +108,8 @@ func openTolerant(t *testing.T) []*door {
 	return doors
 }
 
-// judge asks all verifiers of a request. The genuine is accepted and the tampered refused, but for the quirks, which have
-// to be as they are said to be.
+// judge asks all verifiers of a request. The genuine is accepted and what was tampered with is refused, but for the
+// quirks, which have to be as they are said to be.
 func judge(t *testing.T, p *panel, r *request, quirks []quirk, tampering string) {
 	t.Helper()
 	genuine := tampering == ""
@@ -121,9 +121,9 @@ func judge(t *testing.T, p *panel, r *request, quirks []quirk, tampering string)
 		why := applies(quirks, name, r, tampering)
 		switch accepted := verdict == ""; {
 		case why == "" && accepted != genuine:
-			t.Errorf("%s: %s %q", r, name, verdict)
+			t.Errorf("%s (tampering %q): %s said %q", r, tampering, name, verdict)
 		case why != "" && accepted == genuine:
-			t.Errorf("%s: %s judges it rightly now (%q), but is said not to: %s", r, name, verdict, why)
+			t.Errorf("%s (tampering %q): %s said %q, so its quirk is gone: %s", r, tampering, name, verdict, why)
 		}
 	}
 }

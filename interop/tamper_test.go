@@ -117,7 +117,7 @@ func testTampered(t *testing.T, n *node, p *panel) {
 				if r.protocol == genuine.protocol && r.bytes() == genuine.bytes() {
 					t.Fatalf("%s: nothing was changed", tamper.name)
 				}
-				t.Run(r.scheme()+" "+tamper.name, func(t *testing.T) { judge(t, p, r, blindSpots(), tamper.name) })
+				judge(t, p, r, blindSpots(), tamper.name)
 			}
 		}
 	}

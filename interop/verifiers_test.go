@@ -37,12 +37,13 @@ func verifiers() []verifier {
 	}
 }
 
-// quirk is a kind of request that a verifier judges otherwise than it ought to.
+// quirk is a kind of request that a verifier judges otherwise than it ought to. FEDERATION.md lists them.
 type quirk struct {
 	verifier string
 	scheme   string
-	of       func(r *request, tampering string) bool
+	what     string
 	why      string
+	of       func(r *request, tampering string) bool
 }
 
 // refusals are the genuine requests that verifiers don't take.
@@ -51,21 +52,22 @@ func refusals() []quirk {
 		form := regexp.MustCompile(pattern)
 		return func(r *request, _ string) bool { return form.MatchString(r.target()) }
 	}
+	query, emptyQuery, apostrophe, escapes := target(`\?`), target(`\?$`), target(`\?.*'`), target(`^[^?]*%`)
 	const (
-		anyQuery   = `\?`
-		emptyQuery = `\?$`
-		apostrophe = `\?.*'`
-		escapes    = `^[^?]*%`
+		gotosocial = "code.superseriousbusiness.org/httpsig"
+		gofed      = "github.com/go-fed/httpsig"
+		dhensby    = "http-message-signatures"
+		escapesIt  = "JavaScript's URL class, which escapes it"
 	)
 	return []quirk{
-		{"@fedify/fedify", cavage, target(anyQuery), "it leaves the query out of (request-target)"},
-		{"@fedify/fedify", rfc9421, target(apostrophe), "it takes the URL from the URL class, which escapes ' in a query"},
-		{"code.superseriousbusiness.org/httpsig", cavage, target(escapes), "it decodes the path"},
-		{"code.superseriousbusiness.org/httpsig", cavage, target(emptyQuery), "it loses the ? of an empty query"},
-		{"github.com/go-fed/httpsig", cavage, target(escapes), "it decodes the path"},
-		{"github.com/go-fed/httpsig", cavage, target(emptyQuery), "it loses the ? of an empty query"},
-		{"http-message-signatures", cavage, target(apostrophe), "it takes the target from the URL class, which escapes ' in a query"},
-		{"http-message-signatures", cavage, target(emptyQuery), "it takes the target from the URL class, which loses the ? of an empty query"},
+		{"@fedify/fedify", cavage, "refuses a query", "it leaves the query out of (request-target)", query},
+		{"@fedify/fedify", rfc9421, "refuses an apostrophe in the query", "it takes the URL from " + escapesIt, apostrophe},
+		{gotosocial, cavage, "refuses an escaped path", "it decodes the path", escapes},
+		{gotosocial, cavage, "refuses an empty query", "it loses the question mark", emptyQuery},
+		{gofed, cavage, "refuses an escaped path", "it decodes the path", escapes},
+		{gofed, cavage, "refuses an empty query", "it loses the question mark", emptyQuery},
+		{dhensby, cavage, "refuses an apostrophe in the query", "it takes the target from " + escapesIt, apostrophe},
+		{dhensby, cavage, "refuses an empty query", "it takes the target from JavaScript's URL class, which loses the question mark", emptyQuery},
 	}
 }
 
@@ -73,8 +75,8 @@ func refusals() []quirk {
 func blindSpots() []quirk {
 	query := func(_ *request, tampering string) bool { return tampering == "query" }
 	return []quirk{
-		{"@fedify/fedify", cavage, query, "it leaves the query out of (request-target)"},
-		{"code.superseriousbusiness.org/httpsig", cavage, query, "GoToSocial tries without the query too"},
+		{"@fedify/fedify", cavage, "accepts an added query", "it leaves the query out of (request-target)", query},
+		{"code.superseriousbusiness.org/httpsig", cavage, "accepts an added query", "GoToSocial tries without the query too", query},
 	}
 }
 

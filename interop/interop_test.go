@@ -20,7 +20,7 @@ import (
 
 // TestInterop has deliveries judged by all verifiers.
 func TestInterop(t *testing.T) {
-	t.Parallel()
+	requireNode(t)
 	keys := makeKeys(t)
 	p := &panel{published: make(map[string]crypto.PublicKey)}
 	for _, k := range keys {

@@ -46,8 +46,7 @@ func (r *request) find(name string) int {
 	}))
 }
 
-// method and target are as the request line has them.
-func (r *request) method() string { return strings.Fields(r.lines[0])[0] }
+// target is path and query as the request line has them.
 func (r *request) target() string { return strings.Fields(r.lines[0])[1] }
 
 // The names of the schemes in the tables here and in FEDERATION.md.

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/internal/testinbox"
 	"github.com/postrider/postrider/signer"
 )
 
@@ -27,11 +31,13 @@ func TestInterop(t *testing.T) {
 		p.published[k.id] = k.public
 	}
 	p.javascript = startJavascript(t, p.published)
-	n := startNode(t)
+	behind := openProxied(t)
+	n := startNode(t, "--ca-file", behind.ca)
 	for _, k := range keys {
 		n.putKey(k)
 	}
 	t.Run("genuine", func(t *testing.T) { testGenuine(t, n, p) })
+	t.Run("proxied", func(t *testing.T) { testProxied(t, n, p, behind) })
 	t.Run("hosts", func(t *testing.T) { testHosts(t, keys, p) })
 	t.Run("tampered", func(t *testing.T) { testTampered(t, n, p) })
 	t.Run("forged", func(t *testing.T) { testForged(t, n, p) })
@@ -92,6 +98,58 @@ func testGenuine(t *testing.T, n *node, p *panel) {
 		if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {
 			t.Errorf("expected (-) and taken (+):\n%s", diff)
 		}
+	}
+}
+
+// proxied is a door behind a proxy that ends TLS and speaks HTTP/2, as most inboxes are.
+type proxied struct {
+	*door
+	url string // of the proxy
+	ca  string // the file with its authority's certificate
+}
+
+func openProxied(t *testing.T) proxied {
+	t.Helper()
+	d := openDoor(t, "127.0.0.1:0", accepts)
+	d.protocol = "https"
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		if r.In.ProtoMajor != 2 {
+			t.Errorf("%s over %s", r.In.RequestURI, r.In.Proto)
+		}
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", d.host(), r.In.Host
+		r.Out.URL.RawQuery = r.In.URL.RawQuery // it would cut out what Go can't parse
+	}}
+	fleet, err := testinbox.StartTLSFleet(1, func(int) http.Handler { return proxy })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = fleet.Close() })
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, fleet.CA(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return proxied{d, fleet.Inbox(0, ""), file}
+}
+
+// testProxied delivers through the proxy.
+func testProxied(t *testing.T, n *node, p *panel, behind proxied) {
+	n = n.in(t)
+	var inboxes []string
+	for given := range targets() {
+		inboxes = append(inboxes, behind.url+given)
+	}
+	n.deliver("https://app.example/proxied/rsa", rsa2048, inboxes)
+	n.deliver("https://app.example/proxied/ed", edwards, inboxes)
+	judged := 0
+	for _, r := range behind.accepted() {
+		if got := r.protocol + "://" + r.header("Host"); got != behind.url {
+			t.Errorf("%s came to %s, want %s", r, got, behind.url)
+		}
+		judge(t, p, r, refusals(), "")
+		judged++
+	}
+	if judged != 2*len(inboxes) {
+		t.Errorf("%d requests came for 2 activities to %d inboxes", judged, len(inboxes))
 	}
 }
 
@@ -175,6 +233,7 @@ func signAndSend(t *testing.T, k key, scheme signer.Scheme, url string) *request
 		t.Fatal(err)
 	}
 	d := openDoor(t, "127.0.0.1:0", accepts)
+	d.protocol = req.URL.Scheme
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", d.host())
 	}
@@ -183,9 +242,7 @@ func signAndSend(t *testing.T, k key, scheme signer.Scheme, url string) *request
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	r := d.requests()[0]
-	r.protocol = req.URL.Scheme
-	return r
+	return d.requests()[0]
 }
 
 func newSigner(t *testing.T, k key) *signer.Signer {

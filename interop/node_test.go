@@ -28,12 +28,14 @@ type node struct {
 }
 
 // startNode builds the program and starts it on a store of its own; it ends with the test.
-func startNode(t *testing.T) *node {
+func startNode(t *testing.T, args ...string) *node {
 	t.Helper()
 	dir, said := t.TempDir(), &output{}
-	cmd := exec.CommandContext(context.Background(), build(t, dir),
-		"--listen", "127.0.0.1:0", "--store", "embedded:"+filepath.Join(dir, "store"), "--log-format", "json", "--allow-http",
-		"--allow-private-addresses", "127.0.0.0/8,::1/128", "--user-agent", "Postrider (+https://app.example/)")
+	args = append([]string{
+		"--listen", "127.0.0.1:0", "--store", "embedded:" + filepath.Join(dir, "store"), "--log-format", "json", "--allow-http",
+		"--allow-private-addresses", "127.0.0.0/8,::1/128", "--user-agent", "Postrider (+https://app.example/)",
+	}, args...)
+	cmd := exec.CommandContext(context.Background(), build(t, dir), args...)
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -94,6 +94,7 @@ func (r *request) String() string {
 type door struct {
 	listener net.Listener
 	answer   func(*request) int // the status
+	protocol string             // of the URLs that lead here: https behind a proxy, else http
 	serving  sync.WaitGroup
 
 	mu  sync.Mutex
@@ -107,7 +108,7 @@ func openDoor(t *testing.T, address string, answer func(*request) int) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{listener: listener, answer: answer}
+	d := &door{listener: listener, answer: answer, protocol: "http"}
 	d.serving.Go(d.serve)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -135,6 +136,7 @@ func (d *door) serve() {
 }
 
 func (d *door) take(r *request) {
+	r.protocol = d.protocol
 	r.answered = d.answer(r)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -152,9 +154,9 @@ func (d *door) accepted() []*request {
 	return slices.DeleteFunc(d.requests(), func(r *request) bool { return r.answered != http.StatusAccepted })
 }
 
-// receive reads a request that was sent to an http:// URL, with no parser between the wire and what is kept.
+// receive reads a request, with no parser between the wire and what is kept.
 func receive(conn io.Reader) (*request, error) {
-	in, r := bufio.NewReader(conn), &request{protocol: "http"}
+	in, r := bufio.NewReader(conn), &request{}
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {

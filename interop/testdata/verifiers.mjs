@@ -9,7 +9,7 @@ import { createHash, createPublicKey } from 'node:crypto';
 import { createServer } from 'node:http';
 
 import { verifyRequest } from '@fedify/fedify/sig';
-import { parseRequestSignature, verifyDraftSignature, verifyRFC3230DigestHeader } from '@misskey-dev/node-http-message-signatures';
+import { parseRequestSignature, verifyDraftSignature } from '@misskey-dev/node-http-message-signatures';
 import peertube from '@peertube/http-signature';
 import activitypub from 'activitypub-http-signatures';
 import { cavage, createVerifier, httpbis } from 'http-message-signatures';
@@ -29,7 +29,7 @@ const verifiers = [
       return key !== null && key.id.href === m.keyID;
     },
   },
-  { // As PeerTube asks it.
+  { // As PeerTube asks it, which compares the digest by itself.
     name: '@misskey-dev/node-http-message-signatures',
     schemes: ['cavage'],
     verify: async (m) => {
@@ -38,11 +38,10 @@ const verifiers = [
         clockSkew: { delay: 1_800_000, forward: 2_000 },
       });
       const fail = (reason) => { throw new Error(reason); };
-      return await verifyDraftSignature(parsed.value, keys[parsed.value.keyId], fail)
-        && await verifyRFC3230DigestHeader(m.incoming, m.body, { failOnNoDigest: true, algorithms: ['SHA-256'] }, fail);
+      return sameDigest(m) && verifyDraftSignature(parsed.value, keys[parsed.value.keyId], fail);
     },
   },
-  { // As Misskey asks it, which compares the digest by itself.
+  { // As Misskey asks it, which does so too.
     name: '@peertube/http-signature',
     schemes: ['cavage'],
     verify: (m) => byJoyent(peertube, m),

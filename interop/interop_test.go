@@ -59,6 +59,8 @@ func targets() map[string]string {
 		"/inbox?q=ü":                      "/inbox?q=%C3%BC",
 		"/inbox?to=(bob)/?:@,;+*$!~-._":   "/inbox?to=(bob)/?:@,;+*$!~-._",
 		"/inbox?":                         "/inbox?",
+		"/in[box]":                        "/in[box]",
+		"/inbox?x={|}^`[]":                "/inbox?x={|}^`[]",
 		"//in//box/":                      "//in//box/",
 		"/inbox#fragment":                 "/inbox",
 		"/Inbox":                          "/Inbox",

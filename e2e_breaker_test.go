@@ -93,10 +93,11 @@ func (p *patient) sicken(t *testing.T, node *testNode) (waiting []acceptedView) 
 
 // TestOpenBreakerSparesTheHost holds that a host gets no more failing requests than the threshold, and then none while
 // its breaker is open, not even from a node that starts anew.
-func TestOpenBreakerSparesTheHost(t *testing.T) {
-	t.Parallel()
+func TestOpenBreakerSparesTheHost(t *testing.T) { onBothStores(t, testOpenBreakerSparesTheHost) }
+
+func testOpenBreakerSparesTheHost(t *testing.T, s store) {
 	p, other := startPatient(t), startHost(t, testinbox.Options{})
-	node := startProcess(t, "--breaker-threshold", strconv.Itoa(breakerThreshold), "--host-concurrency", strconv.Itoa(hostConcurrency),
+	node := s.startProcess(t, "--breaker-threshold", strconv.Itoa(breakerThreshold), "--host-concurrency", strconv.Itoa(hostConcurrency),
 		"--breaker-cool-off", "1h", "--breaker-cool-off-max", "1h")
 	p.sicken(t, node)
 	before := node.host(p.Host(0))
@@ -123,11 +124,12 @@ func TestOpenBreakerSparesTheHost(t *testing.T) {
 
 // TestProbesGrowRareAndHeal holds that an open breaker lets one probe at a time through, at gaps that double, and that
 // after the first good one the host gets all that waited.
-func TestProbesGrowRareAndHeal(t *testing.T) {
-	t.Parallel()
+func TestProbesGrowRareAndHeal(t *testing.T) { onBothStores(t, testProbesGrowRareAndHeal) }
+
+func testProbesGrowRareAndHeal(t *testing.T, s store) {
 	const coolOff, probes = 200 * time.Millisecond, 3
 	p := startPatient(t)
-	node := startNode(t, "--breaker-threshold", strconv.Itoa(breakerThreshold), "--host-concurrency", strconv.Itoa(hostConcurrency),
+	node := s.startNode(t, "--breaker-threshold", strconv.Itoa(breakerThreshold), "--host-concurrency", strconv.Itoa(hostConcurrency),
 		"--breaker-cool-off", coolOff.String(), "--breaker-cool-off-max", "1h", "--max-attempts", "2", "--retry-base", "1h")
 	waiting := p.sicken(t, node)
 	if p.forgetMost() < 2 {
@@ -159,12 +161,13 @@ func TestProbesGrowRareAndHeal(t *testing.T) {
 }
 
 // TestProbingSpendsNoAttempt holds that a delivery whose own retry is far away may be the probe as often as it takes.
-func TestProbingSpendsNoAttempt(t *testing.T) {
-	t.Parallel()
+func TestProbingSpendsNoAttempt(t *testing.T) { onBothStores(t, testProbingSpendsNoAttempt) }
+
+func testProbingSpendsNoAttempt(t *testing.T, s store) {
 	const probes = 3
 	p := startPatient(t)
 	p.sick.Store(true)
-	node := startNode(t, "--breaker-threshold", "1", "--breaker-cool-off", "100ms", "--breaker-cool-off-max", "200ms",
+	node := s.startNode(t, "--breaker-threshold", "1", "--breaker-cool-off", "100ms", "--breaker-cool-off-max", "200ms",
 		"--max-attempts", "2", "--retry-base", "1h")
 	a := node.deliver(like("1"), p.Inbox(0, "/inbox"))
 	eventually(t, "probes are made", func() bool { return len(p.seen()) > probes })
@@ -176,7 +179,10 @@ func TestProbingSpendsNoAttempt(t *testing.T) {
 
 // TestHangingHostsTakeNothingFromTheOthers holds that the healthy are served while all others still hang.
 func TestHangingHostsTakeNothingFromTheOthers(t *testing.T) {
-	t.Parallel()
+	onBothStores(t, testHangingHostsTakeNothingFromTheOthers)
+}
+
+func testHangingHostsTakeNothingFromTheOthers(t *testing.T, s store) {
 	const n, hanging, activities, concurrency = 100, 30, 10, 64
 	serve := func(hangs bool) time.Duration {
 		healthy := n
@@ -184,7 +190,8 @@ func TestHangingHostsTakeNothingFromTheOthers(t *testing.T) {
 			healthy -= hanging
 		}
 		h := startHosts(t, n, func(i int) testinbox.Options { return replies(testinbox.Reply{Hang: hangs && i < hanging}) })
-		node := startNode(t, "--concurrency", strconv.Itoa(concurrency), "--attempt-timeout", "1h", "--shutdown-timeout", "100ms")
+		node := s.startNode(t, "--concurrency", strconv.Itoa(concurrency), "--attempt-timeout", "1h", "--shutdown-timeout", "100ms")
+		defer node.stop() // or it would go on for the other on a store they share
 		began := time.Now()
 		var all []acceptedView
 		for i := range activities {

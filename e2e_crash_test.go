@@ -16,11 +16,12 @@ import (
 
 // TestNothingIsLostWhenKilled kills the node three times while it takes activities in and delivers them. What was
 // accepted arrives, and what arrives twice was in flight at a kill.
-func TestNothingIsLostWhenKilled(t *testing.T) {
-	t.Parallel()
+func TestNothingIsLostWhenKilled(t *testing.T) { onBothStores(t, testNothingIsLostWhenKilled) }
+
+func testNothingIsLostWhenKilled(t *testing.T, s store) {
 	const hosts, activities, concurrency, hostConcurrency = 50, 40, 16, 4
 	h := startHosts(t, hosts, fine)
-	node := startProcess(t, "--concurrency", strconv.Itoa(concurrency), "--host-concurrency", strconv.Itoa(hostConcurrency))
+	node := s.startProcess(t, "--concurrency", strconv.Itoa(concurrency), "--host-concurrency", strconv.Itoa(hostConcurrency))
 	posted := make(chan []acceptedView, 1)
 	go func() { posted <- postUntilAccepted(node.try, h.urls(), activities) }()
 	kills := 0
@@ -89,8 +90,9 @@ func arrivals(t *testing.T, in *testinbox.Inbox) map[string]int {
 
 // TestStopInMidFlight holds that a node which is told to stop finishes what is in flight, and that nothing of what it
 // leaves is lost, repeated or charged to anybody.
-func TestStopInMidFlight(t *testing.T) {
-	t.Parallel()
+func TestStopInMidFlight(t *testing.T) { onBothStores(t, testStopInMidFlight) }
+
+func testStopInMidFlight(t *testing.T, s store) {
 	const hosts, activities, concurrency, passed = 10, 20, 16, 30
 	gate := make(chan struct{}, hosts*activities)
 	h := startHosts(t, hosts, func(int) testinbox.Options {
@@ -99,7 +101,7 @@ func TestStopInMidFlight(t *testing.T) {
 			return testinbox.Reply{}
 		})
 	})
-	node := startProcess(t, "--concurrency", strconv.Itoa(concurrency), "--shutdown-timeout", "1m")
+	node := s.startProcess(t, "--concurrency", strconv.Itoa(concurrency), "--shutdown-timeout", "1m")
 	var all []acceptedView
 	for i := range activities {
 		all = append(all, node.accept(submission{activity: like(fmt.Sprint(i)), inboxes: h.urls()}))
@@ -140,11 +142,12 @@ func TestStopInMidFlight(t *testing.T) {
 }
 
 // TestStopCutsOffWhatHangs holds that a delivery cut off by a stop is handed back as if nothing had been tried.
-func TestStopCutsOffWhatHangs(t *testing.T) {
-	t.Parallel()
+func TestStopCutsOffWhatHangs(t *testing.T) { onBothStores(t, testStopCutsOffWhatHangs) }
+
+func testStopCutsOffWhatHangs(t *testing.T, s store) {
 	var healed atomic.Bool
 	h := startHost(t, scripted(func(testinbox.Request) testinbox.Reply { return testinbox.Reply{Hang: !healed.Load()} }))
-	node := startNode(t, "--shutdown-timeout", "300ms", "--max-attempts", "1")
+	node := s.startNode(t, "--shutdown-timeout", "300ms", "--max-attempts", "1")
 	a := node.deliver(like("1"), h.Inbox(0, "/inbox"))
 	eventually(t, "it is in flight", func() bool { return h.count() == 1 })
 	node.stop()
@@ -158,10 +161,11 @@ func TestStopCutsOffWhatHangs(t *testing.T) {
 	}
 }
 
-func TestSecondSignalEndsAtOnce(t *testing.T) {
-	t.Parallel()
+func TestSecondSignalEndsAtOnce(t *testing.T) { onBothStores(t, testSecondSignalEndsAtOnce) }
+
+func testSecondSignalEndsAtOnce(t *testing.T, s store) {
 	h := startHost(t, replies(testinbox.Reply{Hang: true}))
-	node := startProcess(t, "--shutdown-timeout", "24h", "--attempt-timeout", "24h")
+	node := s.startProcess(t, "--shutdown-timeout", "24h", "--attempt-timeout", "24h")
 	a := node.deliver(like("1"), h.Inbox(0, "/inbox"))
 	eventually(t, "it is in flight", func() bool { return h.count() == 1 })
 	node.signal(terminate)

@@ -37,10 +37,13 @@ func peculiar() []string {
 }
 
 func TestEveryDeliveryArrivesOnceByteForByte(t *testing.T) {
-	t.Parallel()
+	onBothStores(t, testEveryDeliveryArrivesOnceByteForByte)
+}
+
+func testEveryDeliveryArrivesOnceByteForByte(t *testing.T, s store) {
 	const n = 50
 	h := startHosts(t, n, fine)
-	node := startNode(t)
+	node := s.startNode(t)
 	want := map[string][sha256.Size]byte{}
 	var posted []acceptedView
 	for i, activity := range peculiar() {
@@ -103,9 +106,12 @@ func checkRequest(t *testing.T, r testinbox.Request, host string) {
 }
 
 func TestSharedInboxesHeadersAndOwnActor(t *testing.T) {
-	t.Parallel()
+	onBothStores(t, testSharedInboxesHeadersAndOwnActor)
+}
+
+func testSharedInboxesHeadersAndOwnActor(t *testing.T, s store) {
 	h := startHosts(t, 2, fine)
-	node := startNode(t, "--user-agent", "Postrider/1 (+https://app.example/)")
+	node := s.startNode(t, "--user-agent", "Postrider/1 (+https://app.example/)")
 	const sync = `collectionId=\"https://app.example/followers\"`
 	a := node.accept(submission{activity: like("shared"), inboxes: []string{h.Inbox(0, "/shared")}, more: `,"recipients":[` + strings.Join([]string{
 		fmt.Sprintf(`{"inbox":%q,"shared_inbox":%q,"headers":{"Collection-Synchronization":"%s"}}`, h.Inbox(0, "/bob"), h.Inbox(0, "/shared"), sync),

@@ -15,10 +15,11 @@ import (
 
 // TestRepeatedCallsSendNothing holds that a call repeated gets the first answer again, also from a node that was
 // killed in between.
-func TestRepeatedCallsSendNothing(t *testing.T) {
-	t.Parallel()
+func TestRepeatedCallsSendNothing(t *testing.T) { onBothStores(t, testRepeatedCallsSendNothing) }
+
+func testRepeatedCallsSendNothing(t *testing.T, s store) {
 	h := startHost(t, testinbox.Options{})
-	node := startProcess(t)
+	node := s.startProcess(t)
 	calls := map[string][]string{ // body: headers
 		submission{activity: like("bytes"), inboxes: h.urls(), more: `,"recipients":[{"inbox":"http://10.0.0.1/"}]`}.String(): nil,
 		submission{activity: like("key"), inboxes: h.urls()}.String():                                                         {"Idempotency-Key", "once-7"},
@@ -51,7 +52,10 @@ func TestRepeatedCallsSendNothing(t *testing.T) {
 // TestPendingActivityIsNotTakenTwice holds that an activity goes to an inbox once while it is pending, however it is
 // asked for.
 func TestPendingActivityIsNotTakenTwice(t *testing.T) {
-	t.Parallel()
+	onBothStores(t, testPendingActivityIsNotTakenTwice)
+}
+
+func testPendingActivityIsNotTakenTwice(t *testing.T, s store) {
 	var healed atomic.Bool
 	h := startHosts(t, 2, func(i int) testinbox.Options {
 		return scripted(func(testinbox.Request) testinbox.Reply {
@@ -61,7 +65,7 @@ func TestPendingActivityIsNotTakenTwice(t *testing.T) {
 			return testinbox.Reply{}
 		})
 	})
-	node := startNode(t)
+	node := s.startNode(t)
 	first := node.deliver(like("1"), h.Inbox(0, "/inbox"))
 	only := node.deliver(like("1"), h.Inbox(0, "/inbox"), `,"priority":"high"`)
 	both := node.accept(submission{activity: like("1"), inboxes: h.urls()})
@@ -79,8 +83,9 @@ func TestPendingActivityIsNotTakenTwice(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) {
-	t.Parallel()
+func TestCancel(t *testing.T) { onBothStores(t, testCancel) }
+
+func testCancel(t *testing.T, s store) {
 	var healed atomic.Bool
 	h := startHosts(t, 2, func(i int) testinbox.Options {
 		return scripted(func(testinbox.Request) testinbox.Reply {
@@ -90,7 +95,7 @@ func TestCancel(t *testing.T) {
 			return testinbox.Reply{}
 		})
 	})
-	node := startNode(t)
+	node := s.startNode(t)
 	cancelled := node.accept(submission{activity: like("cancelled"), inboxes: h.urls()})
 	stays := node.deliver(like("stays"), h.Inbox(0, "/inbox"))
 	eventually(t, "one of two is delivered", func() bool { return node.activity(cancelled).Counts.Delivered == 1 && attempted(node, cancelled) == 1 })
@@ -127,8 +132,9 @@ func requestsOf(in *testinbox.Inbox, activity string) (n int) {
 
 // TestMissingKeyParks holds that what waits for a key is tried when it is back, costs nobody anything, and is a dead
 // letter if it never comes.
-func TestMissingKeyParks(t *testing.T) {
-	t.Parallel()
+func TestMissingKeyParks(t *testing.T) { onBothStores(t, testMissingKeyParks) }
+
+func testMissingKeyParks(t *testing.T, s store) {
 	const second = "https://app.example/users/bob#main-key"
 	var removed atomic.Bool
 	h := startHost(t, testinbox.Options{Unsigned: true, Script: func(testinbox.Request) testinbox.Reply {
@@ -137,7 +143,7 @@ func TestMissingKeyParks(t *testing.T) {
 		}
 		return testinbox.Reply{}
 	}})
-	node := startNode(t)
+	node := s.startNode(t)
 	node.putKey(second)
 	waits := node.deliver(like("waits"), h.Inbox(0, "/inbox"), `,"key_id":`, toJSON(second))
 	never := node.deliver(like("never"), h.Inbox(0, "/inbox"), `,"expires_in":"6s","key_id":`, toJSON(second))
@@ -172,9 +178,10 @@ func TestMissingKeyParks(t *testing.T) {
 	}
 }
 
-func TestKeys(t *testing.T) {
-	t.Parallel()
-	node := startNode(t)
+func TestKeys(t *testing.T) { onBothStores(t, testKeys) }
+
+func testKeys(t *testing.T, s store) {
+	node := s.startNode(t)
 	first := get[page[keyView]](node, "/v1/keys").Items
 	if len(first) != 1 || first[0].KeyID != keyID || !strings.HasPrefix(first[0].PublicPEM, "-----BEGIN PUBLIC KEY-----") ||
 		first[0].Fingerprint == "" || first[0].Algorithm == "" || time.Since(first[0].CreatedAt).Abs() > time.Hour {
@@ -212,13 +219,14 @@ func TestKeys(t *testing.T) {
 
 // TestListsOfHostsAndDeadLetters holds that lists can be narrowed and turned over, and that hosts are found however
 // their names are written.
-func TestListsOfHostsAndDeadLetters(t *testing.T) {
-	t.Parallel()
+func TestListsOfHostsAndDeadLetters(t *testing.T) { onBothStores(t, testListsOfHostsAndDeadLetters) }
+
+func testListsOfHostsAndDeadLetters(t *testing.T, s store) {
 	const n = 6
 	h := startHosts(t, n, func(i int) testinbox.Options {
 		return replies(testinbox.Reply{Status: []int{202, 404, 403, 500, 410, 202}[i]})
 	})
-	node := startNode(t, "--retry-base", "1h")
+	node := s.startNode(t, "--retry-base", "1h")
 	a := node.accept(submission{activity: like("all"), inboxes: h.urls()})
 	eventually(t, "all are attempted", func() bool { return node.activity(a).Counts == countsView{Total: n, Pending: 1, Delivered: 2, Dead: 3} })
 	listed := func(query string) (names []string) {

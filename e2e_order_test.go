@@ -39,8 +39,9 @@ func chains() map[string][]step {
 
 // TestOrder holds that what belongs together arrives in the order accepted, whatever the host makes of the first, and
 // that nothing else waits for it: the host fails the first until everything else is there.
-func TestOrder(t *testing.T) {
-	t.Parallel()
+func TestOrder(t *testing.T) { onBothStores(t, testOrder) }
+
+func testOrder(t *testing.T, s store) {
 	for name, chain := range chains() {
 		t.Run(name, func(t *testing.T) {
 			const others = 5
@@ -54,7 +55,7 @@ func TestOrder(t *testing.T) {
 				}
 				return testinbox.Reply{}
 			}))
-			node := startNode(t, "--retry-base", "20ms", "--breaker-cool-off", "50ms")
+			node := s.startNode(t, "--retry-base", "20ms", "--breaker-cool-off", "50ms")
 			var all []acceptedView
 			for _, s := range chain {
 				all = append(all, node.deliver(s.activity, h.Inbox(0, "/inbox"), s.more))

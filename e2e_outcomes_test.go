@@ -187,8 +187,9 @@ func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // TestOutcomes makes one attempt for each row of the table: the retry that may follow would come after an hour.
-func TestOutcomes(t *testing.T) {
-	t.Parallel()
+func TestOutcomes(t *testing.T) { onBothStores(t, testOutcomes) }
+
+func testOutcomes(t *testing.T, s store) {
 	elsewhere := startHost(t, testinbox.Options{})
 	rows := append(simpleOutcomes(), redirectOutcomes(elsewhere.Inbox(0, "/inbox"))...)
 	rows = append(rows, brokenOutcomes()...)
@@ -203,7 +204,7 @@ func TestOutcomes(t *testing.T) {
 		inboxes[i] = testinbox.New(rows[i].options)
 		return inboxes[i]
 	})
-	node := startNode(t, "--retry-base", "1h", "--attempt-timeout", "3s")
+	node := s.startNode(t, "--retry-base", "1h", "--attempt-timeout", "3s")
 	posted := make([]acceptedView, len(rows))
 	for i := range rows {
 		posted[i] = node.deliver(like(fmt.Sprint(i)), fleet.Inbox(i, "/inbox"))

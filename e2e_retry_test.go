@@ -13,8 +13,9 @@ import (
 )
 
 // TestSchemeIsLearnt holds that a host that understands RFC 9421 only costs a second knock once, for good.
-func TestSchemeIsLearnt(t *testing.T) {
-	t.Parallel()
+func TestSchemeIsLearnt(t *testing.T) { onBothStores(t, testSchemeIsLearnt) }
+
+func testSchemeIsLearnt(t *testing.T, s store) {
 	for name, script := range map[string]func(testinbox.Request) testinbox.Reply{
 		"401": nil,
 		"400": func(r testinbox.Request) testinbox.Reply {
@@ -30,7 +31,7 @@ func TestSchemeIsLearnt(t *testing.T) {
 				options = testinbox.Options{Accept: []testinbox.Scheme{testinbox.RFC9421}}
 			}
 			h := startHost(t, options)
-			node := startNode(t)
+			node := s.startNode(t)
 			if got := node.host(h.Host(0)).Scheme; got != "unknown" {
 				t.Errorf("scheme of a new host: %s", got)
 			}
@@ -56,8 +57,9 @@ func TestSchemeIsLearnt(t *testing.T) {
 }
 
 // TestForgottenSchemeIsFoundAgain holds that a host that changes its mind is knocked at with the other scheme.
-func TestForgottenSchemeIsFoundAgain(t *testing.T) {
-	t.Parallel()
+func TestForgottenSchemeIsFoundAgain(t *testing.T) { onBothStores(t, testForgottenSchemeIsFoundAgain) }
+
+func testForgottenSchemeIsFoundAgain(t *testing.T, s store) {
 	var only atomic.Value
 	only.Store(testinbox.RFC9421)
 	h := startHost(t, scripted(func(r testinbox.Request) testinbox.Reply {
@@ -66,7 +68,7 @@ func TestForgottenSchemeIsFoundAgain(t *testing.T) {
 		}
 		return testinbox.Reply{}
 	}))
-	node := startNode(t)
+	node := s.startNode(t)
 	for i, scheme := range []testinbox.Scheme{testinbox.RFC9421, testinbox.Cavage, testinbox.RFC9421} {
 		only.Store(scheme)
 		if got := node.settled(node.deliver(like(fmt.Sprint(i)), h.Inbox(0, "/inbox"))); got.Delivered != 1 {
@@ -79,8 +81,9 @@ func TestForgottenSchemeIsFoundAgain(t *testing.T) {
 }
 
 // TestRetriedUntilFine holds that all which is retried arrives in the end, with a signature made anew.
-func TestRetriedUntilFine(t *testing.T) {
-	t.Parallel()
+func TestRetriedUntilFine(t *testing.T) { onBothStores(t, testRetriedUntilFine) }
+
+func testRetriedUntilFine(t *testing.T, s store) {
 	const failing = 3 // attempts
 	status := func(s int) testinbox.Reply { return testinbox.Reply{Status: s} }
 	rows := []struct {
@@ -100,7 +103,7 @@ func TestRetriedUntilFine(t *testing.T) {
 			return testinbox.Reply{}
 		})
 	})
-	node := startNode(t, "--retry-base", "20ms", "--attempt-timeout", "2s")
+	node := s.startNode(t, "--retry-base", "20ms", "--attempt-timeout", "2s")
 	a := node.accept(submission{activity: like("patient"), inboxes: h.urls()})
 	if got := node.settled(a); got.Delivered != len(rows) {
 		t.Errorf("counts %+v, dead letters %+v", got, node.deadLetters(""))
@@ -117,8 +120,9 @@ func TestRetriedUntilFine(t *testing.T) {
 }
 
 // TestRetryAfterIsKept holds that the whole host waits as long as it asked, and that waiting costs no attempt.
-func TestRetryAfterIsKept(t *testing.T) {
-	t.Parallel()
+func TestRetryAfterIsKept(t *testing.T) { onBothStores(t, testRetryAfterIsKept) }
+
+func testRetryAfterIsKept(t *testing.T, s store) {
 	const wait, backlog = 2 * time.Second, 20
 	var asked atomic.Bool
 	h := startHost(t, scripted(func(testinbox.Request) testinbox.Reply {
@@ -127,7 +131,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 		}
 		return testinbox.Reply{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"2"}}}
 	}))
-	node := startNode(t, "--max-attempts", "1")
+	node := s.startNode(t, "--max-attempts", "1")
 	var all []acceptedView
 	for i := range backlog {
 		all = append(all, node.deliver(like(fmt.Sprint(i)), h.Inbox(0, "/inbox")))
@@ -146,12 +150,13 @@ func TestRetryAfterIsKept(t *testing.T) {
 	}
 }
 
-func TestAttemptsAreUsedUp(t *testing.T) {
-	t.Parallel()
+func TestAttemptsAreUsedUp(t *testing.T) { onBothStores(t, testAttemptsAreUsedUp) }
+
+func testAttemptsAreUsedUp(t *testing.T, s store) {
 	h := startHosts(t, 3, func(int) testinbox.Options {
 		return replies(testinbox.Reply{Status: http.StatusMovedPermanently, Header: http.Header{"Location": {"/elsewhere"}}})
 	})
-	node := startNode(t, "--retry-base", "1ms", "--max-attempts", "11")
+	node := s.startNode(t, "--retry-base", "1ms", "--max-attempts", "11")
 	want := map[string]int{"high": 11, "normal": 11, "low": 9}
 	for i, priority := range []string{"high", "normal", "low"} {
 		a := node.deliver(like(priority), h.Inbox(i, "/inbox"), `,"priority":`, toJSON(priority))
@@ -165,10 +170,11 @@ func TestAttemptsAreUsedUp(t *testing.T) {
 	}
 }
 
-func TestDeliveriesExpire(t *testing.T) {
-	t.Parallel()
+func TestDeliveriesExpire(t *testing.T) { onBothStores(t, testDeliveriesExpire) }
+
+func testDeliveriesExpire(t *testing.T, s store) {
 	h := startHost(t, replies(testinbox.Reply{Status: http.StatusFound}))
-	node := startNode(t, "--retry-base", "100h", "--breaker-cool-off", "100h", "--breaker-cool-off-max", "100h", "--breaker-threshold", "1")
+	node := s.startNode(t, "--retry-base", "100h", "--breaker-cool-off", "100h", "--breaker-cool-off-max", "100h", "--breaker-threshold", "1")
 	alive := node.deliver(like("alive"), h.Inbox(0, "/inbox"), `,"expires_in":"1s"`)
 	deadHost := node.deliver(like("dead"), nobody, `,"expires_in":"1s"`)
 	untried := node.deliver(like("untried"), nobody, `,"expires_in":"1500ms"`)

@@ -113,6 +113,11 @@ func tellsRetryAt(s *suite) {
 	if at := s.host("a.example").RetryAt; !at.IsZero() {
 		s.t.Errorf("a lane without a wait says that it ends at %s", at)
 	}
+	s.waiting("b.example", second)
+	time.Sleep(passing)
+	if at := s.host("b.example").RetryAt; !at.IsZero() {
+		s.t.Errorf("a lane whose wait is over says that it ended at %s", at)
+	}
 }
 
 func hostStates(s *suite) {

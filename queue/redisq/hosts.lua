@@ -20,6 +20,6 @@ local answer = {}
 for i = 2, #ARGV do
   local l = read(18 + 6 * (i - 2), ARGV[i])
   local s = l.state
-  answer[i - 1] = l.known and {l.record, s.g, state(s), s.n, taken(l), oldest(l), s.w}
+  answer[i - 1] = l.known and {l.record, s.g, state(s), s.n, taken(l), oldest(l), s.w > now and s.w or 0}
 end
 return answer

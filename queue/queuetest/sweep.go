@@ -12,7 +12,9 @@ var sweepCases = []testCase{
 	{name: "expires what has outlived its TTL", run: expires},
 	{name: "expires what waits for a retry", run: expiresWaiting},
 	{name: "expires many", run: expiresMany},
+	{name: "expires what came after a sweep", run: expiresLater},
 	{name: "leaves what is taken for later", run: expiresNotTaken},
+	{name: "comes back for what is taken", run: expiresOnceBack},
 	{name: "moves on behind what expired", run: expiresHead},
 	{name: "tells when a key was missing", run: expiresForKey},
 	{name: "drops dead letters after their retention", run: dropsLetters, opts: Options{DeadRetention: second}},
@@ -63,6 +65,16 @@ func expiresMany(s *suite) {
 	s.same("pending and dead", []int{0, 3101}, []int{st.Pending, st.Dead})
 }
 
+func expiresLater(s *suite) {
+	s.sweep()
+	id := s.put("1", "a.example", lasting(second))
+	s.sweep()
+	s.counts(id, queue.Counts{Pending: 1})
+	time.Sleep(passing)
+	s.sweep()
+	s.counts(id, queue.Counts{Dead: 1})
+}
+
 func expiresNotTaken(s *suite) {
 	names := s.fill("a.example", 3, lasting(second))
 	l := s.lease("a.example")
@@ -77,6 +89,19 @@ func expiresNotTaken(s *suite) {
 	s.sweep()
 	st := s.stats()
 	s.same("pending, dead and delivered", []int{0, 2, 1}, []int{st.Pending, st.Dead, int(st.Delivered)})
+}
+
+func expiresOnceBack(s *suite) {
+	id := s.put("1", "a.example", lasting(second))
+	l := s.lease("a.example")
+	d := s.one(l, "1")
+	time.Sleep(passing)
+	s.sweep()
+	s.counts(id, queue.Counts{Pending: 1})
+	s.finish(l, deferred(d, 0))
+	time.Sleep(passing)
+	s.sweep()
+	s.counts(id, queue.Counts{Dead: 1})
 }
 
 func expiresHead(s *suite) {

@@ -47,6 +47,7 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 	if err != nil {
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
+	s.sweepIn(sub.TTL)
 	return r, nil
 }
 

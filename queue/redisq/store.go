@@ -13,7 +13,8 @@
 // up to (with appendfsync everysec the last second may be lost, and in a failover what was not yet replicated); that
 // deliveries taken by a node that died are given again before its lease has ended; that a delivery that waits for its
 // key is left alone (it is looked at again every hour, in case a node died while it was being told of the key); that the
-// activity of an Enqueue under way can't be seen before it is all there.
+// activity of an Enqueue under way can't be seen before it is all there; that what a node accepted expires on time if that
+// node is gone (others look every queue.MaxIdle).
 package redisq
 
 import (
@@ -57,11 +58,12 @@ type Store struct {
 	parts      []*partition
 	activities *cache
 
-	wake   chan struct{}
-	asleep atomic.Int64 // until when Due said that nothing is due, in ns since started
-	start  time.Time
-	stop   context.CancelFunc // ends listening
-	work   sync.WaitGroup     // listening
+	wake    chan struct{}
+	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since started
+	sweepAt atomic.Int64 // when there may be something to sweep, likewise
+	start   time.Time
+	stop    context.CancelFunc // ends listening
+	work    sync.WaitGroup     // listening
 }
 
 var _ queue.Queue = (*Store)(nil)

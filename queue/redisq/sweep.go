@@ -20,8 +20,31 @@ const (
 	waitShare       = 24          // a finished part waits for others of its activity that share of the retention at a time
 )
 
-// Sweep implements queue.Lanes. Any node may sweep at any time: each step does nothing where another was quicker.
+// Sweep implements queue.Lanes. Any node may sweep at any time: each step does nothing where another was quicker. Called
+// before there can be anything to do it asks Redis for nothing: each node looks once in queue.MaxIdle, when something is
+// known to be over, and when what it accepted itself expires.
 func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
+	if wait := time.Duration(s.sweepAt.Load()) - time.Since(s.start); wait > 0 {
+		return wait, nil
+	}
+	s.sweepAt.Store(int64(time.Since(s.start) + queue.MaxIdle)) // first: what is accepted meanwhile may come before
+	next, err := s.sweepAll(ctx)
+	s.sweepIn(next) // at once after an error
+	return next, err
+}
+
+// sweepIn tells that there may be something to sweep in a while.
+func (s *Store) sweepIn(d time.Duration) {
+	at := int64(time.Since(s.start) + d)
+	for {
+		old := s.sweepAt.Load()
+		if old <= at || s.sweepAt.CompareAndSwap(old, at) {
+			return
+		}
+	}
+}
+
+func (s *Store) sweepAll(ctx context.Context) (time.Duration, error) {
 	var mu sync.Mutex
 	next := queue.MaxIdle
 	err := s.each(func(p *partition) error {
@@ -49,7 +72,7 @@ func (s *Store) sweep(ctx context.Context, p *partition) (time.Duration, error) 
 	if err != nil {
 		return 0, err
 	}
-	did, full := 0, false
+	did, found := 0, 0
 	for i, step := range []func(context.Context, *partition, []string) (int, error){s.expire, s.dropLetters, s.forget, s.decide} {
 		names, err := a[i+1].AsStrSlice()
 		if err != nil {
@@ -60,13 +83,13 @@ func (s *Store) sweep(ctx context.Context, p *partition) (time.Duration, error) 
 			return 0, err
 		}
 		did += n
-		full = full || len(names) == sweepActivities
+		found += len(names)
 	}
 	switch {
 	case did > 0:
 		return 0, nil
-	case full:
-		return sweepSoon, nil // there may be more behind what can't go yet
+	case found > 0:
+		return sweepSoon, nil // what was taken as it expired; and there may be more behind it
 	case soonest < 0:
 		return queue.MaxIdle, nil
 	}

@@ -158,7 +158,12 @@ func decode[T any](text string) (v T, err error) {
 
 func (n *testNode) putKey(id string) {
 	n.t.Helper()
-	a := n.call(http.MethodPut, "/v1/keys", toJSON(map[string]string{"key_id": id, "private_key_pem": privatePEM()}))
+	n.putPEM(id, privatePEM())
+}
+
+func (n *testNode) putPEM(id, key string) {
+	n.t.Helper()
+	a := n.call(http.MethodPut, "/v1/keys", toJSON(map[string]string{"key_id": id, "private_key_pem": key}))
 	if a.status != http.StatusCreated && a.status != http.StatusOK {
 		n.t.Fatalf("put key: %d %s", a.status, a.body)
 	}

@@ -17,13 +17,21 @@ type hosts struct {
 // startHosts starts n hosts, of which the i-th behaves as options(i) says.
 func startHosts(t *testing.T, n int, options func(i int) testinbox.Options) *hosts {
 	t.Helper()
+	return startHostsBehind(t, n, options, func(h http.Handler) http.Handler { return h })
+}
+
+// startHostsBehind is startHosts with something before each host's inbox.
+func startHostsBehind(t *testing.T, n int, options func(i int) testinbox.Options, before func(http.Handler) http.Handler) *hosts {
+	t.Helper()
 	h := &hosts{}
 	for i := range n {
 		o := options(i)
-		o.Keys = publicKey
+		if o.Keys == nil {
+			o.Keys = publicKey
+		}
 		h.inboxes = append(h.inboxes, testinbox.New(o))
 	}
-	h.Fleet = startFleet(t, n, func(i int) http.Handler { return h.inboxes[i] })
+	h.Fleet = startFleet(t, n, func(i int) http.Handler { return before(h.inboxes[i]) })
 	return h
 }
 

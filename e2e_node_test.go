@@ -187,9 +187,15 @@ func (n *testNode) restart() {
 // kill ends the node's process at once, with no chance to save anything, and starts it again.
 func (n *testNode) kill() {
 	n.t.Helper()
+	n.crash()
+	n.start()
+}
+
+// crash ends the node's process at once, for good.
+func (n *testNode) crash() {
+	n.t.Helper()
 	n.signal(syscall.SIGKILL)
 	n.wait()
-	n.start()
 }
 
 // runOnce runs the program to its end and returns its exit code and what it wrote to stdout and stderr.

@@ -49,8 +49,10 @@ func publicKey(id string) crypto.PublicKey {
 	return privateKey().Public()
 }
 
-func privatePEM() string {
-	der, err := x509.MarshalPKCS8PrivateKey(privateKey())
+func privatePEM() string { return pemOf(privateKey()) }
+
+func pemOf(key *rsa.PrivateKey) string {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		panic(err)
 	}

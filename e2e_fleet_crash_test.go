@@ -1,0 +1,93 @@
+package main
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/testinbox"
+	"github.com/postrider/postrider/internal/testredis"
+)
+
+// TestFleetOutlivesANode kills one of three nodes in the middle of its work. All arrives, no two nodes are ever at one
+// host, and what comes twice was in flight on the node that was killed.
+func TestFleetOutlivesANode(t *testing.T) {
+	t.Parallel()
+	const hosts, activities, concurrency, hostConcurrency = 60, 50, 32, 4
+	h, w := startWatched(t, hosts, slowly())
+	redis := testredis.Start(t)
+	f := startNodes(t, onRedis(redis.URL()), 3, "--redis-prefix", "fleet-a",
+		"--concurrency", strconv.Itoa(concurrency), "--host-concurrency", strconv.Itoa(hostConcurrency))
+	posted := f.post(h.urls(), activities)
+	victim := f.nodes[1]
+	eventually(t, "a third is delivered, and the victim at work", func() bool {
+		return h.count() >= hosts*activities/3 && w.inFlight("node-1") > 0
+	})
+	died := time.Now()
+	victim.crash()
+	allDelivered(t, f.nodes[0], <-posted, activities, hosts)
+	if list := w.overlaps(map[string]time.Time{"node-1": died}); len(list) > 0 {
+		t.Errorf("%d overlaps: %v", len(list), list)
+	}
+	for i, in := range h.inboxes {
+		if got := in.MaxInFlight()[h.Host(i)]; got > hostConcurrency {
+			t.Errorf("%d requests to host %d were in flight at once", got, i)
+		}
+	}
+	repeats := again(t, h, activities, func(node string) {
+		if node != "node-1" {
+			t.Errorf("what %s delivered was repeated", node)
+		}
+	})
+	t.Logf("%d deliveries, %d repeats; %v", hosts*activities, repeats, h.shares())
+	if repeats > concurrency {
+		t.Errorf("%d repeats with %d attempts in flight at most", repeats, concurrency)
+	}
+	checkPrefix(t, redis, "fleet-a")
+}
+
+// TestRollingRestart restarts each of three nodes under load, with attempts in flight each time. With time enough to
+// finish them nothing is repeated; without, what was cut off is. No attempt is spent either way: each delivery has one only.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		timeout string
+		cutOff  bool
+	}{
+		"in peace": {"20s", false},
+		"cut off":  {"50ms", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rollingRestart(t, c.timeout, c.cutOff)
+		})
+	}
+}
+
+func rollingRestart(t *testing.T, timeout string, cutOff bool) {
+	t.Helper()
+	const hosts, activities, concurrency = 30, 20, 16
+	h, w := startWatched(t, hosts, func() testinbox.Reply { return testinbox.Reply{Delay: 300 * time.Millisecond} })
+	f := startNodes(t, onRedis(testredis.Start(t).URL()), 3, "--max-attempts", "1",
+		"--concurrency", strconv.Itoa(concurrency), "--shutdown-timeout", timeout)
+	posted := f.post(h.urls(), activities)
+	for i, n := range f.nodes {
+		agent := "node-" + strconv.Itoa(i)
+		eventually(t, "some of its attempts are in flight", func() bool { return w.inFlight(agent) >= concurrency/4 })
+		n.restart()
+	}
+	allDelivered(t, f.nodes[0], <-posted, activities, hosts)
+	repeats := again(t, h, activities, func(string) {})
+	t.Logf("%d deliveries, %d repeats; %v", hosts*activities, repeats, h.shares())
+	if repeats > 0 != cutOff || repeats > len(f.nodes)*concurrency {
+		t.Errorf("%d repeats", repeats)
+	}
+	for i := range hosts {
+		if got := f.nodes[0].host(h.Host(i)); got.State != "healthy" || got.Breaker.Failures != 0 || got.FailureDays != 0 || got.LastError.Outcome != "" {
+			t.Errorf("host %+v", got)
+		}
+	}
+	if list := w.overlaps(nil); len(list) > 0 && !cutOff { // a host hears late that a request was cut off
+		t.Errorf("%d overlaps: %v", len(list), list)
+	}
+}

@@ -30,7 +30,7 @@ func TestRedis(t *testing.T) {
 		start      func(t *testing.T) rueidis.Client
 	}{
 		"alone":               {1, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
-		"alone, 4 partitions": {4, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
+		"alone, a day behind": {4, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartAhead(t, -26*time.Hour).Addr) }},
 		"cluster":             {8, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartCluster(t, 3).Nodes[0].Addr) }},
 	} {
 		t.Run(name, func(t *testing.T) {

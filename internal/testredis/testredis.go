@@ -32,6 +32,7 @@ type Server struct {
 
 	t    testing.TB
 	args []string
+	env  []string // beside our own
 	log  string
 	cmd  *exec.Cmd
 }
@@ -40,8 +41,12 @@ type Server struct {
 // an append-only file, so that it can be restarted.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	args = append([]string{"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""}, args...)
-	return start(t, nil, args...)
+	return start(t, nil, durable(args)...)
+}
+
+// durable adds the settings of a store that can be restarted.
+func durable(args []string) []string {
+	return append([]string{"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""}, args...)
 }
 
 // URL is the server's address as a setting has it.
@@ -50,13 +55,20 @@ func (s *Server) URL() string { return "redis://" + s.Addr }
 // start starts a server on a free port, with some arguments before and some after those that all servers have.
 func start(t testing.TB, first []string, last ...string) *Server {
 	t.Helper()
+	s := newServer(t, first, last...)
+	s.run()
+	return s
+}
+
+// newServer makes a server that is not running yet, and ends with the test.
+func newServer(t testing.TB, first []string, last ...string) *Server {
+	t.Helper()
 	binary(t)
 	port, dir := strconv.Itoa(freePort(t)), t.TempDir()
 	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port), t: t, log: filepath.Join(dir, "redis.log")}
 	s.args = append(first, "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--logfile", s.log)
 	s.args = append(s.args, last...)
 	t.Cleanup(s.Kill) // also if it does not come up
-	s.run()
 	return s
 }
 
@@ -76,6 +88,7 @@ func binary(t testing.TB) string {
 func (s *Server) run() {
 	s.t.Helper()
 	s.cmd = exec.CommandContext(context.Background(), binary(s.t), s.args...) //nolint:gosec // a fixed name, our own arguments
+	s.cmd.Env = append(os.Environ(), s.env...)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("start redis-server: %v", err)
 	}

@@ -3,6 +3,7 @@ package testredis_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/internal/testredis"
 )
@@ -32,5 +33,18 @@ func TestSentinel(t *testing.T) {
 	c.Failover()
 	if got := c.Replica.Must("INCR", "a"); got != "2" {
 		t.Errorf("after the failover INCR gives %q", got)
+	}
+}
+
+func TestStartAhead(t *testing.T) {
+	for _, ahead := range []time.Duration{-26 * time.Hour, 26 * time.Hour} {
+		s := testredis.StartAhead(t, ahead)
+		s.Must("SET", "a", "1", "PX", "100")
+		for end := time.Now().Add(10 * time.Second); s.Must("EXISTS", "a") == "1"; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("a key that lasts 100 ms is still there after 10 s")
+			}
+		}
+		s.Restart()
 	}
 }

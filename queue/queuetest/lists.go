@@ -182,7 +182,7 @@ func filtersLetters(s *suite) {
 	s.bury("1", "a.example", queue.ReasonRejected)
 	s.bury("2", "b.example", queue.ReasonGone)
 	time.Sleep(second)
-	since := time.Now()
+	since := time.Now().Add(s.b.Ahead)
 	time.Sleep(second / 10)
 	s.bury("3", "a.example", queue.ReasonGone)
 	time.Sleep(second / 100)

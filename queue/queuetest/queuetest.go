@@ -24,6 +24,8 @@ type Backend struct {
 	Wrap func(t *testing.T, f func(t *testing.T))
 	// Shared tells that a store may have several nodes: what one took stays taken, though it restarts, until its lease ends.
 	Shared bool
+	// Ahead is how far the store's clock is ahead of ours.
+	Ahead time.Duration
 	// Days tells that time costs nothing under Wrap, so that cases that sleep for days run too.
 	Days bool
 }

@@ -285,9 +285,10 @@ func isEmpty(v any) bool {
 	return false
 }
 
-// near checks that a time is at most a second from want.
+// near checks that a time of the store's is at most a second from one of ours.
 func (s *suite) near(what string, want, got time.Time) {
 	s.t.Helper()
+	want = want.Add(s.b.Ahead)
 	if got.Sub(want).Abs() > second {
 		s.t.Errorf("%s is %s, want about %s", what, got, want)
 	}

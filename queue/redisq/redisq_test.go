@@ -5,33 +5,36 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/queuetest"
 )
 
-// The contract, on each way to set Redis up.
+// The contract, on each way to set Redis up, once with clocks that are a day apart: only Redis's counts.
 func TestContract(t *testing.T) {
+	const ahead = 26 * time.Hour
 	for _, c := range []struct {
 		name       string
 		partitions int
 		start      func(t *testing.T) (url string)
+		ahead      time.Duration // how far Redis's clock is ahead of ours
 	}{
-		{"alone", 1, func(t *testing.T) string { return testredis.Start(t).URL() }},
-		{"alone, 4 partitions", 4, func(t *testing.T) string { return testredis.Start(t).URL() }},
-		{"cluster", 8, func(t *testing.T) string { return testredis.StartCluster(t, 3).URL() }},
-		{"sentinel", 1, func(t *testing.T) string { return testredis.StartSentinel(t).URL() }},
+		{"alone", 1, func(t *testing.T) string { return testredis.Start(t).URL() }, 0},
+		{"alone, 4 partitions", 4, func(t *testing.T) string { return testredis.StartAhead(t, ahead).URL() }, ahead},
+		{"cluster", 8, func(t *testing.T) string { return testredis.StartCluster(t, 3).URL() }, 0},
+		{"sentinel", 1, func(t *testing.T) string { return testredis.StartSentinel(t).URL() }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // nearly all of it is waiting
-			contract(t, c.start(t), c.partitions)
+			contract(t, c.start(t), c.partitions, c.ahead)
 		})
 	}
 }
 
 // contract runs the contract's tests. Each case has a prefix of its own on a Redis that they share.
-func contract(t *testing.T, url string, partitions int) {
+func contract(t *testing.T, url string, partitions int, ahead time.Duration) {
 	options := map[queue.Queue]Options{}
 	var cases atomic.Int64
 	start := func(t *testing.T, o Options) queue.Queue {
@@ -41,6 +44,7 @@ func contract(t *testing.T, url string, partitions int) {
 	}
 	queuetest.Run(t, queuetest.Backend{
 		Shared: true,
+		Ahead:  ahead,
 		Open: func(t *testing.T, o queuetest.Options) queue.Queue {
 			return start(t, Options{
 				URL: url, Prefix: fmt.Sprintf("test%d-%d", partitions, cases.Add(1)), Partitions: partitions,

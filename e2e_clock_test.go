@@ -24,7 +24,7 @@ func TestClocksApart(t *testing.T) {
 		{"expiry, ahead", ahead, testDeliveriesExpire},
 		{"breaker, ahead", ahead, testProbesGrowRareAndHeal},
 		{"missing key, behind", behind, testMissingKeyParks},
-		{"kills, ahead", ahead, testNothingIsLostWhenKilled},
+		{"repeated calls, ahead", ahead, testRepeatedCallsSendNothing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -21,7 +22,7 @@ import (
 // TestWorkSpreads holds that nodes share a backlog, and that one that joins late helps with what is left of it.
 func TestWorkSpreads(t *testing.T) {
 	t.Parallel()
-	const hosts, activities = 40, 30
+	const hosts, activities = 40, 20
 	h, w := startWatched(t, hosts, func() testinbox.Reply { return testinbox.Reply{Delay: 40 * time.Millisecond} })
 	s := onRedis(testredis.Start(t).URL())
 	args := []string{"--concurrency", "8", "--host-concurrency", "4"}
@@ -44,7 +45,7 @@ func TestWorkSpreads(t *testing.T) {
 }
 
 // TestIdleFleet measures what nodes without work ask of Redis, and how long a delivery takes that any of them accepts.
-// They wake one another: each of them would sleep for a minute.
+// They wake one another: by themselves they would sleep for queue.MaxIdle.
 func TestIdleFleet(t *testing.T) {
 	t.Parallel()
 	const nodes, deliveries, rest, most = 3, 20, 3 * time.Second, 5 // commands a second and node
@@ -55,17 +56,16 @@ func TestIdleFleet(t *testing.T) {
 	for i := range deliveries {
 		a := f.nodes[i%nodes].deliver(like(fmt.Sprint(i)), h.Inbox(0, "/inbox"))
 		accepted := time.Now()
-		if err := h.inboxes[0].Wait(t.Context(), i+1); err != nil {
+		noticed, cancel := context.WithTimeout(t.Context(), queue.MaxIdle/6)
+		if err := h.inboxes[0].Wait(noticed, i+1); err != nil {
 			t.Fatal(err)
 		}
+		cancel()
 		took = append(took, h.inboxes[0].Received()[i].At.Sub(accepted))
 		f.nodes[(i+1)%nodes].settled(a)
 	}
 	slices.Sort(took)
 	t.Logf("median %s, the slowest of %d %s; %v", took[deliveries/2], deliveries, took[deliveries-1], h.shares())
-	if slowest := took[deliveries-1]; slowest > 10*time.Second {
-		t.Errorf("an idle fleet took %s to notice a delivery", slowest)
-	}
 	<-time.After(2 * queue.OfferTTL) // for as long they may look again whether a lane that was offered is taken
 	before := commands(t, redis)
 	<-time.After(rest)

@@ -1,42 +1,88 @@
 package signer
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 )
 
-// ErrSealed is wrapped by the errors of Open: the bytes were sealed with another master key or for another key ID, or
-// they are damaged. Which of these it is can't be told.
-var ErrSealed = errors.New("sealed key can't be opened (other master key, other key ID, or damaged)")
+// ErrSealed is wrapped by the errors of Open: the bytes were sealed for another key ID, or they are damaged, or, if the
+// error wraps ErrMasterKey too, sealed with a master key that the Sealer hasn't got.
+var ErrSealed = errors.New("sealed key can't be opened")
+
+// ErrMasterKey is the ErrSealed where no master key fits.
+var ErrMasterKey = fmt.Errorf("%w: it was sealed with another master key", ErrSealed)
 
 // MasterKeySize is the length of a master key, in bytes.
 const MasterKeySize = 32
 
-// sealVersion is the first byte of a sealed key. Version 1 is followed by the nonce and by the key's PKCS#8 under
-// AES-256-GCM, with the key ID as additional data.
-const sealVersion = 1
+// A sealed key begins with its form. In both, the nonce and the key's PKCS#8 under AES-256-GCM are last.
+const (
+	formBare  = 1 // nothing between; the key ID is additional data; opened, but made no more
+	formNamed = 2 // the fingerprint of the master key between; form, fingerprint and key ID are additional data
+)
+
+// sealName is the fingerprint of a master key as bytes.
+type sealName [8]byte
+
+func (n sealName) String() string { return hex.EncodeToString(n[:]) }
+
+const namedHead = 1 + len(sealName{})
 
 // Sealer encrypts private keys for the store, each bound to its key ID. Make it with NewSealer.
-type Sealer struct{ aead cipher.AEAD }
+type Sealer struct{ masters []masterKey } // the first seals
 
-// NewSealer makes a Sealer from a master key of MasterKeySize bytes, of which it keeps no copy but the key schedule.
-// Nonces are random: one master key is good for some 2^32 calls of Seal.
-func NewSealer(master []byte) (*Sealer, error) {
+type masterKey struct {
+	name sealName
+	aead cipher.AEAD
+}
+
+// NewSealer makes a Sealer of master keys of MasterKeySize bytes, of which it keeps no copies but the key schedules. The
+// first of them seals, all open. Nonces are random: one master key is good for some 2^32 calls of Seal and Reseal.
+func NewSealer(masters ...[]byte) (*Sealer, error) {
+	if len(masters) == 0 {
+		return nil, errors.New("no master key")
+	}
+	s := &Sealer{}
+	for _, master := range masters {
+		m, err := newMasterKey(master)
+		if err != nil {
+			return nil, err
+		}
+		s.masters = append(s.masters, m)
+	}
+	return s, nil
+}
+
+func newMasterKey(master []byte) (masterKey, error) {
 	if len(master) != MasterKeySize {
-		return nil, fmt.Errorf("master key has %d bytes; accepted are exactly %d", len(master), MasterKeySize)
+		return masterKey{}, fmt.Errorf("master key has %d bytes; accepted are exactly %d", len(master), MasterKeySize)
 	}
 	block, err := aes.NewCipher(master)
 	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+		return masterKey{}, fmt.Errorf("master key: %w", err)
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+		return masterKey{}, fmt.Errorf("master key: %w", err)
 	}
-	return &Sealer{aead}, nil
+	sum := sha256.Sum256(append([]byte("postrider master key\n"), master...))
+	return masterKey{sealName(sum[:]), aead}, nil
+}
+
+// Fingerprints names the master keys, in their order: 16 hexadecimal digits each, which tell nothing of the key.
+func (s *Sealer) Fingerprints() []string {
+	names := make([]string, len(s.masters))
+	for i, m := range s.masters {
+		names[i] = m.name.String()
+	}
+	return names
 }
 
 // Seal encrypts k for storing under keyID. Sealing a key twice gives different bytes. The error tells that the key ID
@@ -50,24 +96,119 @@ func (s *Sealer) Seal(keyID string, k *PrivateKey) ([]byte, error) {
 		return nil, errors.New("private key can't be encoded") // the cause is left out, lest it tells of the key
 	}
 	defer clear(plain)
-	sealed := make([]byte, 1, 1+len(plain)+s.aead.Overhead())
-	sealed[0] = sealVersion
-	return s.aead.Seal(sealed, nil, plain, []byte(keyID)), nil
+	return s.seal(keyID, plain), nil
+}
+
+func (s *Sealer) seal(keyID string, plain []byte) []byte {
+	m := s.masters[0]
+	sealed := make([]byte, namedHead, namedHead+len(plain)+m.aead.Overhead())
+	sealed[0] = formNamed
+	copy(sealed[1:], m.name[:])
+	return m.aead.Seal(sealed, nil, plain, bound(sealed, keyID))
+}
+
+// bound is the additional data of a sealed key that has its master key's name.
+func bound(sealed []byte, keyID string) []byte {
+	return append(bytes.Clone(sealed[:namedHead]), keyID...)
+}
+
+// Reseal encrypts anew, with the first master key, what Seal made for the same keyID. It returns nil where that is how
+// it is sealed already. The error wraps ErrSealed.
+func (s *Sealer) Reseal(keyID string, sealed []byte) ([]byte, error) {
+	if name, ok := nameOf(sealed); ok && name == s.masters[0].name {
+		return nil, nil
+	}
+	plain, err := s.open(keyID, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	return s.seal(keyID, plain), nil
+}
+
+// nameOf reads which master key sealed a key, if it tells.
+func nameOf(sealed []byte) (sealName, bool) {
+	if len(sealed) < namedHead || sealed[0] != formNamed {
+		return sealName{}, false
+	}
+	return sealName(sealed[1:namedHead]), true
+}
+
+// SealedWith returns the fingerprint of the master key that sealed a key, or "" where that can't be told.
+func (s *Sealer) SealedWith(keyID string, sealed []byte) string {
+	if name, ok := nameOf(sealed); ok {
+		return name.String()
+	}
+	for _, m := range s.masters {
+		if plain, err := m.openBare(keyID, sealed); err == nil {
+			clear(plain)
+			return m.name.String()
+		}
+	}
+	return ""
 }
 
 // Open decrypts what Seal made for the same keyID. The error wraps ErrSealed.
 func (s *Sealer) Open(keyID string, sealed []byte) (*PrivateKey, error) {
-	if len(sealed) == 0 || sealed[0] != sealVersion {
-		return nil, fmt.Errorf("%w: unknown version", ErrSealed)
-	}
-	plain, err := s.aead.Open(nil, nil, sealed[1:], []byte(keyID))
+	plain, err := s.open(keyID, sealed)
 	if err != nil {
-		return nil, ErrSealed
+		return nil, err
 	}
 	defer clear(plain)
+	return parseSealed(plain)
+}
+
+// Check tells whether Open would decrypt a key, at a hundredth of the cost: it doesn't parse it. The error is that of
+// Open.
+func (s *Sealer) Check(keyID string, sealed []byte) error {
+	plain, err := s.open(keyID, sealed)
+	clear(plain)
+	return err
+}
+
+func parseSealed(plain []byte) (*PrivateKey, error) {
 	k, err := parsePKCS8(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
 	return k, nil
+}
+
+// open returns the PKCS#8 of a key, which the caller clears.
+func (s *Sealer) open(keyID string, sealed []byte) ([]byte, error) {
+	name, named := nameOf(sealed)
+	switch {
+	case named:
+		return s.openNamed(name, keyID, sealed)
+	case len(sealed) == 0 || sealed[0] != formBare:
+		return nil, fmt.Errorf("%w: it is damaged, or of a newer form", ErrSealed)
+	}
+	for _, m := range s.masters {
+		if plain, err := m.openBare(keyID, sealed); err == nil {
+			return plain, nil
+		}
+	}
+	return nil, fmt.Errorf("%w (given: %s), or it is damaged", ErrMasterKey, strings.Join(s.Fingerprints(), ", "))
+}
+
+func (s *Sealer) openNamed(name sealName, keyID string, sealed []byte) ([]byte, error) {
+	for _, m := range s.masters {
+		if m.name != name {
+			continue
+		}
+		plain, err := m.aead.Open(nil, nil, sealed[namedHead:], bound(sealed, keyID))
+		if err != nil {
+			return nil, fmt.Errorf("%w: it was sealed for another key ID, or it is damaged", ErrSealed)
+		}
+		return plain, nil
+	}
+	return nil, fmt.Errorf("%w (%s; given: %s)", ErrMasterKey, name, strings.Join(s.Fingerprints(), ", "))
+}
+
+// openBare opens what doesn't name its master key.
+func (m masterKey) openBare(keyID string, sealed []byte) ([]byte, error) {
+	if len(sealed) == 0 || sealed[0] != formBare {
+		return nil, ErrSealed
+	}
+	return m.aead.Open(nil, nil, sealed[1:], []byte(keyID))
 }

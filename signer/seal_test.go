@@ -21,8 +21,8 @@ func TestSealAndOpen(t *testing.T) {
 		if bytes.Equal(one, two) {
 			t.Error("the nonce is used twice")
 		}
-		if one[0] != 1 {
-			t.Errorf("version %d", one[0])
+		if one[0] != 2 {
+			t.Errorf("form %d", one[0])
 		}
 		for _, secret := range secrets(k) {
 			if bytes.Contains(one, []byte(secret)) {

@@ -83,18 +83,35 @@ func New(o Options) *Signer {
 	if o.RSA == nil {
 		o.RSA = GoRSA()
 	}
-	open := func(keyID string, sealed []byte) (*signingKey, error) {
-		k, err := o.Sealer.Open(keyID, sealed)
-		if err != nil {
-			return nil, err
-		}
-		return newSigningKey(k.private(), o.RSA)
-	}
 	return &Signer{
 		store: o.Store,
-		keys:  newKeyCache(cmp.Or(max(o.CacheSize, 0), 10_000), open),
+		keys:  newKeyCache(cmp.Or(max(o.CacheSize, 0), 10_000), o.load),
 		slots: make(chan struct{}, cmp.Or(max(o.Parallel, 0), runtime.GOMAXPROCS(0))),
 	}
+}
+
+// load makes a sealed key ready to sign. Where it is last, only sealed anew, it is last: else every key would be parsed
+// again once the master key was rotated.
+func (o Options) load(keyID string, sealed []byte, last *signingKey) (*signingKey, error) {
+	plain, err := o.Sealer.open(keyID, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	digest := sha256.Sum256(plain)
+	if last != nil && last.digest == digest {
+		return last, nil
+	}
+	k, err := parseSealed(plain)
+	if err != nil {
+		return nil, err
+	}
+	key, err := newSigningKey(k.private(), o.RSA)
+	if err != nil {
+		return nil, err
+	}
+	key.digest = digest
+	return key, nil
 }
 
 // Sign dates and signs req, and returns the scheme it used. It sets Date (by this machine's clock, UTC), Signature, and

@@ -1,0 +1,295 @@
+package signer
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"weak"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// sealerOf returns a sealer of master keys named by one letter each: "mo" seals with m and opens with o too.
+func sealerOf(t testing.TB, letters string) *Sealer {
+	t.Helper()
+	var masters [][]byte
+	for _, letter := range letters {
+		masters = append(masters, bytes.Repeat([]byte(string(letter)), MasterKeySize))
+	}
+	s, err := NewSealer(masters...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// What the key in rfc9421-ed25519.pem was sealed to, with the master key m: such bytes are in stores.
+const (
+	bareKey  = "0177fc19ca4db9565e8ac6c4575698ae08e94a431dbac1edd885520b8701951218d7989cf1dfc2c4c28725a36bc59bdc55f45ce9cdf4555117f689ab5df7b88221fdc31457a39fd510f22baa4e"
+	namedKey = "02272ef0b76998d512f9e5f8df8269541a591964a59912e67b24578c136474fa08e8c8427230124b1eb11839f9d510e0a6ade204c018b8e292c859d14a84fb9968e6f42b8e49f8e87b7477ca243a6e423e8ffff257"
+	nameOfM  = "272ef0b76998d512"
+)
+
+func stored(t *testing.T, text string) []byte {
+	t.Helper()
+	sealed, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+// TestStoredFormsOpen holds that what is in stores can be opened for ever, and sealed anew with another master key.
+func TestStoredFormsOpen(t *testing.T) {
+	want, err := ParsePrivateKey(readKey(t, "rfc9421-ed25519.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{bareKey, namedKey} {
+		sealed := stored(t, text)
+		for _, letters := range []string{"m", "om", "mo", "nom"} {
+			s := sealerOf(t, letters)
+			k, err := s.Open(keyID, sealed)
+			if err != nil || k.Fingerprint() != want.Fingerprint() || s.Check(keyID, sealed) != nil || s.SealedWith(keyID, sealed) != nameOfM {
+				t.Errorf("%.2s with %s: %v, error %v, sealed with %q", text, letters, k, err, s.SealedWith(keyID, sealed))
+			}
+		}
+		resealed, err := sealerOf(t, "om").Reseal(keyID, sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k, err := sealerOf(t, "o").Open(keyID, resealed); err != nil || k.Fingerprint() != want.Fingerprint() {
+			t.Errorf("%.2s sealed anew: %v, error %v", text, k, err)
+		}
+		if err := sealerOf(t, "m").Check(keyID, resealed); !errors.Is(err, ErrMasterKey) {
+			t.Errorf("%.2s sealed anew, with the old master key: %v", text, err)
+		}
+	}
+	if resealed, err := sealerOf(t, "m").Reseal(keyID, stored(t, bareKey)); err != nil || len(resealed) != len(namedKey)/2 {
+		t.Errorf("the old form stays: %x, error %v", resealed, err)
+	}
+}
+
+// TestResealOnce holds that what is sealed with the first master key is left as it is.
+func TestResealOnce(t *testing.T) {
+	old, both := sealerOf(t, "m"), sealerOf(t, "om")
+	sealed, err := old.Seal(keyID, edKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Sealer{old, sealerOf(t, "mo")} {
+		if again, err := s.Reseal(keyID, sealed); again != nil || err != nil {
+			t.Errorf("sealed again to %x, error %v", again, err)
+		}
+	}
+	resealed, err := both.Reseal(keyID, sealed)
+	if err != nil || both.SealedWith(keyID, resealed) != both.Fingerprints()[0] {
+		t.Errorf("sealed anew to %x, error %v", resealed, err)
+	}
+	if again, err := both.Reseal(keyID, resealed); again != nil || err != nil {
+		t.Errorf("sealed once more to %x, error %v", again, err)
+	}
+	if by, err := both.Seal(keyID, edKey()); err != nil || old.SealedWith(keyID, by) != both.Fingerprints()[0] {
+		t.Errorf("a new key is sealed with %s, error %v", old.SealedWith(keyID, by), err)
+	}
+	for _, bad := range [][]byte{nil, {1}, {2}, {3, 4}, sealed[:len(sealed)-1], append(bytes.Clone(sealed), 0)} {
+		if again, err := both.Reseal(keyID, bad); again != nil || !errors.Is(err, ErrSealed) {
+			t.Errorf("%x sealed anew to %x, error %v", bad, again, err)
+		}
+	}
+}
+
+// TestSealedErrorsTellWhy holds that who has the wrong master key is told which one it takes.
+func TestSealedErrorsTellWhy(t *testing.T) {
+	named, bare := stored(t, namedKey), stored(t, bareKey)
+	damaged := append(bytes.Clone(named[:len(named)-1]), named[len(named)-1]^1)
+	o, m := sealerOf(t, "o"), sealerOf(t, "m")
+	for _, tt := range []struct {
+		s      *Sealer
+		id     string
+		sealed []byte
+		master bool
+		says   string
+	}{
+		{o, keyID, named, true, "another master key (" + nameOfM + "; given: " + o.Fingerprints()[0] + ")"},
+		{o, keyID, bare, true, "another master key (given: " + o.Fingerprints()[0] + ")"},
+		{m, keyID, damaged, false, "another key ID, or it is damaged"},
+		{m, keyID + "2", named, false, "another key ID, or it is damaged"},
+		{m, keyID, []byte{9}, false, "newer form"},
+		{m, keyID, nil, false, "damaged"},
+	} {
+		err := tt.s.Check(tt.id, tt.sealed)
+		if !errors.Is(err, ErrSealed) || errors.Is(err, ErrMasterKey) != tt.master || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("error %v, want one that says %q", err, tt.says)
+		}
+	}
+	if got := o.SealedWith(keyID, bare); got != "" {
+		t.Errorf("what o can't open was sealed with %s", got)
+	}
+	if diff := cmp.Diff([]string{o.Fingerprints()[0], nameOfM}, sealerOf(t, "om").Fingerprints()); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := NewSealer(); err == nil {
+		t.Error("made a sealer without a master key")
+	}
+}
+
+// TestResealedKeyIsNotParsedAgain holds that signing goes on after a rotation as if nothing had happened: the parsed key
+// stays, unless it is another one.
+func TestResealedKeyIsNotParsedAgain(t *testing.T) {
+	both := sealerOf(t, "om")
+	store := newMemStore(t)
+	store.put(t, keyID, rsaKey())
+	gate := newGateRSA()
+	close(gate.open)
+	s := New(Options{Store: store, Sealer: both, RSA: gate})
+	sign := func(what string, parsed int32) {
+		t.Helper()
+		mustSign(t, s, newRequest(t, "https://one.example/inbox"), params(Cavage))
+		if n := gate.loaded.Load(); n != parsed {
+			t.Errorf("%s: parsed %d times, want %d", what, n, parsed)
+		}
+	}
+	sign("at first", 1)
+	old := store.keys[keyID]
+	resealed, err := both.Reseal(keyID, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.putSealed(keyID, resealed)
+	sign("sealed anew", 1)
+	sign("once more", 1)
+	store.putSealed(keyID, old)
+	sign("a node that still writes the old form", 1)
+	store.put(t, keyID, otherRSAKey())
+	sign("another key", 2)
+	store.putSealed(keyID, resealed)
+	sign("the first key again", 3)
+}
+
+// TestCacheLetsGo holds that the cache keeps nothing of a key that was evicted, replaced or sealed anew: that is when
+// libcrypto frees its part.
+func TestCacheLetsGo(t *testing.T) {
+	key := func(name string) *signingKey { return &signingKey{digest: [32]byte{name[0]}} }
+	c := newKeyCache(1, func(_ string, sealed []byte, last *signingKey) (*signingKey, error) {
+		if k := key(string(sealed)); last == nil || last.digest != k.digest {
+			return k, nil
+		}
+		return last, nil
+	})
+	watch := func(id, sealed string) weak.Pointer[signingKey] {
+		k, err := c.get(id, []byte(sealed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return weak.Make(k)
+	}
+	first := watch("a", "x1")
+	if again := watch("a", "x2"); again != first {
+		t.Error("the same key is held twice")
+	}
+	replaced := watch("a", "y")
+	runtime.GC()
+	if first.Value() != nil || replaced.Value() == nil {
+		t.Error("the key that was replaced is kept, or the new one isn't")
+	}
+	evicted := replaced
+	last := watch("b", "z")
+	runtime.GC()
+	if evicted.Value() != nil || last.Value() == nil {
+		t.Error("the key that was evicted is kept, or the new one isn't")
+	}
+	runtime.KeepAlive(c)
+}
+
+// TestThousandsOfKeysInMotion replaces, removes and reseals thousands of keys while others sign with them through a
+// cache that holds a tenth. Every signature is by a key that was stored under the ID while it was made.
+func TestThousandsOfKeysInMotion(t *testing.T) {
+	const ids, generations, signers, rounds = 3000, 3, 8, 100
+	keys := make([]*PrivateKey, generations)
+	for i := range keys {
+		_, k, err := ed25519.GenerateKey(nil)
+		keys[i] = mustKey(k, err)
+	}
+	old, both := sealerOf(t, "m"), sealerOf(t, "om")
+	store := newMemStore(t)
+	name := func(i int) string { return fmt.Sprintf("https://app.example/users/%d#main-key", i) }
+	for i := range ids {
+		sealed, err := old.Seal(name(i), keys[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.putSealed(name(i), sealed)
+	}
+	s := New(Options{Store: store, Sealer: both, CacheSize: ids / 10})
+	latest := make([]atomic.Int32, ids) // generation that is known to be stored
+	var group sync.WaitGroup
+	group.Go(func() { // replaces, but for the last tenth, which only ever has the first key
+		for g := range generations {
+			for i := range ids * 9 / 10 {
+				sealed, err := both.Seal(name(i), keys[g])
+				if err != nil {
+					t.Error(err)
+				}
+				store.putSealed(name(i), sealed)
+				latest[i].Store(int32(g))
+			}
+		}
+	})
+	group.Go(func() { // reseals
+		for i := range ids {
+			store.mu.Lock() // as a store's comparison and exchange
+			sealed, err := both.Reseal(name(i), store.keys[name(i)])
+			if sealed != nil {
+				store.keys[name(i)] = sealed
+			}
+			store.mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range signers {
+		group.Go(func() {
+			for range rounds {
+				i := rand.IntN(ids)
+				req, p := newRequest(t, "https://one.example/inbox"), params(RFC9421)
+				p.KeyID = name(i)
+				least := int(latest[i].Load())
+				if _, err := s.Sign(t.Context(), req, p); err != nil {
+					t.Error(err)
+					return
+				}
+				if by := signedBy(t, req, keys); by < least || i >= ids*9/10 && by != 0 {
+					t.Errorf("key %d: signed by generation %d, stored was %d at least", i, by, least)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	for i := range ids {
+		if got := both.SealedWith(name(i), store.keys[name(i)]); got != both.Fingerprints()[0] {
+			t.Fatalf("key %d is sealed with %s", i, got)
+		}
+	}
+}
+
+// signedBy returns which of the Ed25519 keys signed a request by RFC 9421, or -1.
+func signedBy(t *testing.T, req *http.Request, keys []*PrivateKey) int {
+	t.Helper()
+	base := fmt.Sprintf("\"@method\": %s\n\"@target-uri\": %s\n\"content-digest\": %s\n\"@signature-params\": %s", req.Method, req.URL,
+		req.Header.Get("Content-Digest"), strings.TrimPrefix(req.Header.Get("Signature-Input"), "sig1="))
+	signature := strings.Trim(strings.TrimPrefix(req.Header.Get("Signature"), "sig1="), ":")
+	return slices.IndexFunc(keys, func(k *PrivateKey) bool { return verify(publicKey(t, k), base, signature) == nil })
+}

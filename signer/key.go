@@ -44,17 +44,7 @@ func ParsePrivateKey(text []byte) (*PrivateKey, error) {
 		return nil, err
 	}
 	defer clear(block.Bytes)
-	k, err := parseBlock(block)
-	if err != nil {
-		return nil, err
-	}
-	// Validation doesn't test the primes for being prime, which takes long. A key where they aren't can't sign.
-	if key, ok := k.private().(*rsa.PrivateKey); ok {
-		if _, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, make([]byte, sha256.Size)); err != nil {
-			return nil, refuse("its numbers don't make an RSA key")
-		}
-	}
-	return k, nil
+	return parseBlock(block)
 }
 
 // refuse makes the error of a key that isn't accepted. Causes from the parsers are left out: they may quote what they
@@ -94,8 +84,14 @@ func parseBlock(block *pem.Block) (*PrivateKey, error) {
 		if len(block.Headers) > 0 {
 			return nil, refuse("it is encrypted, or has PEM headers for some other reason")
 		}
+		if err := checkRSA(block.Bytes); err != nil {
+			return nil, err
+		}
 		return parsePKCS1(block.Bytes)
 	case "PRIVATE KEY":
+		if err := checkPKCS8(block.Bytes); err != nil {
+			return nil, err
+		}
 		return parsePKCS8(block.Bytes)
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, refuse("it is encrypted")

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
@@ -71,39 +72,120 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		text []byte
 		why  string
 	}{
-		"nothing":             {nil, "it is empty"},
-		"space":               {[]byte(" \n\t"), "it is empty"},
-		"prose":               {[]byte("hunter2"), "doesn't start as PEM"},
-		"DER":                 {goodBlock.Bytes, "doesn't start as PEM"},
-		"text before":         {append([]byte("key:\n"), good...), "doesn't start as PEM"},
-		"text after":          {append(bytes.Clone(good), "and more"...), "something follows"},
-		"two blocks":          {append(bytes.Clone(good), good...), "more than one"},
-		"cut off":             {good[:len(good)/2], "damaged"},
-		"too long":            {bytes.Repeat(good, 9), "too long"},
-		"bad base64":          {bytes.Replace(good, []byte("M"), []byte("!"), 1), "damaged"},
-		"public key":          {[]byte(rsaKey().PublicPEM()), "a public key"},
-		"PKCS#1 public key":   {block("RSA PUBLIC KEY", []byte{1}), "a public key"},
-		"certificate":         {block("CERTIFICATE", []byte{1}), "a certificate"},
-		"encrypted PKCS#1":    {encrypted, "it is encrypted"},
-		"encrypted PKCS#8":    {block("ENCRYPTED PRIVATE KEY", []byte{1}), "it is encrypted"},
-		"EC":                  {block("EC PRIVATE KEY", ecDER), "elliptic-curve"},
-		"EC in PKCS#8":        {pkcs8(ec), "neither RSA nor Ed25519"},
-		"OpenSSH":             {block("OPENSSH PRIVATE KEY", []byte{1}), "OpenSSH"},
-		"other label":         {block("PGP MESSAGE", []byte{1}), "isn't labelled"},
-		"wrong label":         {block("RSA PRIVATE KEY", goodBlock.Bytes), "PKCS#1"},
-		"empty DER":           {block("PRIVATE KEY", nil), "damaged"},
-		"bytes after PKCS#8":  {block("PRIVATE KEY", append(bytes.Clone(edBlock.Bytes), 5, 0)), "damaged"},
-		"1024 bits":           {readKey(t, "cavage-rsa.pem"), "RSA of 1024 bits"},
-		"2047 bits":           {block("RSA PRIVATE KEY", rsaDER(t, 2047, 65537)), "RSA of 2047 bits"},
-		"8194 bits":           {block("RSA PRIVATE KEY", tooLarge(t)), "RSA of 8194 bits"},
-		"exponent 3":          {block("RSA PRIVATE KEY", rsaDER(t, 2048, 3)), "exponent"},
-		"three primes":        {block("RSA PRIVATE KEY", threePrimes(t)), "more than two primes"},
-		"primes of another N": {block("RSA PRIVATE KEY", swappedPrimes()), "PKCS#1"},
-		"composite as prime":  {block("RSA PRIVATE KEY", compositePrime(t)), "don't make an RSA key"},
+		"nothing":            {nil, "it is empty"},
+		"space":              {[]byte(" \n\t"), "it is empty"},
+		"prose":              {[]byte("hunter2"), "doesn't start as PEM"},
+		"DER":                {goodBlock.Bytes, "doesn't start as PEM"},
+		"text before":        {append([]byte("key:\n"), good...), "doesn't start as PEM"},
+		"text after":         {append(bytes.Clone(good), "and more"...), "something follows"},
+		"two blocks":         {append(bytes.Clone(good), good...), "more than one"},
+		"cut off":            {good[:len(good)/2], "damaged"},
+		"too long":           {bytes.Repeat(good, 9), "too long"},
+		"bad base64":         {bytes.Replace(good, []byte("M"), []byte("!"), 1), "damaged"},
+		"public key":         {[]byte(rsaKey().PublicPEM()), "a public key"},
+		"PKCS#1 public key":  {block("RSA PUBLIC KEY", []byte{1}), "a public key"},
+		"certificate":        {block("CERTIFICATE", []byte{1}), "a certificate"},
+		"encrypted PKCS#1":   {encrypted, "it is encrypted"},
+		"encrypted PKCS#8":   {block("ENCRYPTED PRIVATE KEY", []byte{1}), "it is encrypted"},
+		"EC":                 {block("EC PRIVATE KEY", ecDER), "elliptic-curve"},
+		"EC in PKCS#8":       {pkcs8(ec), "neither RSA nor Ed25519"},
+		"OpenSSH":            {block("OPENSSH PRIVATE KEY", []byte{1}), "OpenSSH"},
+		"other label":        {block("PGP MESSAGE", []byte{1}), "isn't labelled"},
+		"wrong label":        {block("RSA PRIVATE KEY", goodBlock.Bytes), "PKCS#1"},
+		"empty DER":          {block("PRIVATE KEY", nil), "damaged"},
+		"bytes after PKCS#8": {block("PRIVATE KEY", append(bytes.Clone(edBlock.Bytes), 5, 0)), "damaged"},
+		"1024 bits":          {readKey(t, "cavage-rsa.pem"), "RSA of 1024 bits"},
+		"2047 bits":          {block("RSA PRIVATE KEY", rsaDER(t, 2047, 65537)), "RSA of 2047 bits"},
+		"8194 bits":          {block("RSA PRIVATE KEY", tooLarge(t)), "RSA of 8194 bits"},
+		"exponent 3":         {block("RSA PRIVATE KEY", rsaDER(t, 2048, 3)), "exponent"},
+		"three primes":       {block("RSA PRIVATE KEY", threePrimes(t)), "more than two primes"},
+		"bytes after PKCS#1": {block("RSA PRIVATE KEY", append(rsaDER(t, 2048, 65537), 5, 0)), "isn't an RSA key in PKCS#1"},
+		"PKCS#8 of rubbish":  {inPKCS8([]byte{5, 0}), "isn't an RSA key in PKCS#1"},
+		"512 bits in PKCS#8": {inPKCS8(rsaDER(t, 512, 65537)), "RSA of 512 bits"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, tt.text, tt.why)
 		})
+	}
+}
+
+// TestBrokenRSAKeysAreNamed holds that an RSA key which is weak or doesn't fit together is refused for what is wrong with
+// it, in both forms.
+func TestBrokenRSAKeysAreNamed(t *testing.T) {
+	one, two := big.NewInt(1), big.NewInt(2)
+	for name, tt := range map[string]struct {
+		spoil func(k *pkcs1)
+		why   string
+	}{
+		"even exponent":       {func(k *pkcs1) { k.E = 65538 }, "exponent is even"},
+		"exponent 1":          {func(k *pkcs1) { k.E = 1 }, "exponent is below 65537"},
+		"exponent too large":  {func(k *pkcs1) { k.E = 1<<31 + 11 }, "exponent is 2^31 or above"},
+		"exponent of another": {func(k *pkcs1) { k.E = 65539 }, "private exponent doesn't belong"},
+		"D of another":        {func(k *pkcs1) { k.D = rawRSA(otherRSAKey()).D }, "private exponent doesn't belong"},
+		"N of another":        {func(k *pkcs1) { k.N = rawRSA(otherRSAKey()).N }, "isn't the product of its primes"},
+		"P of another":        {func(k *pkcs1) { k.P = rawRSA(otherRSAKey()).Primes[0] }, "isn't the product of its primes"},
+		"P and Q swapped":     {func(k *pkcs1) { k.P, k.Q = k.Q, k.P }, "CRT"},
+		"DP of another":       {func(k *pkcs1) { k.DP = new(big.Int).Add(k.DP, two) }, "CRT"},
+		"DQ of another":       {func(k *pkcs1) { k.DQ = new(big.Int).Add(k.DQ, two) }, "CRT"},
+		"QInv of another":     {func(k *pkcs1) { k.QInv = new(big.Int).Add(k.QInv, one) }, "CRT"},
+		"D zero":              {func(k *pkcs1) { k.D = new(big.Int) }, "zero or negative"},
+		"P negative":          {func(k *pkcs1) { k.P = new(big.Int).Neg(k.P) }, "zero or negative"},
+		"P one":               {func(k *pkcs1) { k.P, k.Q = one, k.N }, "too small"},
+	} {
+		k := pkcs1Of(rawRSA(rsaKey()))
+		tt.spoil(&k)
+		checkRefused(t, name, marshal(k), tt.why)
+	}
+	checkRefused(t, "composite as prime", compositePrime(t), "is no prime")
+	checkRefused(t, "small prime", assembleAny(t, prime(t, 600), prime(t, 1448)), "too small")
+	p := prime(t, 1024)
+	for q := new(big.Int).Add(p, two); ; q.Add(q, two) {
+		if q.ProbablyPrime(0) {
+			checkRefused(t, "close primes", assembleAny(t, p, q), "too close")
+			break
+		}
+	}
+}
+
+// checkRefused checks that a key is refused both in PKCS#1 and in PKCS#8.
+func checkRefused(t *testing.T, name string, der []byte, why string) {
+	t.Helper()
+	for form, text := range map[string][]byte{"PKCS#1": block("RSA PRIVATE KEY", der), "PKCS#8": inPKCS8(der)} {
+		t.Run(name+" in "+form, func(t *testing.T) { refused(t, text, why) })
+	}
+}
+
+// inPKCS8 wraps the DER of an RSA key that crypto/x509 would not.
+func inPKCS8(der []byte) []byte {
+	return block("PRIVATE KEY", marshal(struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}{0, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue}, der}))
+}
+
+func marshal(v any) []byte {
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return der
+}
+
+func pkcs1Of(k *rsa.PrivateKey) pkcs1 {
+	return pkcs1{
+		N: k.N, E: k.E, D: k.D, P: k.Primes[0], Q: k.Primes[1],
+		DP: k.Precomputed.Dp, DQ: k.Precomputed.Dq, QInv: k.Precomputed.Qinv,
+	}
+}
+
+// assembleAny makes a key of p and q with whatever larger exponent goes with them.
+func assembleAny(t *testing.T, p, q *big.Int) []byte {
+	t.Helper()
+	for e := int64(65537); ; e += 2 {
+		if der := assemble(t, e, p, q); der != nil {
+			return der
+		}
 	}
 }
 
@@ -166,11 +248,7 @@ func assemble(t *testing.T, e int64, p, q *big.Int, others ...*big.Int) []byte {
 		k.Version = 1
 		k.Others = append(k.Others, otherPrime{r, new(big.Int).Mod(d, less(r)), new(big.Int).ModInverse(product, r)})
 	}
-	der, err := asn1.Marshal(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return marshal(k)
 }
 
 func prime(t *testing.T, bits int) *big.Int {
@@ -222,19 +300,6 @@ func threePrimes(t *testing.T) []byte {
 			return der
 		}
 	}
-}
-
-// swappedPrimes takes one prime from another key.
-func swappedPrimes() []byte {
-	a, b := rawRSA(rsaKey()), rawRSA(otherRSAKey())
-	der, err := asn1.Marshal(pkcs1{
-		N: a.N, E: a.E, D: a.D, P: b.Primes[0], Q: a.Primes[1],
-		DP: a.Precomputed.Dp, DQ: a.Precomputed.Dq, QInv: a.Precomputed.Qinv,
-	})
-	if err != nil {
-		panic(err)
-	}
-	return der
 }
 
 // compositePrime makes a key whose numbers fit each other, but p isn't prime.

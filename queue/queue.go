@@ -124,6 +124,10 @@ type Keys interface {
 	Keys(ctx context.Context, p Page) (List[Key], error)
 	// DeleteKey removes a key, or returns ErrNotFound.
 	DeleteKey(ctx context.Context, id string) error
+	// ResealKeys replaces how keys are sealed, nothing else of them, and tells of how many. A key that is sealed otherwise
+	// than its Old says, as it was replaced meanwhile, or that is gone stays as it is. It makes nothing due. Where it
+	// returns an error, some may be replaced.
+	ResealKeys(ctx context.Context, keys []Reseal) (int, error)
 }
 
 // OfferTTL is how long a lane offered by Due is kept from others until it is taken.

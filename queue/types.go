@@ -309,3 +309,9 @@ type Key struct {
 	Sealed      []byte
 	CreatedAt   time.Time // set by the back-end
 }
+
+// Reseal is the same key sealed anew.
+type Reseal struct {
+	ID       string
+	Old, New []byte // sealed
+}

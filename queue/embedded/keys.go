@@ -103,3 +103,30 @@ func (s *Store) DeleteKey(ctx context.Context, id string) error {
 	}
 	return nil
 }
+
+// ResealKeys implements queue.Keys. All are replaced in one operation of the writer.
+func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error) {
+	var replaced []queue.Reseal
+	err := s.writer.do(ctx, func(t *tx) error {
+		replaced = replaced[:0] // the writer may run this again
+		for _, k := range keys {
+			if err := t.exec("UPDATE keys SET sealed = ? WHERE id = ? AND sealed = ?", k.New, k.ID, k.Old); err != nil {
+				return err
+			}
+			if t.conn.Changes() > 0 {
+				replaced = append(replaced, k)
+			}
+		}
+		return nil
+	}, func() {
+		for _, r := range replaced {
+			k := s.keys[r.ID]
+			k.Sealed = r.New
+			s.keys[r.ID] = k
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reseal keys: %w", err)
+	}
+	return len(replaced), nil
+}

@@ -169,6 +169,11 @@ func (f *Faults) DeleteKey(ctx context.Context, id string) error {
 	return err
 }
 
+// ResealKeys implements queue.Keys.
+func (f *Faults) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error) {
+	return call(ctx, f, "ResealKeys", func() (int, error) { return f.Queue.ResealKeys(ctx, keys) })
+}
+
 // Ready implements queue.Queue.
 func (f *Faults) Ready(ctx context.Context) error {
 	_, err := call(ctx, f, "Ready", func() (none struct{}, err error) { return none, f.Queue.Ready(ctx) })

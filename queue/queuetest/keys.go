@@ -1,7 +1,10 @@
 package queuetest
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/postrider/postrider/queue"
@@ -14,6 +17,8 @@ var keyCases = []testCase{
 	{name: "wake what waits for them", run: keyWakes},
 	{name: "wake nothing else", run: otherKeyWakesNothing},
 	{name: "wake what was taken before they came", run: keyCameMeanwhile},
+	{name: "are sealed anew", run: resealsKeys},
+	{name: "are sealed anew beside those who replace them", run: resealsTogether},
 }
 
 func testKey(id string) queue.Key {
@@ -140,4 +145,130 @@ func keyCameMeanwhile(s *suite) {
 	s.finish(l, waitKey(d))
 	s.offers("a.example")
 	s.one(s.lease("a.example"), "1")
+}
+
+// anew is a key sealed once more, as text tells.
+func anew(id, text string) queue.Reseal {
+	return queue.Reseal{ID: id, Old: testKey(id).Sealed, New: []byte("\x00\xffanew " + text)}
+}
+
+func (s *suite) reseal(keys ...queue.Reseal) int {
+	s.t.Helper()
+	n, err := s.ResealKeys(s.t.Context(), keys)
+	if err != nil {
+		s.t.Fatalf("ResealKeys: %v", err)
+	}
+	return n
+}
+
+// resealsKeys covers what may have happened to a key since it was read, and that a delivery waits on.
+func resealsKeys(s *suite) {
+	s.put("1", "a.example")
+	l := s.lease("a.example")
+	s.finish(l, waitKey(s.one(l, "1")))
+	for _, id := range []string{"plain", "replaced", "removed", "back"} {
+		s.putKey(id)
+	}
+	created, err := s.Key(s.t.Context(), "plain")
+	s.is("Key", err, nil)
+	replaced := testKey("replaced")
+	replaced.Sealed = []byte("other")
+	_, err = s.PutKey(s.t.Context(), replaced)
+	s.is("PutKey", err, nil)
+	for _, id := range []string{"removed", "back"} {
+		s.is("DeleteKey", s.DeleteKey(s.t.Context(), id), nil)
+	}
+	s.putKey("back")
+	time.Sleep(second / 10) // so that a new time of creation would show
+	s.same("keys sealed anew of none", 0, s.reseal())
+	s.same("keys sealed anew", 2, s.reseal(
+		anew("plain", "1"), anew("replaced", "1"), anew("removed", "1"), anew("back", "1"), anew("unknown", "1")))
+	s.same("keys sealed anew by those who read before", 0, s.reseal(anew("plain", "2")))
+	created.Sealed = anew("plain", "1").New
+	s.offers() // nothing is due for it
+	check := func() {
+		s.t.Helper()
+		got, err := s.Key(s.t.Context(), "plain")
+		s.is("Key", err, nil)
+		s.same("key sealed anew", created, got)
+		s.key(replaced)
+		for _, id := range []string{"removed", "unknown"} {
+			_, err = s.Key(s.t.Context(), id)
+			s.is("Key that is gone", err, queue.ErrNotFound)
+		}
+		list, err := s.Keys(s.t.Context(), queue.Page{Limit: 10})
+		if err != nil || len(list.Items) != 3 {
+			s.t.Errorf("Keys gave %+v, %v", list, err)
+		}
+		for _, k := range list.Items {
+			if k.ID == "plain" {
+				s.same("key listed", created, k)
+			}
+		}
+	}
+	check()
+	s.reopen()
+	check()
+}
+
+// resealsTogether has keys replaced again and again while others seal them anew: who replaces a key last wins.
+func resealsTogether(s *suite) {
+	const keys, rounds, sealers = 5, 100, 3
+	inRound := func(id string, round int) queue.Key {
+		k := testKey(id)
+		k.Sealed = fmt.Appendf(nil, "round %d", round)
+		return k
+	}
+	var putting, sealing sync.WaitGroup
+	ctx, done := context.WithCancel(s.t.Context())
+	for i := range keys {
+		id := fmt.Sprint("key", i)
+		s.putKey(id)
+		putting.Go(func() {
+			for round := range rounds {
+				want := inRound(id, round)
+				if _, err := s.PutKey(s.t.Context(), want); err != nil {
+					s.t.Errorf("PutKey: %v", err)
+				}
+				got, err := s.Key(s.t.Context(), id)
+				if err != nil || !bytes.HasSuffix(got.Sealed, want.Sealed) {
+					s.t.Errorf("after %s was put there is %s, error %v", want.Sealed, got.Sealed, err)
+				}
+			}
+		})
+	}
+	for range sealers {
+		sealing.Go(func() {
+			for ctx.Err() == nil {
+				s.resealAll()
+			}
+		})
+	}
+	putting.Wait()
+	done()
+	sealing.Wait()
+	s.resealAll()
+	for i := range keys {
+		want := inRound(fmt.Sprint("key", i), rounds-1)
+		want.Sealed = append([]byte("anew "), want.Sealed...)
+		s.key(want)
+	}
+}
+
+// resealAll seals anew what is not yet.
+func (s *suite) resealAll() {
+	list, err := s.Keys(s.t.Context(), queue.Page{Limit: 10})
+	if err != nil {
+		s.t.Errorf("Keys: %v", err)
+		return
+	}
+	var keys []queue.Reseal
+	for _, k := range list.Items {
+		if !bytes.HasPrefix(k.Sealed, []byte("anew ")) {
+			keys = append(keys, queue.Reseal{ID: k.ID, Old: k.Sealed, New: append([]byte("anew "), k.Sealed...)})
+		}
+	}
+	if _, err := s.ResealKeys(s.t.Context(), keys); err != nil {
+		s.t.Errorf("ResealKeys: %v", err)
+	}
 }

@@ -1,12 +1,14 @@
 package redisq
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/rueidis"
 
@@ -165,6 +167,70 @@ func (s *Store) keyIDs(ctx context.Context, after string, n int) ([]string, erro
 	}
 	slices.Sort(ids)
 	return ids[:min(n, len(ids))], nil
+}
+
+// ResealKeys implements queue.Keys. What is stored is exchanged as a whole, if it still is what was read.
+func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error) {
+	changes, err := s.reseals(ctx, keys)
+	if err != nil {
+		return 0, fmt.Errorf("reseal keys: %w", err)
+	}
+	var replaced atomic.Int64
+	err = s.each(func(p *partition) error {
+		if len(changes[p]) == 0 {
+			return nil
+		}
+		n, err := s.number(ctx, resealScript, p, p.keyKeys(), changes[p])
+		replaced.Add(n)
+		return err
+	})
+	if err != nil {
+		return int(replaced.Load()), fmt.Errorf("reseal keys: %w", err)
+	}
+	return int(replaced.Load()), nil
+}
+
+// reseals returns the arguments of resealkeys.lua by partition, for those keys that are sealed as their Old says.
+func (s *Store) reseals(ctx context.Context, keys []queue.Reseal) (map[*partition][]string, error) {
+	commands := make([]rueidis.Completed, len(keys))
+	for i, k := range keys {
+		hash := nameHash(k.ID)
+		commands[i] = s.client.B().Hget().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build()
+	}
+	answers, err := s.do(ctx, commands...)
+	if err != nil {
+		return nil, err
+	}
+	changes := map[*partition][]string{}
+	for i, m := range answers {
+		if m.IsNil() {
+			continue
+		}
+		old, anew, err := resealed(m, &keys[i])
+		if err != nil {
+			return nil, err
+		}
+		if anew != "" {
+			hash := nameHash(keys[i].ID)
+			p := s.partitionOf(hash)
+			changes[p] = append(changes[p], hash, old, anew)
+		}
+	}
+	return changes, nil
+}
+
+// resealed returns what is stored of a key, and what is to be stored, or nothing if it is sealed otherwise.
+func resealed(m rueidis.RedisMessage, r *queue.Reseal) (old, anew string, err error) {
+	k, err := parseKey(m)
+	if err != nil || !bytes.Equal(k.Sealed, r.Old) {
+		return "", "", err
+	}
+	if old, err = m.ToString(); err != nil {
+		return "", "", err
+	}
+	text, err := encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, r.New}, false)
+	created, _, _ := strings.Cut(old, "|")
+	return old, created + "|" + text, err
 }
 
 // DeleteKey implements queue.Keys.

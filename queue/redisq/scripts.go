@@ -46,6 +46,7 @@ var (
 
 	putKeyScript  = script(stores, "lane", "putkey")
 	dropKeyScript = script(frees, "lane", "dropkey")
+	resealScript  = script(stores, "lane", "resealkeys")
 	unparkScript  = script(frees, "lane", "unpark")
 )
 

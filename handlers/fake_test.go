@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,6 +121,17 @@ func (f *fakeQueue) DeleteKey(ctx context.Context, id string) error {
 	return nil
 }
 
+func (f *fakeQueue) ResealKeys(_ context.Context, keys []queue.Reseal) (n int, err error) {
+	for _, r := range keys {
+		if k := f.keys[r.ID]; f.err == nil && bytes.Equal(k.Sealed, r.Old) {
+			k.Sealed = r.New
+			f.keys[r.ID] = k
+			n++
+		}
+	}
+	return n, f.err
+}
+
 // ask notes the arguments of a call that reads, and returns the error of every call.
 func (f *fakeQueue) ask(args ...any) error {
 	f.mu.Lock()
@@ -129,8 +142,14 @@ func (f *fakeQueue) ask(args ...any) error {
 
 func (f *fakeQueue) Keys(_ context.Context, p queue.Page) (queue.List[queue.Key], error) {
 	var list queue.List[queue.Key]
-	for _, k := range f.keys {
-		list.Items = append(list.Items, k)
+	for _, id := range slices.Sorted(maps.Keys(f.keys)) {
+		if len(list.Items) == p.Limit {
+			list.Next = list.Items[p.Limit-1].ID
+			break
+		}
+		if id > p.Cursor {
+			list.Items = append(list.Items, f.keys[id])
+		}
 	}
 	return list, f.ask(p)
 }

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,9 +9,15 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/signer"
 )
 
@@ -57,6 +64,80 @@ func TestPutKey(t *testing.T) {
 	wantStatus(t, g.do("DELETE", "/v1/keys?key_id=https%3A%2F%2Fapp.example%2Fusers%2Fbob%23main-key", ""), 204)
 	wantProblem(t, g.do("DELETE", "/v1/keys?key_id=https%3A%2F%2Fapp.example%2Fusers%2Fbob%23main-key", ""), 404)
 	wantProblem(t, g.do("DELETE", "/v1/keys", ""), 422)
+}
+
+// TestKeyCallIsWiped holds that what was read of a private key does not stay in memory, whatever came of the call.
+func TestKeyCallIsWiped(t *testing.T) {
+	for _, text := range []string{examplePEM(t), "not a key", ""} {
+		g := newRig(t)
+		body := []byte(keyBody(t, "x", text))
+		put := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = g.putKey(r, body) })
+		g.observe(put).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/keys", nil))
+		if len(bytes.Trim(body, "\x00")) > 0 {
+			t.Errorf("of %q stays %q", text, body)
+		}
+	}
+}
+
+// TestResealKeys seals all keys anew, page by page, but for one that another master key sealed.
+func TestResealKeys(t *testing.T) {
+	const n = maxLimit + 20
+	sealer := func(letters string) *signer.Sealer {
+		var masters [][]byte
+		for _, letter := range letters {
+			masters = append(masters, bytes.Repeat([]byte(string(letter)), signer.MasterKeySize))
+		}
+		s, err := signer.NewSealer(masters...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	private, err := signer.ParsePrivateKey([]byte(examplePEM(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newRig(t, func(o *Options) { o.Sealer = sealer("ba") })
+	put := func(s *signer.Sealer, id string) {
+		sealed, err := s.Seal(id, private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.queue.keys[id] = queue.Key{ID: id, Sealed: sealed, Fingerprint: private.Fingerprint()}
+	}
+	delete(g.queue.keys, alice)
+	for i := range n {
+		put(sealer("a"), fmt.Sprintf("key-%03d", i))
+	}
+	put(sealer("b"), "new")
+	put(sealer("c"), "strange")
+	seal := g.Sealer.Fingerprints()[0]
+	for i, want := range []resealView{{n + 2, n, 1, seal}, {n + 2, 0, 1, seal}} {
+		rec := g.do("POST", "/v1/keys/reseal", "")
+		wantStatus(t, rec, 200)
+		if diff := cmp.Diff(want, decode[resealView](t, rec)); diff != "" {
+			t.Errorf("call %d: %s", i, diff)
+		}
+	}
+	for id, k := range g.queue.keys {
+		by := "b"
+		if id == "strange" {
+			by = "c"
+		}
+		if err := sealer(by).Check(id, k.Sealed); err != nil || k.Fingerprint != private.Fingerprint() {
+			t.Fatalf("%s is %+v: %v", id, k, err)
+		}
+	}
+	for _, k := range decode[page[keyView]](t, g.do("GET", "/v1/keys?limit=500", "")).Items {
+		if k.SealedWith != seal {
+			t.Fatalf("listed: %+v", k)
+		}
+	}
+	if log := g.log.String(); !strings.Contains(log, "key.reseal_failed") || !strings.Contains(log, "key_id=strange") {
+		t.Errorf("the log says %s", log)
+	}
+	g.queue.err = errAway
+	wantProblem(t, g.do("POST", "/v1/keys/reseal", ""), 503)
 }
 
 func TestHostileKeyCalls(t *testing.T) {

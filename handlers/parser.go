@@ -128,6 +128,18 @@ func (p *parser) str() (string, error) {
 	return tok.String(), nil
 }
 
+// secret reads a string that the caller wipes.
+func (p *parser) secret() ([]byte, error) {
+	if p.dec.PeekKind() != jsontext.KindString {
+		return nil, p.wrong("a string")
+	}
+	raw, err := p.dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	return jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
+}
+
 // checked reads a string and notes what check says is wrong with it.
 func (p *parser) checked(into *string, check func(string) string) error {
 	before := len(p.faults)

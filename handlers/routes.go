@@ -99,6 +99,11 @@ func (s *server) keyRoutes() []route {
 			serve: s.deleteKey, params: []param{{name: "key_id", in: "query", doc: "the key to remove", required: true}},
 			replies: map[int]reflect.Type{204: nil}, faults: []int{404, 422},
 		},
+		{
+			method: "POST", path: "/v1/keys/reseal", id: "reseal-keys",
+			summary: "Encrypt all keys anew with the first master key; may be repeated", serve: s.resealKeys,
+			replies: map[int]reflect.Type{200: reflect.TypeFor[resealView]()},
+		},
 	}
 }
 

@@ -20,7 +20,7 @@ const module = "github.com/postrider/postrider"
 func mayImport() map[string][]string {
 	return map[string][]string{
 		".": {
-			"breaker", "delivery", "handlers", "internal/config", "internal/demo", "internal/netguard", "lockmgr", "queue",
+			"breaker", "delivery", "handlers", "internal/config", "internal/demo", "internal/keyctl", "internal/netguard", "lockmgr", "queue",
 			"queue/embedded", "queue/redisq", "signer",
 		},
 		"handlers": {"internal/netguard", "queue", "signer"},
@@ -37,6 +37,7 @@ func mayImport() map[string][]string {
 		"internal/netguard":  nil,
 		"internal/rediskeys": nil,
 		"internal/demo":      {"internal/config", "internal/testinbox"},
+		"internal/keyctl":    {"internal/config"},
 		"examples/sink":      nil,
 
 		// Nobody above names these but the demo: they are for tests.

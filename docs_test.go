@@ -47,6 +47,29 @@ func TestReadmeSettings(t *testing.T) {
 	}
 }
 
+func TestReadmeCommands(t *testing.T) {
+	var help strings.Builder
+	none := func(string) (string, bool) { return "", false }
+	if _, err := config.Parse([]string{"--help"}, none, &help, &help); !errors.Is(err, config.ErrHelp) {
+		t.Fatal(err)
+	}
+	_, commands, _ := strings.Cut(help.String(), "\nCommands:\n")
+	commands, _, _ = strings.Cut(commands, "\n\n")
+	var want []string
+	for line := range strings.SplitSeq(commands, "\n") {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		for _, argument := range regexp.MustCompile("<[a-z-]+>").FindAllString(name, -1) {
+			typed := strings.ToUpper(strings.ReplaceAll(strings.Trim(argument, "<>"), "-", "_"))
+			name = strings.ReplaceAll(name, argument, typed)
+		}
+		want = append(want, name)
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, firstColumn(t, "README.md", "command")); diff != "" {
+		t.Errorf("commands of --help (-) and README (+):\n%s", diff)
+	}
+}
+
 func TestReadmeRoutes(t *testing.T) {
 	sealer, err := signer.NewSealer(make([]byte, signer.MasterKeySize))
 	if err != nil {

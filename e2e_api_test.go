@@ -74,6 +74,7 @@ type (
 		Algorithm   string
 		PublicPEM   string `json:"public_key_pem"`
 		Fingerprint string
+		SealedWith  string    `json:"sealed_with"`
 		CreatedAt   time.Time `json:"created_at"`
 	}
 	page[T any] struct {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/demo"
+	"github.com/postrider/postrider/internal/keyctl"
 	"github.com/postrider/postrider/signer"
 )
 
@@ -53,6 +54,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 func command(ctx context.Context, cfg *config.Config, environ []string, stdout, stderr io.Writer) error {
 	log := config.NewLogger(cfg.LogFormat, cfg.LogLevel, stderr, isTerminal(stderr))
 	switch cfg.Command {
+	case config.Keys:
+		return keyctl.Run(ctx, cfg.Keys, os.Stdin, stdout)
 	case config.Version:
 		return writeVersion(stdout, cfg)
 	case config.Demo:

@@ -34,7 +34,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	sealer, err := openSealer(ctx, cfg, store)
+	sealer, err := openSealer(ctx, cfg, store, log)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	log.Info("node.start", "version", config.BuildVersion(), "signing", n.signing, "address", listener.Addr().String(), "config", *cfg)
+	log.Info("node.start", "version", config.BuildVersion(), "signing", n.signing, "master_keys", sealer.Fingerprints(), "address", listener.Addr().String(), "config", *cfg)
 	listening(listener.Addr().String())
 	err = n.run(ctx, listener)
 	log.Info("node.stop", "error", err)
@@ -71,32 +71,54 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue
 }
 
 // openSealer returns the sealer of private keys, once it is known to open those that are stored.
-func openSealer(ctx context.Context, cfg *config.Config, store queue.Keys) (*signer.Sealer, error) {
-	master, err := masterKey(cfg)
+func openSealer(ctx context.Context, cfg *config.Config, store queue.Keys, log *slog.Logger) (*signer.Sealer, error) {
+	masters, err := masterKeys(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sealer, err := signer.NewSealer(master)
+	sealer, err := signer.NewSealer(masters...)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := store.Keys(ctx, queue.Page{Limit: 1})
-	if err != nil {
-		return nil, err
+	err = checkKeys(ctx, store, sealer, log)
+	if errors.Is(err, signer.ErrMasterKey) {
+		err = fmt.Errorf("the master key does not open the private keys in %s: %w", cfg.Store, err)
 	}
-	for _, k := range stored.Items {
-		if _, err := sealer.Open(k.ID, k.Sealed); err != nil {
-			return nil, fmt.Errorf("the master key does not open the private keys in %s: %w", cfg.Store, err)
-		}
-	}
-	return sealer, nil
+	return sealer, err
 }
 
-func masterKey(cfg *config.Config) ([]byte, error) {
-	if cfg.MasterKey.IsSet() {
-		return []byte(cfg.MasterKey.Reveal()), nil
+// checkKeys tries every stored key. One that is damaged is no reason not to serve the others.
+func checkKeys(ctx context.Context, store queue.Keys, sealer *signer.Sealer, log *slog.Logger) error {
+	for page := (queue.Page{Limit: 500}); ; {
+		stored, err := store.Keys(ctx, page)
+		if err != nil {
+			return err
+		}
+		for _, k := range stored.Items {
+			err := sealer.Check(k.ID, k.Sealed)
+			if errors.Is(err, signer.ErrMasterKey) {
+				return fmt.Errorf("%s: %w", k.ID, err)
+			}
+			if err != nil {
+				log.Error("key.damaged", "key_id", k.ID, "error", err)
+			}
+		}
+		if page.Cursor = stored.Next; page.Cursor == "" {
+			return nil
+		}
 	}
-	return embedded.MasterKey(cfg.Store.Dir)
+}
+
+// masterKeys returns those that are set or, without any, what the embedded store has in its folder.
+func masterKeys(cfg *config.Config) ([][]byte, error) {
+	if len(cfg.MasterKey) == 0 {
+		return embedded.MasterKeys(cfg.Store.Dir)
+	}
+	var keys [][]byte
+	for _, key := range cfg.MasterKey {
+		keys = append(keys, []byte(key.Reveal()))
+	}
+	return keys, nil
 }
 
 // node is what serve runs.

@@ -33,22 +33,24 @@ type Command string
 const (
 	Serve   Command = "serve"
 	Demo    Command = "demo"
+	Keys    Command = "keys"
 	Version Command = "version"
 )
 
 // Config holds every setting of a run. The tags are the command line: name, default and help, and for the parsers in
 // values.go the kind of value and its bounds.
 type Config struct {
-	Command  Command `kong:"-"`
-	DemoExit bool    `kong:"-"` // end the demo after its summary
+	Command  Command  `kong:"-"`
+	DemoExit bool     `kong:"-"` // end the demo after its summary
+	Keys     KeysCall `kong:"-"` // of the command Keys
 
 	Listen    string  `name:"listen" type:"listen" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"API, dashboard and metrics; without api-tokens, loopback only"`
 	APITokens []Token `name:"api-tokens" placeholder:"NAME:TOKEN" help:"bearer tokens, at least 16 characters each, or @FILE with one a line"`
 
-	Store           Store  `name:"store" default:"embedded:./postrider-data" placeholder:"STORE" help:"embedded:DIR, or a URL: redis://, rediss://, redis+cluster://, redis+sentinel://"`
-	RedisPrefix     string `name:"redis-prefix" type:"prefix" default:"postrider" placeholder:"TEXT" help:"first part of every key; another prefix is another fleet"`
-	RedisPartitions int    `name:"redis-partitions" min:"1" max:"16384" shown:"1, on a cluster 64" placeholder:"N" help:"hash-tag partitions, fixed at the first start"`
-	MasterKey       Secret `name:"master-key" type:"master-key" placeholder:"BASE64|@FILE" help:"32 bytes in base64 that encrypt private keys at rest; a Redis store requires it"`
+	Store           Store    `name:"store" default:"embedded:./postrider-data" placeholder:"STORE" help:"embedded:DIR, or a URL: redis://, rediss://, redis+cluster://, redis+sentinel://"`
+	RedisPrefix     string   `name:"redis-prefix" type:"prefix" default:"postrider" placeholder:"TEXT" help:"first part of every key; another prefix is another fleet"`
+	RedisPartitions int      `name:"redis-partitions" min:"1" max:"16384" shown:"1, on a cluster 64" placeholder:"N" help:"hash-tag partitions, fixed at the first start"`
+	MasterKey       []Secret `name:"master-key" type:"master-key" placeholder:"BASE64|@FILE" help:"32 bytes in base64 that encrypt private keys at rest; of several, the first encrypts and all decrypt; a Redis store requires it"`
 
 	Concurrency     int           `name:"concurrency" min:"1" max:"65536" default:"512" placeholder:"N" help:"attempts in flight on this node"`
 	HostConcurrency int           `name:"host-concurrency" min:"1" max:"256" default:"8" placeholder:"N" help:"most attempts in flight to one host, fleet-wide"`

@@ -27,8 +27,12 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 func writeHelp(w io.Writer, app *kong.Application) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintf(t, "Usage: %s [command] [flags]\n\nCommands:\n", app.Name)
-	for _, command := range app.Children {
-		_, _ = fmt.Fprintf(t, "  %s\t%s\n", command.Name, command.Help)
+	for _, command := range app.Leaves(true) {
+		name := command.Path()
+		for _, argument := range command.Positional {
+			name += " " + argument.Summary()
+		}
+		_, _ = fmt.Fprintf(t, "  %s\t%s\n", name, command.Help)
 	}
 	_, _ = fmt.Fprint(t, "\nSettings, as a flag (which wins) or as a variable of the environment:\n")
 	for _, flag := range app.Flags {
@@ -58,6 +62,11 @@ func UnknownVariables(environ []string) []string {
 	known := map[string]bool{}
 	for f := range settings() {
 		known[variable(f.Tag.Get("name"))] = true
+	}
+	for f := range reflect.TypeFor[keysCommand]().Fields() {
+		if _, ok := f.Tag.Lookup("variable"); ok {
+			known[variable(f.Tag.Get("name"))] = true
+		}
 	}
 	var unknown []string
 	for _, pair := range environ {

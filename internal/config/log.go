@@ -28,6 +28,8 @@ func logged(value any) any {
 			names[i] = t.Name
 		}
 		return strings.Join(names, ",")
+	case []Secret:
+		return strings.TrimSuffix(strings.Repeat(redacted+",", len(v)), ",")
 	case Secret: // before Stringer, to stay so if it is ever less than one
 		return v
 	case time.Duration, Store, slog.Level:

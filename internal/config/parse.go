@@ -50,7 +50,8 @@ type grammar struct {
 	Demo  struct {
 		Exit bool `name:"exit" help:"end after the summary"`
 	} `cmd:"" help:"a small fediverse in one process, to look at; --exit ends it after the summary"`
-	Version struct{} `cmd:"" help:"version, commit, Go version, signing back-end in use"`
+	Keys    keysCommand `cmd:"" help:"manage the private keys of a running node, over its API"`
+	Version struct{}    `cmd:"" help:"version, commit, Go version, signing back-end in use"`
 }
 
 // Parse reads the command and its settings from args, without the program's name, and from env, which is asked for one
@@ -70,8 +71,12 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 		return nil, from.explain(err)
 	}
 	c := &g.Config
-	c.Command, c.DemoExit = Command(ctx.Command()), g.Demo.Exit
+	command, rest, _ := strings.Cut(ctx.Command(), " ")
+	c.Command, c.DemoExit = Command(command), g.Demo.Exit
 	c.fillDefaults()
+	if c.Command == Keys {
+		c.Keys = g.Keys.call(c, rest)
+	}
 	if usage := c.check(); usage != nil {
 		usage.Source = from.of(ctx, usage.Setting)
 		return nil, usage
@@ -88,10 +93,10 @@ type sources struct {
 // Validate implements kong.Resolver.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver. It is asked for flags that were not given. Only settings can be variables, not the
-// flags of a command.
-func (s *sources) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
-	if parent.App == nil || flag.Name == "help" {
+// Resolve implements kong.Resolver. It is asked for flags that were not given. Only settings can be variables, and of the
+// flags of a command those that say so.
+func (s *sources) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	if parent.App == nil && !flag.Tag.Has("variable") || flag.Name == "help" || isForNodes(ctx, flag) {
 		return nil, nil
 	}
 	name := variable(flag.Name)
@@ -109,6 +114,9 @@ func (s *sources) explain(err error) error {
 		return ErrHelp
 	}
 	usage, ok := errors.AsType[*UsageError](err)
+	if strings.Contains(err.Error(), "PRIVATE KEY") {
+		return errKeyTyped // and it says it
+	}
 	if !ok {
 		return &UsageError{Accepted: err.Error() + " (see postrider --help)"}
 	}
@@ -135,12 +143,14 @@ func (s *sources) of(ctx *kong.Context, setting string) string {
 // it must work in any environment.
 func (c *Config) check() *UsageError {
 	switch {
+	case c.Command == Keys:
+		return c.Keys.check()
 	case c.Command == Version:
 		return nil
 	case len(c.APITokens) == 0 && !isLoopback(c.Listen):
 		return &UsageError{Setting: "listen", Value: c.Listen,
 			Accepted: "without api-tokens, want a loopback address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"}
-	case c.Command == Serve && c.Store.IsRedis() && !c.MasterKey.IsSet():
+	case c.Command == Serve && c.Store.IsRedis() && len(c.MasterKey) == 0:
 		return &UsageError{Setting: "master-key",
 			Accepted: "want 32 bytes in base64, or @FILE that holds them, for store " + c.Store.String()}
 	}

@@ -62,7 +62,7 @@ var published = []struct {
 	{"store", "embedded:./postrider-data", "embedded:/var/lib/x", "embedded:/var/lib/x"},
 	{"redis-prefix", "postrider", "other", "other"},
 	{"redis-partitions", 1, "8", 8},
-	{"master-key", Secret{}, goodKey, NewSecret(strings.Repeat("\xfb", 32))},
+	{"master-key", "", goodKey + "," + goodKey, redacted + "," + redacted},
 	{"concurrency", 512, "65536", 65536},
 	{"host-concurrency", 8, "256", 256},
 	{"attempt-timeout", "30s", "40s", "40s"},
@@ -148,6 +148,8 @@ func TestCommands(t *testing.T) {
 		{[]string{"--allow-http", "demo", "--exit", "--retry-base=1s"}, Demo, true},
 		{[]string{"version"}, Version, false},
 		{[]string{"version", "--listen", ":80"}, Version, false},
+		{[]string{"keys", "list"}, Keys, false},
+		{[]string{"--store=redis://h", "--listen=:80", "keys", "remove", "k"}, Keys, false},
 	} {
 		c := mustParse(t, test.args)
 		if c.Command != test.want || c.DemoExit != test.exit {
@@ -224,6 +226,7 @@ func TestBadValues(t *testing.T) {
 		{"redis-partitions", "0", "from 1 to 16384"},
 		{"master-key", "@" + absent, "no such file"},
 		{"master-key", file, "32 bytes"},
+		{"master-key", file + "," + file, "32 bytes"},
 		{"concurrency", "0", "from 1 to 65536"},
 		{"concurrency", "65537", "from 1 to 65536"},
 		{"concurrency", "1e3", "from 1 to 65536"},
@@ -339,7 +342,7 @@ func TestAShorterWholeShortensItsPart(t *testing.T) {
 func TestUnknownVariables(t *testing.T) {
 	got := UnknownVariables([]string{
 		"HOME=/", "POSTRIDER_RETRY_BASE=1s", "POSTRIDER_RETYR_BASE=1s", "POSTRIDER_=", "postrider_listen=x",
-		"POSTRIDER_PORT=tcp://10.0.0.1:80", "POSTRIDER_PORT_80_TCP=x", "POSTRIDER_SERVICE_HOST=10.0.0.1",
+		"POSTRIDER_TOKEN=x", "POSTRIDER_URL=x", "POSTRIDER_PORT=tcp://10.0.0.1:80", "POSTRIDER_PORT_80_TCP=x", "POSTRIDER_SERVICE_HOST=10.0.0.1",
 	})
 	if diff := cmp.Diff([]string{"POSTRIDER_RETYR_BASE", "POSTRIDER_"}, got); diff != "" {
 		t.Error(diff)

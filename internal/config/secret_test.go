@@ -20,7 +20,7 @@ func TestNothingTellsASecret(t *testing.T) {
 	})
 	type hidden struct{ token Token } // fmt calls no methods on unexported fields
 	for name, v := range map[string]any{
-		"pointer": c, "value": *c, "tokens": c.APITokens, "token": c.APITokens[0], "secret": c.MasterKey, "store": c.Store,
+		"pointer": c, "value": *c, "tokens": c.APITokens, "token": c.APITokens[0], "secrets": c.MasterKey, "secret": c.MasterKey[0], "store": c.Store,
 		"hidden": hidden{c.APITokens[0]}, "error": fmt.Errorf("config: %v", c),
 	} {
 		for how, shown := range shownAs(t, v) {
@@ -31,7 +31,7 @@ func TestNothingTellsASecret(t *testing.T) {
 			}
 		}
 	}
-	if c.APITokens[0].Secret.Reveal() != "hunter2hunter2hunter2" || c.MasterKey.Reveal() != string(key) {
+	if c.APITokens[0].Secret.Reveal() != "hunter2hunter2hunter2" || len(c.MasterKey) != 1 || c.MasterKey[0].Reveal() != string(key) {
 		t.Error("the secrets got lost")
 	}
 }

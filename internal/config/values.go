@@ -58,10 +58,18 @@ func (p switchParser) Decode(ctx *kong.DecodeContext, target reflect.Value) erro
 // shown returns a value as it may be repeated to whoever typed it: the name of a file, but nothing secret.
 func shown(v *kong.Value, raw string) string {
 	switch v.Name {
-	case "api-tokens", "master-key":
+	case "api-tokens":
 		if !strings.HasPrefix(raw, "@") {
 			return redacted
 		}
+	case "master-key":
+		if strings.Count(","+raw, ",@") != strings.Count(raw, ",")+1 { // not files only
+			return redacted
+		}
+	case "token":
+		return redacted
+	case "url":
+		return redactURL(raw)
 	case "store":
 		if !strings.HasPrefix(raw, string(Embedded)+":") {
 			return redactURL(raw)
@@ -80,12 +88,14 @@ func mappers() []kong.Option {
 		kong.TypeMapper(reflect.TypeFor[[]Token](), parser[[]Token](tokens)),
 		kong.TypeMapper(reflect.TypeFor[[]netip.Prefix](), parser[[]netip.Prefix](prefixes)),
 		kong.TypeMapper(reflect.TypeFor[Store](), parser[Store](store)),
-		kong.NamedMapper("master-key", parser[Secret](masterKey)),
+		kong.NamedMapper("master-key", parser[[]Secret](masterKeys)),
 		kong.NamedMapper("listen", parser[string](listen)),
 		kong.NamedMapper("prefix", parser[string](keyPrefix)),
 		kong.NamedMapper("user-agent", parser[string](userAgent)),
 		kong.NamedMapper("choice", parser[string](choice)),
 		kong.NamedMapper("ca-file", parser[string](caFile)),
+		kong.NamedMapper("api-url", parser[string](apiURL)),
+		kong.NamedMapper("token", parser[Secret](token)),
 	}
 }
 
@@ -170,22 +180,44 @@ func readFile(file string) (string, error) {
 
 func store(_ *kong.Tag, raw string) (Store, error) { return parseStore(raw) }
 
-// masterKey accepts both alphabets of base64, padded or not.
-func masterKey(_ *kong.Tag, raw string) (Secret, error) {
+var errMasterKey = errors.New("want 32 bytes in base64, or @FILE that holds them (head -c 32 /dev/urandom | base64), " +
+	"or a list of these, separated by commas or one a line, of which the first encrypts")
+
+// masterKeys reads a list of keys. An empty place in it is refused: it may be where the one that shall encrypt got lost.
+func masterKeys(_ *kong.Tag, raw string) ([]Secret, error) {
 	if raw == "" {
-		return Secret{}, nil
+		return nil, nil
 	}
-	if file, ok := strings.CutPrefix(raw, "@"); ok {
-		text, err := readFile(file)
-		if err != nil {
-			return Secret{}, err
+	var list []Secret
+	for entry := range strings.SplitSeq(raw, ",") {
+		lines := []string{entry}
+		if file, ok := strings.CutPrefix(strings.TrimSpace(entry), "@"); ok {
+			text, err := readFile(file)
+			if err != nil {
+				return nil, err
+			}
+			lines = slices.DeleteFunc(uncommented(text), func(line string) bool { return strings.TrimSpace(line) == "" })
 		}
-		raw = text
+		if len(lines) == 0 {
+			return nil, errMasterKey
+		}
+		for _, line := range lines {
+			key, err := masterKey(line)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, key)
+		}
 	}
-	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(strings.TrimSpace(raw), "="))
+	return list, nil
+}
+
+// masterKey accepts both alphabets of base64, padded or not.
+func masterKey(text string) (Secret, error) {
+	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(strings.TrimSpace(text), "="))
 	key, err := base64.RawStdEncoding.DecodeString(standard)
 	if err != nil || len(key) != 32 {
-		return Secret{}, errors.New("want 32 bytes in base64, or @FILE that holds them (head -c 32 /dev/urandom | base64)")
+		return Secret{}, errMasterKey
 	}
 	return NewSecret(string(key)), nil
 }

@@ -41,12 +41,30 @@ func TestTokens(t *testing.T) {
 func TestMasterKey(t *testing.T) {
 	raw := bytes.Repeat([]byte{0xfb, 0xff}, 16)
 	std, urls := base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw)
-	for _, typed := range []string{std, urls, "@" + writeFile(t, std+"\n")} {
-		if got := mustParse(t, []string{"--master-key=" + typed}).MasterKey.Reveal(); got != string(raw) {
+	other := strings.Repeat("o", 32)
+	old := base64.StdEncoding.EncodeToString([]byte(other))
+	file := writeFile(t, "# new, old\n"+std+"\r\n\n "+old+"\n")
+	for typed, want := range map[string]string{
+		std: string(raw), urls: string(raw), "@" + writeFile(t, std+"\n"): string(raw),
+		std + "," + old: string(raw) + other, old + ", " + urls: other + string(raw), "@" + file: string(raw) + other,
+		old + ",@" + file: other + string(raw) + other, "@" + file + "," + old: string(raw) + other + other,
+	} {
+		got := ""
+		for _, key := range mustParse(t, []string{"--master-key=" + typed}).MasterKey {
+			got += key.Reveal()
+		}
+		if got != want {
 			t.Errorf("%s: got %x", typed, got)
 		}
 	}
-	for _, bad := range []string{std[4:], std + "AAAA", "pass phrase", strings.Repeat("!", 44)} {
+	last := mustParse(t, []string{"--master-key=" + old, "--master-key=" + std}).MasterKey
+	if len(last) != 1 || last[0].Reveal() != string(raw) {
+		t.Errorf("of two flags, %d keys", len(last))
+	}
+	for _, bad := range []string{
+		std[4:], std + "AAAA", "pass phrase", strings.Repeat("!", 44), std + ",", "," + std, std + ",," + std, std + "," + std[4:],
+		"@" + file + "," + std[4:], std[4:] + ",@" + file, "@" + file + ",",
+	} {
 		_, err := parse(t, []string{"--master-key", bad})
 		checkUsage(t, err, "master-key", "--master-key", redacted, "32 bytes in base64")
 	}

@@ -13,23 +13,31 @@ import (
 
 const masterKeySize = 32
 
-// MasterKey returns the key in dir that seals private keys, and makes it (mode 0600) if there is none. It lies beside
-// the store that it seals, so it protects a copied database, not a copied folder. Hold the store open, so that no two
-// processes make it.
-func MasterKey(dir string) ([]byte, error) {
+// MasterKeys returns the keys in dir that seal private keys, and makes one (mode 0600) if there is none. They lie beside
+// the store that they seal, so they protect a copied database, not a copied folder. There are several, one a line, while
+// a new one takes over: the first is to seal, all are to open. Hold the store open, so that no two processes make one.
+func MasterKeys(dir string) ([][]byte, error) {
 	path := filepath.Join(dir, "master.key")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeMasterKey(path)
+		key, err := makeMasterKey(path)
+		return [][]byte{key}, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("master key: %w", err)
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != masterKeySize {
-		return nil, fmt.Errorf("master key: %s does not hold %d bytes in base64", path, masterKeySize)
+	var keys [][]byte
+	for _, line := range strings.Fields(string(text)) {
+		key, err := base64.StdEncoding.DecodeString(line)
+		if err != nil || len(key) != masterKeySize {
+			return nil, fmt.Errorf("master key: %s: line %d is not %d bytes in base64", path, len(keys)+1, masterKeySize)
+		}
+		keys = append(keys, key)
 	}
-	return key, nil
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("master key: %s is empty", path)
+	}
+	return keys, nil
 }
 
 // makeMasterKey writes a new key, whole or not at all: a torn one could never be replaced once a key was sealed with it.

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ func TestAStoreOfANewerProgramIsRefused(t *testing.T) {
 func TestFilesAreForTheOwnerOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
 	s := open(t, dir)
-	if _, err := MasterKey(dir); err != nil {
+	if _, err := MasterKeys(dir); err != nil {
 		t.Fatal(err)
 	}
 	submit(s, "https://app.example/1", "h.example")
@@ -78,19 +79,34 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 
 func TestMasterKeyLasts(t *testing.T) {
 	dir := t.TempDir()
-	first, err := MasterKey(dir)
-	if err != nil || len(first) != masterKeySize {
-		t.Fatalf("%d bytes: %v", len(first), err)
+	first, err := MasterKeys(dir)
+	if err != nil || len(first) != 1 || len(first[0]) != masterKeySize {
+		t.Fatalf("%d keys: %v", len(first), err)
 	}
-	again, err := MasterKey(dir)
-	if err != nil || string(again) != string(first) {
+	again, err := MasterKeys(dir)
+	if err != nil || len(again) != 1 || string(again[0]) != string(first[0]) {
 		t.Errorf("another key the second time: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "master.key"), []byte("c2hvcnQ=\n"), 0o600); err != nil {
+	file := filepath.Join(dir, "master.key")
+	made, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := MasterKey(dir); err == nil {
-		t.Error("took a key of five bytes")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newer := strings.Repeat("n", masterKeySize)
+	write(base64.StdEncoding.EncodeToString([]byte(newer)) + "\n" + string(made))
+	if both, err := MasterKeys(dir); err != nil || len(both) != 2 || string(both[0]) != newer || string(both[1]) != string(first[0]) {
+		t.Errorf("%d keys of two: %v", len(both), err)
+	}
+	for _, bad := range []string{"c2hvcnQ=\n", string(made) + "c2hvcnQ=\n", "", "\n"} {
+		write(bad)
+		if _, err := MasterKeys(dir); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func (a *api) call(ctx context.Context, method, path string, body []byte, into a
 	if err != nil {
 		return 0, a.away(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return 0, a.away(err)

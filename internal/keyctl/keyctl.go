@@ -128,7 +128,7 @@ func readKey(file string, in io.Reader) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close() //nolint:errcheck // it was only read
+		defer f.Close()
 		in = f
 	}
 	text := make([]byte, maxFile)

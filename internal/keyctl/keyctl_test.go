@@ -141,8 +141,10 @@ func TestErrorsTellWhatIsWrong(t *testing.T) {
 		"some failed":     {config.KeysCall{Action: "reseal"}, says(200, `{"total":9,"resealed":1,"failed":2,"seal":"89ab"}`), "", "2 of 9 keys can't be opened"},
 		"something else":  {list, says(200, `<html>`), "", "none of a Postrider node"},
 		"a strange key":   {list, says(200, `{"items":[7]}`), "", "none of a Postrider node"},
-		"another's error": {list, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 502) }, "", "answered 502 Bad Gateway"},
-		"a redirect": {add, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, secretLine,
+		"another's error": {list, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, "", "answered 502 Bad Gateway"},
+		"a redirect": {add, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, secretLine,
 			"answered 307 Temporary Redirect"},
 		"too long": {add, says(201, `{}`), strings.Repeat("x", maxFile), "too long for a private key"},
 		"no file":  {config.KeysCall{Action: "add", KeyID: "k", File: "/nowhere/key.pem"}, says(201, `{}`), "", "/nowhere/key.pem: no such file"},

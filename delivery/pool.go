@@ -176,7 +176,10 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time
 	if len(offer.Hosts) == 0 {
 		return 0, offer.Next, nil
 	}
-	held, err := p.Leases.Acquire(ctx, offer.Hosts)
+	// From here on every answer is waited for, though the node be told to stop: where a lease or what was taken under it
+	// is not heard of, the lane is kept from all others until the lease lapses. The turns look at ctx.
+	sure := context.WithoutCancel(ctx)
+	held, err := p.Leases.Acquire(sure, offer.Hosts)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -185,7 +188,7 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time
 	for i, h := range held {
 		leases[i], byToken[h.Lease] = h.Lease, h
 	}
-	turns, err := p.Queue.Take(ctx, leases, takeAtOnce)
+	turns, err := p.Queue.Take(sure, leases, takeAtOnce)
 	if err != nil {
 		return 0, 0, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
 	}

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/queuetest"
 	"github.com/postrider/postrider/signer"
@@ -212,6 +214,36 @@ func TestOrderingKeyHoldsBackOnlyItsOwn(t *testing.T) {
 		want := "create else create create update delete"
 		if strings.Join(got, " ") != want {
 			t.Errorf("requests %v, want %s", got, want)
+		}
+	})
+}
+
+// remote is a store whose answers take a second, and get lost when who asked has gone.
+type remote struct{ queue.Lanes }
+
+func (q remote) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
+	turns, err := q.Lanes.Take(context.WithoutCancel(ctx), leases, n)
+	time.Sleep(time.Second)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return turns, err
+}
+
+// TestStopInTheMiddleOfATake holds that a node which stops lets go of what it was just taking, so that others need not
+// wait until its lease lapses.
+func TestStopInTheMiddleOfATake(t *testing.T) {
+	slow := func(o *Options) { o.Queue = remote{o.Queue} }
+	pooled(t, status(202), slow, func(r *rig) {
+		r.submit("https://app.example/1", "a", queue.Normal, day, "h.example")
+		time.Sleep(500 * time.Millisecond)
+		r.halt()
+		offer, err := r.store.Due(t.Context(), queue.Want{Lanes: 1, Suspect: 1})
+		if err != nil || len(offer.Hosts) != 1 {
+			t.Errorf("others are offered %+v, error %v", offer, err)
+		}
+		if n := len(r.to("h.example")); n != 0 {
+			t.Errorf("%d requests after the stop", n)
 		}
 	})
 }

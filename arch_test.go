@@ -23,8 +23,8 @@ func mayImport() map[string][]string {
 			"breaker", "delivery", "handlers", "internal/config", "internal/demo", "internal/keyctl", "internal/netguard", "lockmgr", "queue",
 			"queue/embedded", "queue/redisq", "signer",
 		},
-		"handlers": {"internal/netguard", "queue", "signer"},
-		"delivery": {"breaker", "internal/netguard", "lockmgr", "queue", "signer"},
+		"handlers": {"internal/netguard", "internal/seldom", "queue", "signer"},
+		"delivery": {"breaker", "internal/netguard", "internal/seldom", "lockmgr", "queue", "signer"},
 
 		"queue":          {"breaker", "lockmgr"},
 		"queue/embedded": {"breaker", "lockmgr", "queue"},
@@ -36,6 +36,7 @@ func mayImport() map[string][]string {
 		"internal/config":    nil,
 		"internal/netguard":  nil,
 		"internal/rediskeys": nil,
+		"internal/seldom":    nil,
 		"internal/demo":      {"internal/config", "internal/testinbox"},
 		"internal/keyctl":    {"internal/config"},
 		"examples/sink":      nil,

@@ -29,6 +29,7 @@ import (
 
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/internal/seldom"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/signer"
@@ -71,6 +72,7 @@ type Pool struct {
 	work    context.Context // ends when attempts in flight have to end
 	running atomic.Bool
 	outage  outage
+	seldom  seldom.Gate // for lines that a fault of ours repeats
 }
 
 // NewPool returns a pool. It does nothing until Run.
@@ -120,8 +122,7 @@ func (p *Pool) Ready(context.Context) error {
 
 // schedule starts turns while there are lanes with work and slots to work on them.
 func (p *Pool) schedule(ctx context.Context) {
-	pause := firstPause
-	var failed time.Time // when the store last failed, zero if it is well
+	pause, caught := firstPause, false
 	for ctx.Err() == nil {
 		n, suspects := p.slots.reserve(maxLanes)
 		if n == 0 {
@@ -130,23 +131,27 @@ func (p *Pool) schedule(ctx context.Context) {
 		}
 		begun, next, err := p.start(ctx, n, suspects)
 		if err != nil && ctx.Err() == nil {
-			if failed.IsZero() {
+			if !caught {
 				p.outage.enter(err)
+			} else {
+				p.outage.note(err)
 			}
-			failed = time.Now()
+			caught = true
 			sleep(ctx, pause, nil, nil)
 			pause = min(2*pause, maxPause)
 			continue
 		}
-		// A lane that could not be taken is not offered for a while: that there was none proves nothing.
-		if !failed.IsZero() && (begun > 0 || time.Since(failed) > 2*queue.OfferTTL) {
-			p.outage.leave()
-			pause, failed = firstPause, time.Time{}
+		if caught {
+			p.outage.leave(0)
+		}
+		caught = false
+		if p.outage.well(begun > 0); p.outage.current() == nil {
+			pause = firstPause
 		}
 		sleep(ctx, next, p.Queue.Wake(), p.slots.freed)
 	}
-	if !failed.IsZero() {
-		p.outage.leave()
+	if caught {
+		p.outage.leave(0)
 	}
 }
 
@@ -225,6 +230,7 @@ func (p *Pool) sweep(ctx context.Context) {
 		if err != nil {
 			next, pause = pause, min(2*pause, maxPause) // schedule tells of outages
 		} else {
+			p.outage.well(false)
 			pause = firstPause
 		}
 		sleep(ctx, min(max(next, time.Millisecond), sweepPause), nil, nil)

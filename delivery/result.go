@@ -98,6 +98,14 @@ func (a *attempt) record() *queue.LastAttempt {
 	return l
 }
 
+// faultLevel is error for the first of many faults of ours, and for one in a while: all attempts may have the same one.
+func (p *Pool) faultLevel() slog.Level {
+	if _, open := p.seldom.Open("fault"); open {
+		return slog.LevelError
+	}
+	return slog.LevelDebug
+}
+
 // report tells the metrics and the log of an attempt: one line each. A delivery that goes well at once is only worth a
 // debug line.
 func (p *Pool) report(a *attempt, r queue.Result) {
@@ -112,8 +120,8 @@ func (p *Pool) report(a *attempt, r queue.Result) {
 		p.Metrics.dead.WithLabelValues(string(r.Reason)).Inc()
 		level = slog.LevelWarn
 	case a.outcome == OutcomeFault:
-		level = slog.LevelError
-	case a.outcome == OutcomeDelivered && a.delivery.Attempts == 0:
+		level = p.faultLevel()
+	case a.outcome == OutcomeDelivered && a.delivery.Attempts == 0, a.outcome == OutcomeAborted:
 		level = slog.LevelDebug
 	}
 	ctx := context.Background()

@@ -74,13 +74,13 @@ func (t *turn) run(ctx context.Context) {
 // lease it. What fails here only means that the lease has to lapse.
 func (t *turn) letGo(ctx context.Context) {
 	if err := t.pool.Leases.Release(ctx, t.held); err != nil {
-		t.pool.Log.Warn("lease.release_failed", "host", t.held.Host, "error", err)
+		t.pool.outage.note(err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxPause)
 	defer cancel()
 	err := t.pool.Queue.Settle(ctx, t.held.Lease, queue.Settlement{Release: true})
 	if err != nil && !errors.Is(err, queue.ErrNotHeld) {
-		t.pool.Log.Warn("turn.release_failed", "host", t.held.Host, "error", err)
+		t.pool.outage.note(err)
 	}
 }
 
@@ -244,20 +244,37 @@ func lastError(l *queue.LastAttempt) string {
 // write settles until it is durable or the lane is not ours any more. It tells which.
 func (t *turn) write(s queue.Settlement) bool {
 	err := t.try(s)
-	if err == nil {
-		return true
+	if final(err) {
+		return t.wrote(s, err)
 	}
 	t.pool.outage.enter(err)
-	defer t.pool.outage.leave()
-	for pause := firstPause; !errors.Is(err, queue.ErrNotHeld) && !errors.Is(err, queue.ErrClosed); pause = min(2*pause, maxPause) {
-		if !t.pause(pause) {
-			break
-		}
-		if err = t.try(s); err == nil {
-			return true
+	for pause := firstPause; !final(err) && t.pause(pause); pause = min(2*pause, maxPause) {
+		if err = t.try(s); !final(err) {
+			t.pool.outage.note(err)
 		}
 	}
-	t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err)
+	if final(err) {
+		t.pool.outage.leave(0)
+		return t.wrote(s, err)
+	}
+	t.pool.outage.leave(len(s.Results))
+	return false
+}
+
+// final tells whether a settlement is over: it was written, or never will be.
+func final(err error) bool {
+	return err == nil || errors.Is(err, queue.ErrNotHeld) || errors.Is(err, queue.ErrClosed)
+}
+
+// wrote notes how a settlement ended, and tells whether it is durable.
+func (t *turn) wrote(s queue.Settlement, err error) bool {
+	if err == nil {
+		t.pool.outage.well(true)
+		return true
+	}
+	if before, open := t.pool.seldom.Open("turn.lost"); open {
+		t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err, "lines_left_out", before)
+	}
 	return false
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/internal/seldom"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/signer"
 )
@@ -63,6 +64,7 @@ type server struct {
 	Options
 	bodies *bodies
 	tokens tokens
+	seldom seldom.Gate // for lines about refusals
 }
 
 // New makes the API's handler. It is safe for concurrent use and panics if a required option is missing.

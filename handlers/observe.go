@@ -69,7 +69,8 @@ func (s *server) rescue(rec *recorder, r *http.Request) {
 	}
 }
 
-// logVisit writes the request's line. The route stands for the path, which may hold names of strangers.
+// logVisit writes the request's line. The route stands for the path, which may hold names of strangers. Of refusals one
+// in a while is an error, the others are for debugging.
 func (s *server) logVisit(r *http.Request, rec *recorder, start time.Time) {
 	v, level := visitOf(r), slog.LevelDebug
 	attrs := []slog.Attr{
@@ -79,6 +80,13 @@ func (s *server) logVisit(r *http.Request, rec *recorder, start time.Time) {
 	if v.err != nil {
 		level = slog.LevelError
 		attrs = append(attrs, slog.Any("error", v.err))
+		if rec.status == http.StatusServiceUnavailable { // while the store is away every call is
+			before, open := s.seldom.Open(r.Method + chi.RouteContext(r.Context()).RoutePattern())
+			if !open {
+				level = slog.LevelDebug
+			}
+			attrs = append(attrs, slog.Int("lines_left_out", before))
+		}
 	}
 	s.Log.LogAttrs(r.Context(), level, "http.request", attrs...)
 }

@@ -30,6 +30,8 @@ type Keeper struct {
 
 	mu    sync.Mutex
 	held  map[*Held]struct{} // guarded by mu
+	away  bool               // the last beat failed; guarded by mu
+	lost  int                // leases that ended since; guarded by mu
 	timer *time.Timer        // guarded by mu: runs expire; nil until first needed
 	due   time.Time          // guarded by mu: when timer fires, zero if it isn't set
 }
@@ -57,7 +59,6 @@ func NewKeeper(m Manager, ttl time.Duration, log *slog.Logger) *Keeper {
 func (k *Keeper) Run(ctx context.Context) {
 	beat := time.NewTicker(k.ttl / 3)
 	defer beat.Stop()
-	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,16 +70,25 @@ func (k *Keeper) Run(ctx context.Context) {
 			continue
 		}
 		err := k.extend(ctx, held)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil && !failing:
-			k.log.Warn("lease.extend_failing", "leases", len(held), "error", err)
-		case err == nil && failing:
-			k.log.Info("lease.extend_recovered", "leases", len(held))
 		}
-		failing = err != nil
+		k.tell(err, len(held))
 	}
+}
+
+// tell logs the beginning and the end of an outage.
+func (k *Keeper) tell(err error, held int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case err != nil && !k.away:
+		k.log.Warn("lease.extend_failing", "leases", held, "error", err)
+	case err == nil && k.away:
+		k.log.Info("lease.extend_recovered", "leases", held, "lost", k.lost)
+		k.lost = 0
+	}
+	k.away = err != nil
 }
 
 // Acquire leases those of the hosts that nobody holds. It gives up after a quarter of the TTL; after any error nothing
@@ -227,6 +237,10 @@ func (k *Keeper) lose(held []*Held) {
 		return
 	}
 	k.forget(held, ErrLost)
+	if k.away { // one line for each would be many; what they have in common was said
+		k.lost += len(held)
+		return
+	}
 	k.log.Warn("lease.lost", "leases", len(held), "host", held[0].Host)
 }
 

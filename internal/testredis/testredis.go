@@ -56,7 +56,7 @@ func (s *Server) URL() string { return "redis://" + s.Addr }
 func start(t testing.TB, first []string, last ...string) *Server {
 	t.Helper()
 	s := newServer(t, first, last...)
-	s.run()
+	s.Run()
 	return s
 }
 
@@ -85,7 +85,8 @@ func binary(t testing.TB) string {
 	return ""
 }
 
-func (s *Server) run() {
+// Run starts the server again after it was stopped or killed, with all that its files hold.
+func (s *Server) Run() {
 	s.t.Helper()
 	s.cmd = exec.CommandContext(context.Background(), binary(s.t), s.args...) //nolint:gosec // a fixed name, our own arguments
 	s.cmd.Env = append(os.Environ(), s.env...)
@@ -122,7 +123,7 @@ func (s *Server) await(want string, command func() (string, error)) {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
-	s.run()
+	s.Run()
 }
 
 // Stop stops the server and waits until it is gone. What it holds is written to its files first.

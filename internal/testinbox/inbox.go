@@ -262,6 +262,16 @@ func (in *Inbox) progress() (int, <-chan struct{}) {
 	return in.count, in.grown
 }
 
+// InFlight returns how many requests are being answered just now.
+func (in *Inbox) InFlight() (n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, g := range in.inFlight {
+		n += g.now
+	}
+	return n
+}
+
 // MaxInFlight returns for each host, as in Request.Host, the most requests that were in flight at once.
 func (in *Inbox) MaxInFlight() map[string]int {
 	in.mu.Lock()

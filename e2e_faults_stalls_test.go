@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/testinbox"
+)
+
+// inFlight is how many requests all hosts are answering just now.
+func (h *hosts) inFlight() (n int) {
+	for _, in := range h.inboxes {
+		n += in.InFlight()
+	}
+	return n
+}
+
+// TestRedisStalls stops Redis for longer than a lease lasts while two nodes have attempts in flight. They give these up
+// before the leases can lapse, so that never two nodes are at one host; nobody is charged with it; and all is delivered
+// once Redis goes on.
+func TestRedisStalls(t *testing.T) {
+	t.Parallel()
+	const n, activities, ttl = 10, 5, 2 * time.Second
+	var healed atomic.Bool
+	h := startHosts(t, n, func(int) testinbox.Options {
+		return scripted(func(testinbox.Request) testinbox.Reply { return testinbox.Reply{Hang: !healed.Load()} })
+	})
+	redis := durable(t)
+	s := onRedis(redis.URL())
+	args := append([]string{"--host-concurrency", "1"}, spending...)
+	nodes := []*testNode{s.startProcess(t, args...), s.startProcess(t, args...)}
+	var all []acceptedView
+	for i := range activities {
+		all = append(all, nodes[i%2].accept(submission{activity: like(fmt.Sprint(i)), inboxes: h.urls()}))
+	}
+	eventually(t, "all hosts have one in flight", func() bool { return h.inFlight() == n })
+	thaw := redis.Freeze()
+	defer thaw()
+	frozen := time.Now()
+	eventually(t, "what is in flight is given up", func() bool { return h.inFlight() == 0 })
+	healed.Store(true)
+	eventually(t, "all leases have lapsed", func() bool { return time.Since(frozen) > ttl })
+	for _, node := range nodes {
+		node.alive()
+		if node.notReady() == "" {
+			t.Error("a node whose Redis does not answer is ready")
+		}
+	}
+	thaw()
+	for _, a := range all {
+		if got := nodes[0].settled(a); got != (countsView{Total: n, Delivered: n}) {
+			t.Errorf("counts %+v, dead letters %+v", got, nodes[0].deadLetters(""))
+		}
+	}
+	nodes[0].holdsNothingAgainst(h)
+	for i, in := range h.inboxes {
+		if most := in.MaxInFlight()[h.Host(i)]; most > 1 {
+			t.Errorf("%d attempts were in flight to host %d at one time", most, i)
+		}
+		if got := in.Count(); got != activities+1 { // those that were given up
+			t.Errorf("host %d got %d requests, want %d", i, got, activities+1)
+		}
+	}
+	for i, node := range nodes {
+		eventually(t, "the node is ready again", func() bool { return node.notReady() == "" })
+		if strings.Contains(node.out.String(), `"outcome":"unreachable"`) {
+			t.Errorf("node %d takes what it gave up for a failure of the host:\n%s", i, node.out)
+		}
+	}
+}
+
+// TestNodeStalls stops one of two nodes for longer than its leases last, while it has attempts in flight that fail. The
+// other takes its hosts over. What the first then wants to write is refused, and it goes on as a good member.
+func TestNodeStalls(t *testing.T) {
+	t.Parallel()
+	const n = 10
+	release := make(chan struct{})
+	var asked atomic.Int64
+	h := startHosts(t, n, func(int) testinbox.Options {
+		return scripted(func(testinbox.Request) testinbox.Reply {
+			if asked.Add(1) > n {
+				return testinbox.Reply{}
+			}
+			<-release
+			return testinbox.Reply{Status: http.StatusInternalServerError}
+		})
+	})
+	redis := durable(t)
+	s := onRedis(redis.URL())
+	stalled := s.startProcess(t, spending...)
+	var all []acceptedView
+	for i := range 2 {
+		all = append(all, stalled.accept(submission{activity: like(fmt.Sprint(i)), inboxes: h.urls(), more: `,"ordering_key":"1"`}))
+	}
+	eventually(t, "all hosts have one in flight", func() bool { return h.inFlight() == n })
+	other := s.startProcess(t, spending...)
+	stalled.signal(syscall.SIGSTOP)
+	defer stalled.signal(syscall.SIGCONT)
+	close(release) // the answers wait for the node to go on
+	want := countsView{Total: n, Delivered: n}
+	for _, a := range all {
+		if got := other.settled(a); got != want {
+			t.Errorf("the other node delivered %+v", got)
+		}
+	}
+	stalled.signal(syscall.SIGCONT)
+	eventually(t, "the late writes are refused", func() bool { return strings.Contains(stalled.out.String(), `"turn.lost"`) })
+	other.stop() // so that the first has to do the rest
+	all = append(all, stalled.accept(submission{activity: like("3"), inboxes: h.urls()}))
+	for _, a := range all {
+		if got := stalled.settled(a); got != want {
+			t.Errorf("after the node went on, counts are %+v, dead letters %+v", got, stalled.deadLetters(""))
+		}
+	}
+	stalled.holdsNothingAgainst(h)
+	if why := stalled.notReady(); why != "" {
+		t.Errorf("it is not ready: %s", why)
+	}
+	if got := h.count(); got != 4*n {
+		t.Errorf("%d requests were made, want %d: two activities of which one was in flight, and one more", got, 4*n)
+	}
+}

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Leases those of the hosts that nobody holds.
 --
 -- KEYS[1]   the partition's last token
@@ -6,6 +7,7 @@
 -- ARGV[2]   a nonce of this call, so that it may be repeated
 -- RETURNS   for each host its token, "" if it is held
 --
+-- It takes little room, and for a while only: it must run when Redis is full, or a full store could never be emptied.
 -- Tokens rise with Redis's clock or, where that is set back, by one: so they also rise when the last writes were lost.
 local time = redis.call('TIME')
 local token = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), time[1] * 1e6 + time[2])

@@ -109,3 +109,17 @@ func TestRedisOutage(t *testing.T) {
 		t.Errorf("Acquire of a Redis that hangs gave %v", leases)
 	}
 }
+
+// TestRedisFull checks that hosts are leased when Redis has no room left: only who works on them can make some.
+func TestRedisFull(t *testing.T) {
+	server := testredis.Start(t)
+	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
+	server.Must("CONFIG", "SET", "maxmemory", "1")
+	held := lease(t, m)
+	if lost, err := m.Extend(t.Context(), []lockmgr.Lease{held}); err != nil || len(lost) != 0 {
+		t.Errorf("Extend: lost %v, %v", lost, err)
+	}
+	if err := m.Release(t.Context(), []lockmgr.Lease{held}); err != nil {
+		t.Error(err)
+	}
+}

@@ -2,7 +2,6 @@ package redisq
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -107,7 +106,7 @@ func explain(err error) error {
 		"ERR invalid": "it does not accept the password or the database number",
 	} {
 		if strings.HasPrefix(text, code) || strings.Contains(text, ": "+code) {
-			return errors.Join(errors.New(meaning), err)
+			return fmt.Errorf("%s: %w", meaning, err)
 		}
 	}
 	return err

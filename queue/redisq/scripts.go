@@ -123,7 +123,7 @@ func translate(ctx context.Context, err error) error {
 	case errors.Is(err, rueidis.ErrClosing):
 		return queue.ErrClosed
 	case errors.Is(err, context.DeadlineExceeded):
-		return errors.Join(err, context.Cause(ctx))
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if re, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(re.Error(), "OOM") {
 		return fmt.Errorf("%w: %w", queue.ErrFull, err)

@@ -156,13 +156,13 @@ func (s *Store) Leases(ttl time.Duration) *lockmgr.Redis {
 // readyTimeout bounds Ready: whoever asks does not wait for long.
 const readyTimeout = time.Second
 
-// Ready implements queue.Queue. It tries a write, in every partition, that changes nothing.
+// Ready implements queue.Queue. It tries a write, in every partition, that needs room and changes nothing.
 func (s *Store) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, errSlow)
 	defer cancel()
 	commands := make([]rueidis.Completed, len(s.parts))
 	for i, p := range s.parts {
-		commands[i] = s.client.B().Del().Key(p.Key("nothing")).Build()
+		commands[i] = s.client.B().Setrange().Key(p.Key("nothing")).Offset(0).Value("").Build()
 	}
 	if _, err := s.do(ctx, commands...); err != nil {
 		return fmt.Errorf("redis: %w", err)

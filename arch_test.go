@@ -29,7 +29,7 @@ func mayImport() map[string][]string {
 		"queue":          {"breaker", "lockmgr"},
 		"queue/embedded": {"breaker", "lockmgr", "queue"},
 		"breaker":        nil,
-		"queue/redisq":   {"breaker", "internal/rediskeys", "lockmgr", "queue"},
+		"queue/redisq":   {"breaker", "internal/rediskeys", "internal/seldom", "lockmgr", "queue"},
 		"lockmgr":        {"internal/rediskeys"},
 		"signer":         nil,
 

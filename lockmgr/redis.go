@@ -49,10 +49,10 @@ var (
 	extendScript  = rueidis.NewLuaScriptRetryable(extendSource)
 )
 
-// Acquire implements Manager. After an error in one partition what was leased in the others lapses by itself.
+// Acquire implements Manager. An error in one partition counts only if there is nothing to give of the others.
 func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	nonce := rand.Text()
-	return gather(r, ctx, group(r, hosts, func(host string) string { return host }),
+	leases, err := gather(r, ctx, group(r, hosts, func(host string) string { return host }),
 		func(ctx context.Context, p rediskeys.Partition, hosts []string) ([]Lease, error) {
 			keys := append([]string{p.Key("token")}, r.leaseKeys(p, hosts)...)
 			tokens, err := acquireScript.Exec(ctx, r.client, keys, []string{r.millis(), nonce}).AsStrSlice()
@@ -61,6 +61,10 @@ func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 			}
 			return r.leases(hosts, tokens)
 		})
+	if len(leases) > 0 {
+		return leases, nil
+	}
+	return nil, err
 }
 
 // leases are those that were given, once each.

@@ -30,7 +30,7 @@ func StartAhead(t testing.TB, ahead time.Duration, args ...string) *Server {
 	}
 	s := newServer(t, nil, durable(args)...)
 	s.env = []string{"LD_PRELOAD=" + library, "CLOCK_AHEAD=" + strconv.Itoa(int(ahead/time.Second))}
-	s.run()
+	s.Run()
 	if got := s.ahead(); (got - ahead).Abs() > time.Minute {
 		t.Fatalf("the clock of redis is ahead by %s, want %s", got, ahead)
 	}

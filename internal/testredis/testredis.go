@@ -7,6 +7,7 @@ package testredis
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -33,6 +34,7 @@ type Server struct {
 	t    testing.TB
 	args []string
 	env  []string // beside our own
+	dir  string
 	log  string
 	cmd  *exec.Cmd
 }
@@ -65,7 +67,7 @@ func newServer(t testing.TB, first []string, last ...string) *Server {
 	t.Helper()
 	binary(t)
 	port, dir := strconv.Itoa(freePort(t)), t.TempDir()
-	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port), t: t, log: filepath.Join(dir, "redis.log")}
+	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port), t: t, dir: dir, log: filepath.Join(dir, "redis.log")}
 	s.args = append(first, "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--logfile", s.log)
 	s.args = append(s.args, last...)
 	t.Cleanup(s.Kill) // also if it does not come up
@@ -134,6 +136,22 @@ func (s *Server) Stop() {
 // Kill ends the server at once.
 func (s *Server) Kill() {
 	s.end(syscall.SIGKILL)
+}
+
+// Lose kills the server and starts it again without anything it held.
+func (s *Server) Lose() {
+	s.t.Helper()
+	s.Kill()
+	entries, err := os.ReadDir(s.dir)
+	for _, e := range entries {
+		if name := filepath.Join(s.dir, e.Name()); name != s.log {
+			err = errors.Join(err, os.RemoveAll(name))
+		}
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Run()
 }
 
 func (s *Server) end(sig syscall.Signal) {

@@ -95,6 +95,45 @@ func agree(ctx context.Context, client rueidis.Client, o Options) (int, error) {
 	return int(n), nil
 }
 
+// confirm looks whether the store is still the one that was opened. One that was emptied is made anew, and the log tells
+// of it; one that was made anew with another number of partitions, before any node of this fleet could, is not touched
+// any more, as nodes that don't agree on where a host is would not find what the others store.
+func (s *Store) confirm(ctx context.Context) error {
+	meta, want := s.parts[0].Key("meta"), len(s.parts)
+	answers, err := s.do(ctx, s.client.B().Hget().Key(meta).Field("partitions").Build())
+	if err != nil {
+		return err
+	}
+	if answers[0].IsNil() {
+		return s.remake(ctx, meta)
+	}
+	n, err := answers[0].AsInt64()
+	if err != nil {
+		return fmt.Errorf("number of partitions: %w", err)
+	}
+	if int(n) == want {
+		s.foreign.Store(nil)
+		return nil
+	}
+	err = fmt.Errorf("the store %q was made anew with %d partitions, this node has %d: start it again with the same number", s.opts.Prefix, n, want)
+	s.foreign.Store(&err)
+	return err
+}
+
+// remake makes a store that was emptied.
+func (s *Store) remake(ctx context.Context, meta string) error {
+	answers, err := s.do(ctx, s.client.B().Hsetnx().Key(meta).Field("partitions").Value(strconv.Itoa(len(s.parts))).Build())
+	if err != nil {
+		return err
+	}
+	if made, err := answers[0].AsInt64(); err != nil || made == 0 {
+		return err // another node was quicker
+	}
+	s.log.Error("store.emptied", "detail", "Redis has lost what it held: private keys, deliveries that were pending, "+
+		"dead letters and what was known of hosts; the store is made anew: put the keys again")
+	return nil
+}
+
 // explain says in plain words what errors of a first connection mean.
 func explain(err error) error {
 	text := err.Error()

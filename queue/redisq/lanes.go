@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,14 +13,11 @@ import (
 )
 
 // Due implements queue.Lanes. It asks all partitions for a share each at the same time, and then, one by one, those
-// that may have more for what is still wanted.
+// that may have more for what is still wanted. A partition that can't be asked holds up no other: see mark.
 func (s *Store) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
 	s.asleep.Store(math.MaxInt64) // while this is under way every wake counts
-	shares, draws := s.split(want), make([]draw, len(s.parts))
-	err := s.each(func(p *partition) (err error) {
-		draws[p.N], err = s.draw(ctx, p, shares[p.N])
-		return err
-	})
+	shares := s.split(want)
+	draws, err := s.drawAll(ctx, shares)
 	if err != nil {
 		return queue.Offer{}, fmt.Errorf("due: %w", err)
 	}
@@ -31,18 +29,40 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
 		if want.Lanes == 0 || len(s.parts) == 1 {
 			break
 		}
-		if len(draws[n].hosts) < shares[n].Lanes && draws[n].suspects < shares[n].Suspect {
+		if draws[n].away || len(draws[n].hosts) < shares[n].Lanes && draws[n].suspects < shares[n].Suspect {
 			continue // it has no more
 		}
 		d, err := s.draw(ctx, s.parts[n], want)
 		if err != nil {
-			return queue.Offer{}, fmt.Errorf("due: %w", err)
+			break // what there is so far was offered; the next call finds out
 		}
 		d.addTo(&o, &want)
 	}
 	s.asleep.Store(int64(time.Since(s.start) + o.Next))
 	return o, nil
 }
+
+// drawAll asks each partition for its share. It gives an error only if none could be asked.
+func (s *Store) drawAll(ctx context.Context, shares []queue.Want) ([]draw, error) {
+	draws, errs := make([]draw, len(s.parts)), make([]error, len(s.parts))
+	all := s.each(func(p *partition) error {
+		draws[p.N], errs[p.N] = s.draw(ctx, p, shares[p.N])
+		return errs[p.N]
+	})
+	if !slices.Contains(errs, nil) {
+		return nil, all
+	}
+	for n, err := range errs {
+		if err != nil {
+			draws[n] = draw{next: awayPause, away: true}
+		}
+		s.mark(s.parts[n], err)
+	}
+	return draws, nil
+}
+
+// awayPause is when a partition that can't be worked with is asked again.
+const awayPause = time.Second
 
 // split shares out what is wanted.
 func (s *Store) split(want queue.Want) []queue.Want {
@@ -59,6 +79,7 @@ type draw struct {
 	hosts    []string
 	suspects int
 	next     time.Duration // until another is due, at least 0; negative if none is known
+	away     bool          // it could not be asked
 }
 
 // addTo adds lanes to an offer, and takes them off what is still wanted.

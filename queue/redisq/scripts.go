@@ -72,11 +72,17 @@ var errSlow = errors.New("redis took too long")
 
 // call runs a script on a partition: keys and args come after those that every script has.
 func (s *Store) call(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (rueidis.RedisMessage, error) {
+	if err := s.foreign.Load(); err != nil {
+		return rueidis.RedisMessage{}, *err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
 	all := append(p.common[:len(p.common):len(p.common)], keys...)
 	m, err := lua.Exec(ctx, s.client, all, append([]string{s.keys.Channel()}, args...)).ToMessage()
-	return m, translate(ctx, err)
+	if err != nil {
+		err = translate(ctx, s.diagnose(ctx, err, all))
+	}
+	return m, err
 }
 
 // number runs a script that returns a number.
@@ -104,15 +110,26 @@ func (s *Store) do(ctx context.Context, commands ...rueidis.Completed) ([]rueidi
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
-	answers := make([]rueidis.RedisMessage, len(commands))
+	answers, keys := make([]rueidis.RedisMessage, len(commands)), make([]string, len(commands))
+	for i, c := range commands {
+		keys[i] = keyOf(c.Commands())
+	}
 	for i, r := range s.client.DoMulti(ctx, commands...) {
 		m, err := r.ToMessage()
 		if err != nil && !rueidis.IsRedisNil(err) {
-			return nil, translate(ctx, err)
+			return nil, translate(ctx, s.diagnose(ctx, err, keys[i:i+1]))
 		}
 		answers[i] = m
 	}
 	return answers, nil
+}
+
+// keyOf returns the key of a plain command, "" if it has none.
+func keyOf(command []string) string {
+	if len(command) < 2 {
+		return ""
+	}
+	return command[1]
 }
 
 // translate makes the errors of package queue of those that mean the same.

@@ -29,6 +29,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/rediskeys"
+	"github.com/postrider/postrider/internal/seldom"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 )
@@ -57,6 +58,8 @@ type Store struct {
 	keys       rediskeys.Scheme
 	parts      []*partition
 	activities *cache
+	seldom     seldom.Gate           // for lines that would be said over and over
+	foreign    atomic.Pointer[error] // why nothing may be written: see confirm
 
 	wake    chan struct{}
 	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since started
@@ -71,7 +74,8 @@ var _ queue.Queue = (*Store)(nil)
 // partition is the keys of a partition.
 type partition struct {
 	rediskeys.Partition
-	common []string // what every script has first; lane.lua lists them
+	common []string              // what every script has first; lane.lua lists them
+	away   atomic.Pointer[error] // see mark
 }
 
 func newPartition(p rediskeys.Partition) *partition {
@@ -167,7 +171,14 @@ func (s *Store) Ready(ctx context.Context) error {
 	if _, err := s.do(ctx, commands...); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	return nil
+	if err := s.foreign.Load(); err != nil {
+		return *err
+	}
+	var errs []error
+	for _, p := range s.parts {
+		errs = append(errs, p.marked())
+	}
+	return errors.Join(errs...)
 }
 
 // Close implements queue.Queue. Leases made from the store end with it.

@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -47,6 +48,7 @@ func (s *Store) sweepIn(d time.Duration) {
 func (s *Store) sweepAll(ctx context.Context) (time.Duration, error) {
 	var mu sync.Mutex
 	next := queue.MaxIdle
+	unsure := s.confirm(ctx)
 	err := s.each(func(p *partition) error {
 		n, err := s.sweep(ctx, p)
 		mu.Lock()
@@ -54,7 +56,7 @@ func (s *Store) sweepAll(ctx context.Context) (time.Duration, error) {
 		next = min(next, n)
 		return err
 	})
-	if err != nil {
+	if err := errors.Join(unsure, err); err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
 	return next, nil

@@ -21,28 +21,28 @@ import (
 func (s *Store) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
 	var (
 		wg    sync.WaitGroup
-		mu    sync.Mutex
 		turns = make([]*queue.Turn, len(leases))
-		errs  []error
+		parts = s.byPartition(leases)
+		errs  = make([]error, len(s.parts))
 	)
-	for p, places := range s.byPartition(leases) {
-		wg.Go(func() {
-			err := s.takeFrom(ctx, p, leases, places, n, turns) // writes to turns at its places only
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
+	for p, places := range parts {
+		wg.Go(func() { errs[p.N] = s.takeFrom(ctx, p, leases, places, n, turns) }) // writes to turns at its places only
 	}
 	wg.Wait()
+	err := errors.Join(errs...)
+	for p := range parts {
+		if err != nil && errs[p.N] == nil {
+			err = nil // what can be worked with is worked with
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take: %w", err)
+	}
 	taken := make([]queue.Turn, 0, len(leases))
 	for _, t := range turns {
 		if t != nil {
 			taken = append(taken, *t)
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		s.handBack(ctx, taken)
-		return nil, fmt.Errorf("take: %w", err)
 	}
 	return taken, nil
 }
@@ -57,19 +57,38 @@ func (s *Store) byPartition(leases []lockmgr.Lease) map[*partition][]int {
 	return places
 }
 
-// takeFrom takes from the lanes of one partition.
+// takeFrom takes from the lanes of one partition, but for those that are broken. After an error none of it is taken.
 func (s *Store) takeFrom(ctx context.Context, p *partition, leases []lockmgr.Lease, places []int, n int, turns []*queue.Turn) error {
-	var keys []string
+	if len(places) == 0 {
+		return nil
+	}
+	var keys, hosts []string
 	args := []string{strconv.Itoa(n)}
 	for _, i := range places {
 		l := leases[i]
-		keys = p.lane(keys, l.Host)
+		keys, hosts = p.lane(keys, l.Host), append(hosts, l.Host)
 		args = append(args, l.Host, strconv.FormatUint(l.Token, 10), upMillis(l.TTL))
 	}
 	a, err := s.array(ctx, takeScript, p, keys, args)
+	if i := p.brokenLane(err, hosts); i >= 0 {
+		s.tell(hosts[i], err)
+		return s.takeFrom(ctx, p, leases, slices.Delete(slices.Clone(places), i, i+1), n, turns)
+	}
 	if err != nil {
 		return err
 	}
+	err = s.turns(p, leases, places, a, turns)
+	if err == nil {
+		err = s.fill(ctx, p, places, turns)
+	}
+	if err != nil {
+		s.handBack(ctx, places, turns)
+	}
+	return err
+}
+
+// turns reads what take.lua gave for the lanes of a partition.
+func (s *Store) turns(p *partition, leases []lockmgr.Lease, places []int, a []rueidis.RedisMessage, turns []*queue.Turn) error {
 	for i, m := range a {
 		if m.IsNil() {
 			continue // a later token has it
@@ -80,7 +99,7 @@ func (s *Store) takeFrom(ctx context.Context, p *partition, leases []lockmgr.Lea
 		}
 		turns[places[i]] = turn
 	}
-	return s.fill(ctx, p, places, turns)
+	return nil
 }
 
 // turn reads what take.lua gave for a lane. The activities have only their IDs.
@@ -205,14 +224,18 @@ func activity(id string, about, body rueidis.RedisMessage) (*queue.Activity, err
 }
 
 // handBack gives back what was taken in a call that failed. What it can't is given again under a later lease.
-func (s *Store) handBack(ctx context.Context, turns []queue.Turn) {
-	for _, t := range turns {
+func (s *Store) handBack(ctx context.Context, places []int, turns []*queue.Turn) {
+	ctx, failed := context.WithoutCancel(ctx), false
+	for _, i := range places {
+		t := turns[i]
+		turns[i] = nil
+		if t == nil || failed {
+			continue
+		}
 		st := queue.Settlement{}
 		for _, d := range t.Deliveries {
 			st.Results = append(st.Results, queue.Result{ID: d.ID, Verdict: queue.Defer})
 		}
-		if err := s.Settle(context.WithoutCancel(ctx), t.Lease, st); err != nil {
-			return
-		}
+		failed = s.Settle(ctx, t.Lease, st) != nil
 	}
 }

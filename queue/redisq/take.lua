@@ -19,9 +19,9 @@ local function front(l, priority)
     if not l.heads[e.ordering] then return e end
     if moves >= MOVES then return end
     moves = moves + 1
-    redis.call('LPOP', l.q[priority])
-    leave_backlog(l, e.ordering)
     behind(l, e)
+    leave_backlog(l, e.ordering)
+    redis.call('LPOP', l.q[priority])
   end
 end
 
@@ -50,8 +50,8 @@ local function pop(l, ready)
     if e then
       l.state.u = (l.state.u + 1) % #SHARES
       if new then
-        redis.call('LPOP', l.q[p])
         leave_backlog(l, e.ordering)
+        redis.call('LPOP', l.q[p])
         put(l, e)
       else
         table.remove(ready[p])
@@ -87,9 +87,10 @@ local function take(l, n)
   return answer, ready
 end
 
-local answer, at = {}, 18
+local lanes, answer = {}, {}
+for i = 3, #ARGV, 3 do lanes[i] = read(18 + 2 * (i - 3), ARGV[i]) end -- all, before anything is changed: one may be broken
 for i = 3, #ARGV, 3 do
-  local l, token, ttl = read(at, ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local l, token, ttl = lanes[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if not l.known or token < l.state.t then
     answer[#answer + 1] = false
   else
@@ -103,7 +104,6 @@ for i = 3, #ARGV, 3 do
     answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries}
     write(l)
   end
-  at = at + 6
 end
 signal()
 return answer

@@ -54,7 +54,7 @@ func TestKeysAreOverwritten(t *testing.T) {
 func TestRedisIsEmptied(t *testing.T) {
 	t.Parallel()
 	redis := durable(t)
-	h := startHosts(t, 10, slowly)
+	h := startHosts(t, 10, unhurried)
 	s := append(onRedis(redis.URL()), "--redis-partitions", "4")
 	nodes := []*testNode{s.startProcess(t, spending...), s.startProcess(t, spending...)}
 	for i := range 20 {

@@ -26,6 +26,7 @@ type load struct {
 	nodes []*testNode
 	done  chan struct{}
 	work  sync.WaitGroup
+	turn  sync.RWMutex // held for reading while a call is made
 
 	mu       sync.Mutex
 	accepted map[string]acceptedView // guarded by mu: by the number of the activity
@@ -66,6 +67,8 @@ func (l *load) post(app int) {
 
 // try posts once, and tells whether the call was accepted. A refusal has to say when to come again, and to come soon.
 func (l *load) try(n *testNode, call string) (view acceptedView, ok bool) {
+	l.turn.RLock()
+	defer l.turn.RUnlock()
 	began := time.Now()
 	a, err := n.try(http.MethodPost, "/v1/activities", strings.NewReader(call))
 	if l.t.Context().Err() != nil {
@@ -100,6 +103,13 @@ func (l *load) stop() {
 		close(l.done)
 	}
 	l.work.Wait()
+}
+
+// between does something while no call is under way, so that all that was accepted was accepted before.
+func (l *load) between(do func()) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	do()
 }
 
 // count tells how many activities were accepted so far, and how many calls refused.

@@ -19,8 +19,8 @@ func durable(t *testing.T, more ...string) *testredis.Server {
 // spending makes a dead letter of a delivery for which an attempt is counted that did not deliver it.
 var spending = []string{"--max-attempts", "1", "--lease-ttl", "2s"}
 
-// slowly is a host that takes some time over everything, so that some is in flight at any moment.
-func slowly(int) testinbox.Options { return replies(testinbox.Reply{Delay: 100 * time.Millisecond}) }
+// unhurried is a host that takes some time over everything, so that some is in flight at any moment.
+func unhurried(int) testinbox.Options { return replies(testinbox.Reply{Delay: 100 * time.Millisecond}) }
 
 // loud is how many lines a node may write about an outage of a few seconds, whatever it was doing.
 const loud = 20
@@ -71,7 +71,7 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 func TestRedisIsKilled(t *testing.T) {
 	t.Parallel()
 	redis := durable(t)
-	h := startHosts(t, 20, slowly)
+	h := startHosts(t, 20, unhurried)
 	s := onRedis(redis.URL())
 	nodes := []*testNode{s.startProcess(t, spending...), s.startProcess(t, spending...)}
 	l := startLoad(t, h, nodes...)

@@ -26,7 +26,7 @@ func (l *load) settleSoFar() {
 func TestRedisIsFull(t *testing.T) {
 	t.Parallel()
 	redis := durable(t)
-	h := startHosts(t, 10, slowly)
+	h := startHosts(t, 10, unhurried)
 	node := onRedis(redis.URL()).startProcess(t, spending...)
 	said := len(node.out.String())
 	l := startLoad(t, h, node)

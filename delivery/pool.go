@@ -222,7 +222,19 @@ func joinRelease(err, release error) error {
 	return err
 }
 
-// sweep cleans up now and then.
+// probe looks whether the store is back when no loop is caught any more that would find out.
+func (p *Pool) probe(ctx context.Context) {
+	if p.outage.current() == nil {
+		return
+	}
+	if _, err := p.Queue.Due(ctx, queue.Want{}); err != nil {
+		p.outage.note(err)
+		return
+	}
+	p.outage.well(false)
+}
+
+// sweep cleans up now and then, and looks after an outage that nobody else does.
 func (p *Pool) sweep(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
@@ -230,9 +242,9 @@ func (p *Pool) sweep(ctx context.Context) {
 		if err != nil {
 			next, pause = pause, min(2*pause, maxPause) // schedule tells of outages
 		} else {
-			p.outage.well(false)
 			pause = firstPause
 		}
+		p.probe(ctx)
 		sleep(ctx, min(max(next, time.Millisecond), sweepPause), nil, nil)
 	}
 }

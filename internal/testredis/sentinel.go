@@ -48,18 +48,13 @@ func (c *Sentinel) URL() string { return "redis+sentinel://" + c.Watcher.Addr + 
 // Failover kills the master once the replica has all it holds, and waits until the replica is the master.
 func (c *Sentinel) Failover() {
 	c.Master.t.Helper()
-	c.Master.await("caught up", c.replicated)
+	c.Master.CaughtUp(c.Replica)
 	c.Master.Kill()
-	c.Replica.await("role:master", func() (string, error) { return c.Replica.Command("INFO", "replication") })
+	c.AwaitFailover()
 }
 
-// replicated says "caught up" once the replica has acknowledged all that the master wrote.
-func (c *Sentinel) replicated() (string, error) {
-	info, err := c.Master.Command("INFO", "replication")
-	_, offset, _ := strings.Cut(info, "master_repl_offset:")
-	offset, _, _ = strings.Cut(offset, "\r")
-	if err == nil && strings.Contains(info, ",offset="+offset+",") {
-		return "caught up", nil
-	}
-	return info, err
+// AwaitFailover waits until the replica is the master.
+func (c *Sentinel) AwaitFailover() {
+	c.Replica.t.Helper()
+	c.Replica.await("role:master", func() (string, error) { return c.Replica.Command("INFO", "replication") })
 }

@@ -173,8 +173,34 @@ func (s *Server) Freeze() (thaw func()) {
 	return func() { _ = p.Signal(syscall.SIGCONT) } // an error means that it has ended
 }
 
-// Command runs a command over a connection of its own and returns the answer's first line without its type or, of a
-// bulk string, the text.
+// CaughtUp waits until a replica has all that the server has written so far.
+func (s *Server) CaughtUp(replica *Server) {
+	s.t.Helper()
+	written, err := s.offset("master_repl_offset:")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	replica.await("caught up", func() (string, error) {
+		read, err := replica.offset("slave_repl_offset:")
+		if read >= written {
+			return "caught up", err
+		}
+		return fmt.Sprintf("%d of %d bytes", read, written), err
+	})
+}
+
+// offset reads a number of the replication's state.
+func (s *Server) offset(name string) (int64, error) {
+	info, err := s.Command("INFO", "replication")
+	_, text, _ := strings.Cut(info, name)
+	text, _, _ = strings.Cut(text, "\r")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(text, 10, 64)
+}
+
+// Command runs a command over a connection of its own and returns the answer as text: of a list, an element a line.
 func (s *Server) Command(args ...string) (string, error) {
 	conn, err := net.DialTimeout("tcp", s.Addr, dialTimeout)
 	if err != nil {
@@ -209,8 +235,20 @@ func readAnswer(r *bufio.Reader) (string, error) {
 			return "", err
 		}
 		text := make([]byte, n)
-		_, err = io.ReadFull(r, text)
+		if _, err := io.ReadFull(r, text); err != nil {
+			return "", err
+		}
+		_, err = r.Discard(len("\r\n"))
 		return string(text), err
+	case '*':
+		n, err := strconv.Atoi(rest)
+		var list []string
+		for err == nil && len(list) < n {
+			var text string
+			text, err = readAnswer(r)
+			list = append(list, text)
+		}
+		return strings.Join(list, "\n"), err
 	default:
 		return rest, nil
 	}

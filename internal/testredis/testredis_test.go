@@ -48,3 +48,19 @@ func TestStartAhead(t *testing.T) {
 		s.Restart()
 	}
 }
+
+func TestReplicatedCluster(t *testing.T) {
+	c := testredis.StartReplicatedCluster(t, 3)
+	slot := c.Slot("a")
+	from := c.Home(slot)
+	c.Nodes[from].Must("SET", "a", "1")
+	to := (from + 1) % 3
+	c.Migrate(slot, c.Nodes[from], c.Nodes[to], func() {})
+	if got := c.Nodes[to].Must("INCR", "a"); got != "2" {
+		t.Errorf("after its slot was moved INCR gives %q", got)
+	}
+	c.Failover(to)
+	if got := c.Replicas[to].Must("INCR", "a"); got != "3" {
+		t.Errorf("after the failover INCR gives %q", got)
+	}
+}

@@ -171,10 +171,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	if _, err := s.do(ctx, commands...); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
-	if err := s.foreign.Load(); err != nil {
-		return *err
-	}
-	var errs []error
+	errs := []error{s.confirm(ctx)}
 	for _, p := range s.parts {
 		errs = append(errs, p.marked())
 	}

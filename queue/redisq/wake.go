@@ -28,6 +28,7 @@ func (s *Store) listen(ctx context.Context) {
 		err := s.subscribe(ctx, func() {
 			if failing {
 				s.log.Info("store.wakes_heard_again")
+				s.sweepAt.Store(0) // it may be another Redis, or an empty one
 			}
 			failing = false
 			s.signal() // something may have been missed

@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 	}{
 		{"alone", 1, func(t *testing.T) string { return testredis.Start(t).URL() }, 0},
 		{"alone, 4 partitions", 4, func(t *testing.T) string { return testredis.StartAhead(t, ahead).URL() }, ahead},
-		{"cluster", 8, func(t *testing.T) string { return testredis.StartCluster(t, 3).URL() }, 0},
+		{"cluster", 8, func(t *testing.T) string { return testredis.StartReplicatedCluster(t, 3).URL() }, 0},
 		{"sentinel", 1, func(t *testing.T) string { return testredis.StartSentinel(t).URL() }, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

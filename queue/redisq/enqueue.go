@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
@@ -136,7 +137,7 @@ func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 	if err != nil {
 		return queue.Receipt{}, err
 	}
-	a, err := in.knowingOthers(func(others string) ([]rueidis.RedisMessage, error) {
+	a, err := in.knowingOthers(ctx, p, func(others string) ([]rueidis.RedisMessage, error) {
 		keys := append(p.activity(nil, in.text), p.Of("claim", in.claim))
 		keys = p.lanes(append(keys, othersKeys(p, others)...), hostsOf(to))
 		args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
@@ -149,24 +150,54 @@ func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 	return receipt(a)
 }
 
-// knowingOthers calls a script that has to know which other activities of the same URI pend: as long as it says that
-// they are others than it was told. Nearly always there is none.
-func (in *intake) knowingOthers(call func(others string) ([]rueidis.RedisMessage, error)) ([]rueidis.RedisMessage, error) {
-	for others, tries := "", 0; ; tries++ {
+// knowingOthers calls a script that has to know which other activities of the same URI pend in a partition: as long as it
+// says that they are others than it was told, or that it is not decided about one of them. Nearly always there is none.
+func (in *intake) knowingOthers(
+	ctx context.Context, p *partition, call func(others string) ([]rueidis.RedisMessage, error),
+) ([]rueidis.RedisMessage, error) {
+	for others, start := "", time.Now(); ; {
 		a, err := call(others)
 		if err != nil {
 			return nil, err
 		}
-		kind, err := a[0].ToString()
-		if err != nil || kind != "again" {
+		switch kind, err := a[0].ToString(); {
+		case err == nil && kind == "again":
+			others, err = a[1].ToString()
+			if err != nil {
+				return nil, err
+			}
+		case err == nil && kind == "staged":
+			if err := in.resolve(ctx, p, a[1]); err != nil {
+				return nil, err
+			}
+		default:
 			return a, err
 		}
-		if tries > 100 {
-			return nil, fmt.Errorf("%w: the activity is submitted over and over", queue.ErrBusy)
+		if time.Since(start) > callTimeout {
+			return nil, fmt.Errorf("%w: the same activity is under way", queue.ErrBusy)
 		}
-		if others, err = a[1].ToString(); err != nil {
-			return nil, err
-		}
+	}
+}
+
+// resolve looks what becomes of an activity that is staged: it may still be given up, and who had counted on it would
+// have lost its deliveries. Of two that meet, the older goes on and the younger is given up, or they would wait for each
+// other.
+func (in *intake) resolve(ctx context.Context, p *partition, m rueidis.RedisMessage) error {
+	name, err := m.ToString()
+	if err != nil {
+		return err
+	}
+	if did, err := in.s.decide(ctx, p, []string{name}); did > 0 || err != nil {
+		return err
+	}
+	if string(in.id[:]) < name {
+		return in.s.abandon(ctx, p, uuid.UUID([]byte(name)))
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(claimPause):
+		return nil
 	}
 }
 

@@ -12,8 +12,8 @@
 -- ARGV[13]     how long the claim lasts, in ms
 -- ARGV[14]     the IDs of the other activities, joined
 -- ARGV[15…]    the recipients, by lane: see sort_out
--- RETURNS      {'again', IDs} if these are the other activities really; {'mismatch'}; else {'new' or 'known', what the
---              client wanted back, accepted, duplicates, refused}
+-- RETURNS      {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not decided about
+--              yet; {'mismatch'}; else {'new' or 'known', what the client wanted back, accepted, duplicates, refused}
 local claim = redis.call('HMGET', KEYS[21], 'f', 'o', 'h', 'n', 'd', 'x')
 if claim[1] then
   if claim[1] ~= ARGV[11] then return {'mismatch'} end
@@ -22,6 +22,8 @@ end
 local d = described(2)
 local known = redis.call('HGET', URIS, d.uri) or ''
 if known ~= ARGV[14] then return {'again', known} end
+local staged = undecided(known)
+if staged then return {'staged', staged} end
 
 local others = {}
 for i = 1, #known / 16 do others[i] = 21 + i end

@@ -12,6 +12,14 @@ local function pending_inboxes(others)
   return inboxes
 end
 
+-- undecided returns the first of some activities that is staged: it may still be given up, so it counts for nothing yet.
+local function undecided(ids)
+  for i = 1, #ids, 16 do
+    local id = string.sub(ids, i, i + 15)
+    if redis.call('ZSCORE', STAGED, id) then return id end
+  end
+end
+
 -- refusal tells why a lane takes nothing of a priority, or nil.
 local function refusal(l, priority)
   if l.state.b > 0 then return 'host_blocked' end

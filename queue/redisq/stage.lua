@@ -14,7 +14,8 @@
 -- ARGV[13]     when the submission was claimed, in ms: all partitions shall tell the same
 -- ARGV[14]     the IDs of the other activities, joined
 -- ARGV[15…]    the recipients, by lane: see sort_out
--- RETURNS      {'again', IDs} if these are the other activities really; else {'new', '', accepted, duplicates, refused}
+-- RETURNS      {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not decided about
+--              yet; else {'new', '', accepted, duplicates, refused}
 local d, act = described(2), new_activity(18)
 local last = redis.call('HMGET', act.a, 'g', 'y')
 if last[1] == ARGV[12] then return cjson.decode(last[2]) end
@@ -29,6 +30,8 @@ for i = 1, #known, 16 do
   end
 end
 if ids ~= ARGV[14] then return {'again', ids} end
+local staged = undecided(ids)
+if staged then return {'staged', staged} end
 
 d.created = tonumber(ARGV[13])
 describe(act, ARGV[9], d)

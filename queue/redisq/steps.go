@@ -122,7 +122,7 @@ func (in *intake) stageChunk(ctx context.Context, p *partition, recipients []que
 	if err != nil {
 		return queue.Receipt{}, err
 	}
-	a, err := in.knowingOthers(func(others string) ([]rueidis.RedisMessage, error) {
+	a, err := in.knowingOthers(ctx, p, func(others string) ([]rueidis.RedisMessage, error) {
 		keys := append(p.staging(in.text), othersKeys(p, others)...)
 		for _, l := range to {
 			keys = append(keys, p.Of("h", l.host))

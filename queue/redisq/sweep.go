@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -233,17 +232,31 @@ func (s *Store) decide(ctx context.Context, p *partition, names []string) (did i
 	return did, nil
 }
 
+// abandon gives up an activity that is staged, unless it was committed.
+func (s *Store) abandon(ctx context.Context, p *partition, id uuid.UUID) error {
+	claim, err := s.claimOf(ctx, p, id)
+	if err == nil && claim != "" {
+		_, err = s.number(ctx, commitScript, s.partitionOf(claim), []string{s.partitionOf(claim).Of("claim", claim)}, []string{string(id[:]), ""})
+	}
+	return err
+}
+
+// claimOf returns the claim of an activity that is staged, "" if it isn't any more.
+func (s *Store) claimOf(ctx context.Context, p *partition, id uuid.UUID) (string, error) {
+	answers, err := s.do(ctx, s.client.B().Hget().Key(p.Of("a", id.String())).Field("s").Build())
+	if err != nil || answers[0].IsNil() {
+		return "", err
+	}
+	return answers[0].ToString()
+}
+
 // isCommitted asks the claim of an activity's idempotency key.
 func (s *Store) isCommitted(ctx context.Context, p *partition, id uuid.UUID) (committed, undecided bool, err error) {
-	answers, err := s.do(ctx, s.client.B().Hget().Key(p.Of("a", id.String())).Field("s").Build())
+	claim, err := s.claimOf(ctx, p, id)
 	if err != nil {
 		return false, false, err
 	}
-	claim, err := answers[0].ToString()
-	if err != nil && !rueidis.IsRedisNil(err) {
-		return false, false, err
-	}
-	answers, err = s.do(ctx, s.client.B().Hmget().Key(s.partitionOf(claim).Of("claim", claim)).Field("i", "s").Build())
+	answers, err := s.do(ctx, s.client.B().Hmget().Key(s.partitionOf(claim).Of("claim", claim)).Field("i", "s").Build())
 	if err != nil {
 		return false, false, err
 	}

@@ -1,0 +1,108 @@
+package redisq
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/queue"
+)
+
+// TestMeetsStaged checks what becomes of a submission that finds another of the same activity under way, of which nobody
+// knows yet whether it will be stored: one of them is, and no delivery is lost or made twice.
+func TestMeetsStaged(t *testing.T) {
+	const hosts = 12
+	for name, c := range map[string]struct {
+		older      bool // the one that comes second has the lower ID
+		then       func(*testing.T, *testredis.Server, *intake, queue.Receipt)
+		duplicates int
+	}{
+		"which is stored":   {false, func(t *testing.T, _ *testredis.Server, in *intake, r queue.Receipt) { commitStaged(t, in, r, nil) }, hosts},
+		"which is given up": {false, func(t *testing.T, _ *testredis.Server, in *intake, _ queue.Receipt) { giveUpStaged(t, in) }, 0},
+		"whose node is dead": {false, func(_ *testing.T, s *testredis.Server, in *intake, _ queue.Receipt) {
+			s.Must("DEL", in.claims.Of("claim", in.claim))
+		}, 0},
+		"which is younger": {true, nil, 0},
+	} {
+		for _, partitions := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d partitions", name, partitions), func(t *testing.T) {
+				t.Parallel()
+				server := testredis.Start(t)
+				s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: partitions})
+				first, second := submission("1", 100, manyHosts(hosts)...), submission("1", 100, manyHosts(hosts)...)
+				if c.older {
+					first, second = second, first
+				}
+				in, staged := stageOnly(t, s, first)
+				if c.then != nil {
+					go c.then(t, server, in, staged)
+				}
+				r, err := s.Enqueue(t.Context(), second)
+				if err != nil || r.Accepted != hosts-c.duplicates || r.Duplicates != c.duplicates {
+					t.Errorf("Enqueue gave %+v, %v, want %d duplicates", r, err, c.duplicates)
+				}
+				if c.older {
+					commitStaged(t, in, staged, errLapsed)
+				}
+				given := map[string]int{}
+				work(t, s, 1, manyHosts(hosts), func(n int) queue.Result {
+					given[fmt.Sprint(n)]++
+					return queue.Result{Spent: true}
+				})
+				if len(given) != hosts || pending(t, s) != 0 {
+					t.Errorf("%d deliveries were given, want %d; %d are pending", len(given), hosts, pending(t, s))
+				}
+			})
+		}
+	}
+}
+
+func commitStaged(t *testing.T, in *intake, r queue.Receipt, want error) {
+	if _, err := in.commit(t.Context(), r); !errors.Is(err, want) {
+		t.Errorf("commit gave %v, want %v", err, want)
+	}
+}
+
+func giveUpStaged(t *testing.T, in *intake) {
+	if err := in.giveUp(t.Context(), map[*partition][]queue.Recipient{}); err != nil { // of what it staged it takes nothing back
+		t.Error(err)
+	}
+}
+
+// TestOldestOfManyIsStored checks that of many submissions of one activity at the same time all come to an end, and that
+// each delivery is given once.
+func TestOldestOfManyIsStored(t *testing.T) {
+	const hosts, calls = 12, 8
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: 3})
+	results := make(chan error, calls)
+	for range calls {
+		sub := submission("1", 100, manyHosts(hosts)...)
+		go func() {
+			r, err := s.Enqueue(t.Context(), sub)
+			for errors.Is(err, errLapsed) || errors.Is(err, queue.ErrBusy) { // as an app does
+				sub.ID = uuid.Must(uuid.NewV7()).String()
+				r, err = s.Enqueue(t.Context(), sub)
+			}
+			if err == nil && r.Accepted+r.Duplicates != hosts {
+				err = fmt.Errorf("receipt %+v", r)
+			}
+			results <- err
+		}()
+	}
+	for range calls {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	given := 0
+	work(t, s, 1, manyHosts(hosts), func(int) queue.Result {
+		given++
+		return queue.Result{Spent: true}
+	})
+	if given != hosts {
+		t.Errorf("%d deliveries were given, want %d", given, hosts)
+	}
+}

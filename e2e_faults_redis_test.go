@@ -72,7 +72,7 @@ func TestRedisIsKilled(t *testing.T) {
 	t.Parallel()
 	redis := durable(t)
 	h := startHosts(t, 20, unhurried)
-	s := onRedis(redis.URL())
+	s := append(onRedis(redis.URL()), "--redis-partitions", "4") // so that calls are cut off half way
 	nodes := []*testNode{s.startProcess(t, spending...), s.startProcess(t, spending...)}
 	l := startLoad(t, h, nodes...)
 	l.awaitMore(20)

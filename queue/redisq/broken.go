@@ -59,15 +59,24 @@ func (s *Store) tell(what string, err error) {
 	}
 }
 
-// mark notes whether a partition could be worked with while others could, and says so when that changes.
-func (s *Store) mark(p *partition, err error) {
-	before := p.away.Swap(&err)
-	failed := before != nil && *before != nil
-	switch {
-	case err != nil && !failed:
-		s.log.Error("store.partition_away", "partition", p.N, "error", err)
-	case err == nil && failed:
-		s.log.Info("store.partition_back", "partition", p.N)
+// mark notes which partitions could be worked with while others could, and says so where that changes: errs are by
+// partition.
+func (s *Store) mark(errs []error) {
+	var away, back []int
+	for n, p := range s.parts {
+		switch failed := p.marked() != nil; {
+		case errs[n] != nil && !failed:
+			away = append(away, n)
+		case errs[n] == nil && failed:
+			back = append(back, n)
+		}
+		p.away.Store(&errs[n])
+	}
+	if len(away) > 0 {
+		s.log.Error("store.partitions_away", "partitions", away, "error", errs[away[0]])
+	}
+	if len(back) > 0 {
+		s.log.Info("store.partitions_back", "partitions", back)
 	}
 }
 

@@ -86,7 +86,7 @@ func TestBrokenPartition(t *testing.T) {
 	if err := s.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for _, line := range []string{"store.partition_away", "store.partition_back"} {
+	for _, line := range []string{"store.partitions_away", "store.partitions_back"} {
 		if n := strings.Count(log.String(), line); n != 1 {
 			t.Errorf("the log says %s %d times:\n%s", line, n, log)
 		}

@@ -56,8 +56,8 @@ func (s *Store) drawAll(ctx context.Context, shares []queue.Want) ([]draw, error
 		if err != nil {
 			draws[n] = draw{next: awayPause, away: true}
 		}
-		s.mark(s.parts[n], err)
 	}
+	s.mark(errs)
 	return draws, nil
 }
 

@@ -169,18 +169,58 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 	return r, err
 }
 
-// releaseAll moves a committed submission into the lanes. What it can't, Sweep does later.
+// releaseAll moves a committed submission into the lanes. What it can't, Sweep does as soon as it can or, if this node is
+// gone by then, that of another some time later.
 func (in *intake) releaseAll(ctx context.Context, byPartition map[*partition][]queue.Recipient) {
 	ctx = context.WithoutCancel(ctx) // it is accepted whatever the caller does now
 	var wg sync.WaitGroup
 	for p := range byPartition {
 		wg.Go(func() {
 			if err := in.s.release(ctx, p, in.id); err != nil {
-				in.s.log.Warn("store.release_failed", "activity", in.text, "error", err)
+				in.s.owed.add(debt{p, in.id})
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// debt is what is committed of an activity in a partition and could not be released.
+type debt struct {
+	p  *partition
+	id uuid.UUID
+}
+
+// debts is a list of them. It is safe for concurrent use.
+type debts struct {
+	mu   sync.Mutex
+	list []debt // guarded by mu
+}
+
+func (d *debts) add(some ...debt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list = append(d.list, some...)
+}
+
+// take empties the list.
+func (d *debts) take() []debt {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.list
+	d.list = nil
+	return list
+}
+
+// payDebts releases what is owed, until that fails.
+func (s *Store) payDebts(ctx context.Context) error {
+	list := s.owed.take()
+	for i, d := range list {
+		if err := s.release(ctx, d.p, d.id); err != nil {
+			s.owed.add(list[i:]...)
+			return fmt.Errorf("release %s: %w", d.id, err)
+		}
+	}
+	return nil
 }
 
 // release moves what is staged of an activity into the lanes of a partition.

@@ -106,3 +106,24 @@ func TestOldestOfManyIsStored(t *testing.T) {
 		t.Errorf("%d deliveries were given, want %d", given, hosts)
 	}
 }
+
+// TestReleaseIsMadeUpFor checks that what was committed as Redis went away is in its lanes soon after it is back.
+func TestReleaseIsMadeUpFor(t *testing.T) {
+	t.Parallel() // a release goes on for some seconds
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 3})
+	sub := submission("1", 100, manyHosts(12)...)
+	in, r := stageOnly(t, s, sub)
+	commitStaged(t, in, r, nil)
+	byPartition := map[*partition][]queue.Recipient{in.home: nil}
+	for _, to := range sub.Recipients {
+		byPartition[s.partitionOf(to.Host)] = nil
+	}
+	server.Stop()
+	in.releaseAll(t.Context(), byPartition)
+	server.Run()
+	sweepAll(t, s)
+	if o, err := s.Due(t.Context(), queue.Want{Lanes: 20, Suspect: 20}); err != nil || len(o.Hosts) != 12 {
+		t.Errorf("Due gave %+v, %v, want all hosts", o, err)
+	}
+}

@@ -58,6 +58,7 @@ type Store struct {
 	keys       rediskeys.Scheme
 	parts      []*partition
 	activities *cache
+	owed       debts
 	seldom     seldom.Gate           // for lines that would be said over and over
 	foreign    atomic.Pointer[error] // why nothing may be written: see confirm
 

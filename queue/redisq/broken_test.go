@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/lockmgr"
@@ -155,5 +156,33 @@ func TestMadeAnewByOthers(t *testing.T) {
 	}
 	if n := pending(t, other); n != 0 {
 		t.Errorf("it has stored %d deliveries", n)
+	}
+}
+
+// TestLaneDeleted checks that deliveries whose lane somebody has deleted come to an end all the same: they expire, or are
+// cancelled.
+func TestLaneDeleted(t *testing.T) {
+	t.Parallel()
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
+	sub := submission("1", 100, "a.example", "b.example")
+	sub.TTL = time.Second
+	enqueue(t, s, sub)
+	second := submission("2", 100, "a.example", "b.example")
+	enqueue(t, s, second)
+	server.Must("DEL", "p:{p0}:h:a.example")
+	a, err := s.Cancel(t.Context(), second.ID)
+	if want := (queue.Counts{Total: 2, Cancelled: 2}); err != nil || a.Counts != want {
+		t.Errorf("of what was cancelled counts are %+v, %v, want %+v", a.Counts, err, want)
+	}
+	time.Sleep(sub.TTL)
+	sweepAll(t, s)
+	a, err = s.Activity(t.Context(), sub.ID)
+	if want := (queue.Counts{Total: 2, Dead: 2}); err != nil || a.Counts != want || pending(t, s) != 0 {
+		t.Errorf("of what expired counts are %+v, %v, want %+v; %d are pending", a.Counts, err, want, pending(t, s))
+	}
+	list, err := s.DeadLetters(t.Context(), queue.DeadLetterFilter{Host: "a.example"}, queue.Page{Limit: 5})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Inbox != "https://a.example/inbox" || list.Items[0].Reason != queue.ReasonExpired {
+		t.Errorf("dead letters are %+v, %v", list.Items, err)
 	}
 }

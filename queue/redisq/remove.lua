@@ -31,17 +31,31 @@ local function remove(l, f)
   removed = removed + 1
 end
 
+-- lost takes out what pends by the activity's list, but is not in its lane: somebody has deleted that.
+local function lost(host, ordinal)
+  local inbox = redis.call('LINDEX', act.r, ordinal) or ''
+  if inbox == '' or string.sub(inbox, 1, 1) == '!' then return end
+  local e = {activity = ARGV[2], ordinal = ordinal, rest = string.sub(inbox, #host + 1), headers = '', attempts = 0, last = ''}
+  if ARGV[3] == '' then cancelled(act, ordinal) else died(act, e, host, ARGV[3]) end
+  removed = removed + 1
+end
+
+local staged = redis.call('ZSCORE', STAGED, ARGV[2])
 local at, keys = 5, 21
 while ARGV[at] do
   local host, wanted
   host, wanted, at = wanted_of(at)
   local l, found = read(keys, host), {}
   search(l, ARGV[2], ordering, wanted, function(e, where, text)
+    wanted[e.ordinal] = nil
     if ARGV[3] == '' or not has(e, TAKEN) then found[#found + 1] = {e = e, where = where, text = text} end
   end)
   -- From the back, as those behind would otherwise move up when the one before them goes.
   for i = #found, 1, -1 do remove(l, found[i]) end
   if #found > 0 then write(l) end
+  if not staged then
+    for ordinal in pairs(wanted) do lost(host, ordinal) end
+  end
   keys = keys + 6
 end
 if removed > 0 then finish(act) end

@@ -171,6 +171,11 @@ func (n *testNode) holdsNothingAgainst(hosts *hosts) {
 	}
 }
 
+// complaints returns the warnings and errors that a node wrote since it had written so much.
+func (n *testNode) complaints(since int) []string {
+	return slices.DeleteFunc(n.logged(since), func(line string) bool { return strings.Contains(line, `"level":"INFO"`) })
+}
+
 // logged returns the lines that a node wrote since it had written so much.
 func (n *testNode) logged(since int) []string {
 	return slices.Collect(strings.Lines(n.out.String()[since:]))

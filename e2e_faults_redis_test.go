@@ -61,8 +61,8 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 	}
 	l.awaitMore(10)
 	repeats := l.check()
-	if _, refused := l.count(); refused > 0 || repeats > 0 || len(node.logged(said)) > 0 {
-		t.Errorf("%d calls were refused, %d deliveries repeated, and the node said %s", refused, repeats, node.logged(said))
+	if _, refused := l.count(); refused > 0 || repeats > 0 || len(node.complaints(said)) > 0 {
+		t.Errorf("%d calls were refused, %d deliveries repeated, and the node said %s", refused, repeats, node.complaints(said))
 	}
 }
 

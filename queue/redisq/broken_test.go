@@ -38,7 +38,7 @@ func TestBrokenLane(t *testing.T) {
 	}
 	var leases []lockmgr.Lease
 	for i, host := range hosts {
-		leases = append(leases, lockmgr.Lease{Host: host, Token: uint64(i + 1), TTL: queue.MaxIdle}) //nolint:gosec // small
+		leases = append(leases, lockmgr.Lease{Host: host, Token: uint64(i + 1), TTL: queue.MaxIdle})
 	}
 	turns, err := s.Take(t.Context(), leases, 10)
 	if err != nil || len(turns) != 3 {

@@ -32,11 +32,9 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
 		if draws[n].away || len(draws[n].hosts) < shares[n].Lanes && draws[n].suspects < shares[n].Suspect {
 			continue // it has no more
 		}
-		d, err := s.draw(ctx, s.parts[n], want)
-		if err != nil {
-			break // what there is so far was offered; the next call finds out
+		if d, err := s.draw(ctx, s.parts[n], want); err == nil { // else the next call finds out
+			d.addTo(&o, &want)
 		}
-		d.addTo(&o, &want)
 	}
 	s.asleep.Store(int64(time.Since(s.start) + o.Next))
 	return o, nil

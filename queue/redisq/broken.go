@@ -52,10 +52,10 @@ func (s *Store) diagnose(ctx context.Context, err error, keys []string) error {
 	return err
 }
 
-// tell says that something is broken: the first time, and once in a while.
+// tell says that something fails over and over: the first time, and once in a while.
 func (s *Store) tell(what string, err error) {
 	if before, open := s.seldom.Open(what); open {
-		s.log.Error("store.broken", "error", err, "lines_left_out", before)
+		s.log.Error("store.failing", "error", err, "lines_left_out", before)
 	}
 }
 

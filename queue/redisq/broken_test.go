@@ -53,7 +53,7 @@ func TestBrokenLane(t *testing.T) {
 		t.Errorf("of a broken lane Take gave %+v, %v; that should count for nothing", turns, err)
 	}
 	want := `the key \"p:{p0}:h:bad.example\" holds a string, which should be a hash`
-	if strings.Count(log.String(), "store.broken") != 2 || !strings.Contains(log.String(), want) {
+	if strings.Count(log.String(), "store.failing") != 2 || !strings.Contains(log.String(), want) {
 		t.Errorf("the log says %s, want one line for each broken lane, such as %s", log, want)
 	}
 }

@@ -211,16 +211,16 @@ func (d *debts) take() []debt {
 	return list
 }
 
-// payDebts releases what is owed, until that fails.
-func (s *Store) payDebts(ctx context.Context) error {
+// payDebts releases what is owed, until that fails; then the others come first the next time.
+func (s *Store) payDebts(ctx context.Context) {
 	list := s.owed.take()
 	for i, d := range list {
 		if err := s.release(ctx, d.p, d.id); err != nil {
-			s.owed.add(list[i:]...)
-			return fmt.Errorf("release %s: %w", d.id, err)
+			s.tell("release", fmt.Errorf("release %s: %w", d.id, err))
+			s.owed.add(append(list[i+1:], d)...)
+			return
 		}
 	}
-	return nil
 }
 
 // release moves what is staged of an activity into the lanes of a partition.

@@ -58,6 +58,8 @@ func command(ctx context.Context, cfg *config.Config, environ []string, stdout, 
 		return keyctl.Run(ctx, cfg.Keys, os.Stdin, stdout)
 	case config.Version:
 		return writeVersion(stdout, cfg)
+	case config.Healthcheck:
+		return checkHealth(ctx, cfg.Listen, stdout)
 	case config.Demo:
 		if cfg.LogLevel >= slog.LevelInfo { // the demo's own lines tell what is to be seen
 			log = slog.New(slog.DiscardHandler)

@@ -31,10 +31,11 @@ type Command string
 
 // The commands. Serve is meant where none is named.
 const (
-	Serve   Command = "serve"
-	Demo    Command = "demo"
-	Keys    Command = "keys"
-	Version Command = "version"
+	Serve       Command = "serve"
+	Demo        Command = "demo"
+	Healthcheck Command = "healthcheck"
+	Keys        Command = "keys"
+	Version     Command = "version"
 )
 
 // Config holds every setting of a run. The tags are the command line: name, default and help, and for the parsers in

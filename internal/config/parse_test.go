@@ -150,6 +150,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"version", "--listen", ":80"}, Version, false},
 		{[]string{"keys", "list"}, Keys, false},
 		{[]string{"--store=redis://h", "--listen=:80", "keys", "remove", "k"}, Keys, false},
+		{[]string{"healthcheck", "--listen", ":80", "--store", "redis://h"}, Healthcheck, false},
 	} {
 		c := mustParse(t, test.args)
 		if c.Command != test.want || c.DemoExit != test.exit {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	healthPatience = 4 * time.Second // less than whoever runs the check gives it, so that it can still tell why
+	healthPatience = 7 * time.Second // more than a node gives its store (5 s), less than a container gives the check
 	healthAnswer   = 4 << 10         // bytes of an answer that are shown
 )
 

@@ -10,7 +10,7 @@ TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
 # The lines of go test -v that are shown as they come: one for each package, and what failed or was skipped.
 CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKIP)
 
-.PHONY: test lint bench build tools
+.PHONY: test lint bench build tools compose-check
 
 test: tools
 	go vet ./...
@@ -47,3 +47,7 @@ bench:
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o postrider .
+
+# Needs Docker with Compose, and some minutes.
+compose-check:
+	scripts/compose-check

@@ -12,8 +12,11 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ . ./examples/fediverse && mkdir /out/data && \
-    cp -L /etc/ssl/certs/ca-certificates.crt /out/
+# What "postrider version" and inboxes are told, such as v1.2.3.
+ARG VERSION=devel
+RUN CGO_ENABLED=0 go build -trimpath -o /out/ \
+        -ldflags "-s -w -X github.com/postrider/postrider/internal/config.linked=$VERSION" . ./examples/fediverse && \
+    mkdir /out/data && cp -L /etc/ssl/certs/ca-certificates.crt /out/
 
 # What the demo profile of docker-compose.yml posts from and delivers to.
 FROM ${BASE_IMAGE} AS fediverse

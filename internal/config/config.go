@@ -119,8 +119,14 @@ func appendCertificates(pool *x509.CertPool, file string) error {
 	return nil
 }
 
+// linked is a version given to the linker (-X), by builds of which Go knows none, such as the image's.
+var linked string
+
 // BuildVersion is the version of this build, "devel" where it has none. It is a token in the sense of RFC 9110.
 func BuildVersion() string {
+	if linked != "" {
+		return linked
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "devel"

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestBadSettingsEndAtOnce holds that what can't be worked with ends the program with 2 and one line that names it.
@@ -205,17 +206,35 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestDemo holds that the demo does what it promises, which is to end well only if all healthy inboxes were served.
+// TestDemo holds that the demo does what it promises, which is to end well only if all healthy inboxes were served, and
+// that it keeps its API as closed as it was told to.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")
 	}
 	t.Parallel()
 	var out output
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	if code := run(ctx, []string{"demo", "--exit"}, nil, &out, &out); code != 0 {
-		t.Fatalf("exit code %d:\n%s", code, out.String())
+	demo := startRun(&out, "demo", "--exit", "--listen", "127.0.0.1:0", "--api-tokens", "app:"+appToken)
+	t.Cleanup(func() { demo.signal(terminate) })
+	var address []string
+	eventually(t, "the demo tells where its node is", func() bool {
+		address = regexp.MustCompile(`the node is at (\S+)`).FindStringSubmatch(out.String())
+		return address != nil
+	})
+	answer, err := http.Get(address[1] + "/v1/stats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without the token, the demo's node answers %s", answer.Status)
+	}
+	select {
+	case <-demo.done:
+	case <-time.After(2 * patience):
+	}
+	if !demo.ended() || *demo.code != 0 {
+		t.Fatalf("the demo did not end well:\n%s", out.String())
 	}
 	for _, part := range []string{"10800 of 10800", "healthy", "RFC 9421 only", "hanging"} {
 		if !strings.Contains(out.String(), part) {

@@ -107,6 +107,7 @@ func show(ctx context.Context, o Options, n *node, w *world, key *rsa.PrivateKey
 // node is the node under show, as an app sees it.
 type node struct {
 	address string
+	token   string // "" where it wants none
 	ended   chan error
 }
 
@@ -115,7 +116,6 @@ func startNode(ctx context.Context, o Options, dir string) (*node, error) {
 	cfg := *o.Config
 	cfg.Store = config.Store{Kind: config.Embedded, Dir: dir}
 	cfg.Listen = freeAddress(cfg.Listen)
-	cfg.APITokens = nil
 	cfg.AllowHTTP = true
 	cfg.AllowPrivateAddresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.AttemptTimeout, cfg.ConnectTimeout = 2*time.Second, time.Second
@@ -123,6 +123,9 @@ func startNode(ctx context.Context, o Options, dir string) (*node, error) {
 	cfg.BreakerThreshold, cfg.BreakerCoolOff, cfg.BreakerCoolOffMax = 5, time.Second, 8*time.Second
 	cfg.ShutdownTimeout = 3 * time.Second
 	n := &node{ended: make(chan error, 1)}
+	if len(cfg.APITokens) > 0 {
+		n.token = cfg.APITokens[0].Secret.Reveal()
+	}
 	listening := make(chan string, 1)
 	go func() { n.ended <- o.Serve(ctx, &cfg, o.Log, func(address string) { listening <- address }) }()
 	select {
@@ -176,6 +179,9 @@ func (n *node) call(ctx context.Context, method, path string, body []byte, v any
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if n.token != "" {
+		req.Header.Set("Authorization", "Bearer "+n.token)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

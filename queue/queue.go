@@ -45,6 +45,7 @@ type Queue interface {
 	Lanes
 	Watching
 	Keys
+	Moving
 
 	// Ready says why the store can't be used just now, or nil.
 	Ready(ctx context.Context) error

@@ -131,11 +131,7 @@ func (e *enqueue) deduplicate(t *tx) error {
 }
 
 func (e *enqueue) insert(t *tx) error {
-	first := int64(1)
-	err := each(t.conn, "SELECT first + total FROM activities ORDER BY seq DESC LIMIT 1", nil, func(row *sqlite.Stmt) error {
-		first = row.ColumnInt64(0)
-		return nil
-	})
+	first, err := t.nextFirst()
 	if err != nil {
 		return err
 	}
@@ -156,6 +152,16 @@ func (e *enqueue) insert(t *tx) error {
 		return err
 	}
 	return e.insertDeliveries(t)
+}
+
+// nextFirst returns the id of the next activity's first delivery.
+func (t *tx) nextFirst() (int64, error) {
+	first := int64(1)
+	err := each(t.conn, "SELECT first + total FROM activities ORDER BY seq DESC LIMIT 1", nil, func(row *sqlite.Stmt) error {
+		first = row.ColumnInt64(0)
+		return nil
+	})
+	return first, err
 }
 
 func (e *enqueue) insertActivity(t *tx, first int64) error {

@@ -40,22 +40,30 @@ func MasterKeys(dir string) ([][]byte, error) {
 	return keys, nil
 }
 
-// makeMasterKey writes a new key, whole or not at all: a torn one could never be replaced once a key was sealed with it.
+// makeMasterKey writes a new key. A torn one could never be replaced once a key was sealed with it.
 func makeMasterKey(path string) ([]byte, error) {
 	key := make([]byte, masterKeySize)
 	rand.Read(key) // never fails
+	if err := writeWhole(path, base64.StdEncoding.EncodeToString(key)+"\n"); err != nil {
+		return nil, fmt.Errorf("make master key: %w", err)
+	}
+	return key, nil
+}
+
+// writeWhole writes a file durably, whole or not at all.
+func writeWhole(path, text string) error {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
-	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
+	_, err = f.WriteString(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return nil, fmt.Errorf("make master key: %w", err)
+		return err
 	}
-	return key, syncDir(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {

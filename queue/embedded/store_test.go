@@ -21,7 +21,7 @@ func TestContract(t *testing.T) {
 		dirs[s], options[s] = dir, o
 		return s
 	}
-	queuetest.Run(t, queuetest.Backend{
+	backend := queuetest.Backend{
 		Open: func(t *testing.T, o queuetest.Options) queue.Queue {
 			return open(t, t.TempDir(), Options{Retention: o.Retention, DeadRetention: o.DeadRetention})
 		},
@@ -33,5 +33,7 @@ func TestContract(t *testing.T) {
 		},
 		Wrap: func(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) },
 		Days: true,
-	})
+	}
+	queuetest.Run(t, backend)
+	t.Run("Move", func(t *testing.T) { queuetest.RunMove(t, backend, backend) })
 }

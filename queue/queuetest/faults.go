@@ -174,6 +174,28 @@ func (f *Faults) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, erro
 	return call(ctx, f, "ResealKeys", func() (int, error) { return f.Queue.ResealKeys(ctx, keys) })
 }
 
+// Export implements queue.Moving.
+func (f *Faults) Export(ctx context.Context, next func(queue.Record) error) error {
+	_, err := call(ctx, f, "Export", func() (none struct{}, err error) { return none, f.Queue.Export(ctx, next) })
+	return err
+}
+
+// Import implements queue.Moving.
+func (f *Faults) Import(ctx context.Context, records []queue.Record) (int, error) {
+	return call(ctx, f, "Import", func() (int, error) { return f.Queue.Import(ctx, records) })
+}
+
+// Mark implements queue.Moving.
+func (f *Faults) Mark(ctx context.Context) (queue.Mark, error) {
+	return call(ctx, f, "Mark", func() (queue.Mark, error) { return f.Queue.Mark(ctx) })
+}
+
+// SetMark implements queue.Moving.
+func (f *Faults) SetMark(ctx context.Context, text string) error {
+	_, err := call(ctx, f, "SetMark", func() (none struct{}, err error) { return none, f.Queue.SetMark(ctx, text) })
+	return err
+}
+
 // Ready implements queue.Queue.
 func (f *Faults) Ready(ctx context.Context) error {
 	_, err := call(ctx, f, "Ready", func() (none struct{}, err error) { return none, f.Queue.Ready(ctx) })

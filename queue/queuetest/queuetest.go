@@ -1,7 +1,8 @@
 // Package queuetest is the contract of package queue as tests, to be run against every back-end, and a wrapper that
 // makes a back-end fail on demand.
 //
-// Every promise in the doc comments of queue has a case. Cases let time pass with time.Sleep, so a back-end without
+// Every promise in the doc comments of queue has a case, but for those of queue.Moving, which RunMove checks for two
+// back-ends. Cases let time pass with time.Sleep, so a back-end without
 // sockets should have each of them wrapped in a synctest bubble. On the real clock a case takes a few seconds at
 // most, but for that of dead letters' retention, which takes as long as the back-end is late with it.
 package queuetest

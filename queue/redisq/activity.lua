@@ -3,7 +3,8 @@
 -- An activity is kept, in each partition it goes to, in three keys:
 --   a  HASH: m description, i its ID, u hash of its URI, o of its ordering key, k of its key ID, q priority,
 --      e when it expires, t when it was accepted, n d x c counts (all, delivered, dead, cancelled), l dead letters, f when it was finished,
---      p partitions (only in its home partition), s claim (while it is not yet committed)
+--      p partitions (only in its home partition), s claim (while it is not yet committed), j when it was finished in the
+--      store that it was moved from (while it is staged)
 --   b  STRING: the body, while anything pends or is a dead letter
 --   r  LIST, as long as the body: where each delivery goes, "HOST/PATH" or "HOST\nINBOX"; '' once it is done, with a
 --      "!" before it once it is a dead letter
@@ -35,12 +36,12 @@ local function free(act, id)
   redis.call('ZADD', DONE, field(act, 'f') or now, id)
 end
 
--- finish closes an activity of which nothing pends any more in this partition.
-local function finish(act)
+-- finish closes an activity of which nothing pends any more in this partition: since now or, if that is given, since at.
+local function finish(act, at)
   local pending, letters = counts(act)
   if pending > 0 then return end
   local id = field(act, 'i')
-  redis.call('HSET', act.a, 'f', now)
+  redis.call('HSET', act.a, 'f', at or now)
   redis.call('ZREM', EXPIRES, id)
   redis.call('ZREM', PENDING, id)
   forget_uri(act, id)
@@ -61,14 +62,14 @@ local function cancelled(act, ordinal)
   redis.call('HINCRBY', STATS, 'pending', -1)
 end
 
--- died makes a dead letter of a delivery.
-local function died(act, e, host, reason)
+-- died makes a dead letter of a delivery: now or, if that is given, at.
+local function died(act, e, host, reason, at)
   redis.call('HINCRBY', act.a, 'x', 1)
   redis.call('HINCRBY', act.a, 'l', 1)
   redis.call('HINCRBY', STATS, 'pending', -1)
   redis.call('HINCRBY', STATS, 'dead', 1)
   redis.call('LSET', act.r, e.ordinal, '!' .. redis.call('LINDEX', act.r, e.ordinal))
   local id = e.activity .. struct.pack('>I4', e.ordinal)
-  redis.call('ZADD', DEAD, now, id)
-  redis.call('HSET', LETTERS, id, cjson.encode({host, e.rest, e.headers, reason, e.attempts, e.last, now}))
+  redis.call('ZADD', DEAD, at or now, id)
+  redis.call('HSET', LETTERS, id, cjson.encode({host, e.rest, e.headers, reason, e.attempts, e.last, at or now}))
 end

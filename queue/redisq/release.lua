@@ -11,19 +11,24 @@
 local act = new_activity(18)
 local items = redis.call('LRANGE', KEYS[21], 0, ARGV[4] - 1)
 if #items > 0 and cmsgpack.unpack(items[1])[4] ~= tonumber(ARGV[3]) then return redis.call('LLEN', KEYS[21]) end
+local moved = #items > 0 and #cmsgpack.unpack(items[1]) > 4
 local lanes = {}
-for i = 5, #ARGV do lanes[ARGV[i]] = read_for_push(22 + 6 * (i - 5), ARGV[i]) end
-local d = redis.call('HMGET', act.a, 'o', 'q')
+for i = 5, #ARGV do lanes[ARGV[i]] = (moved and read or read_for_push)(22 + 6 * (i - 5), ARGV[i]) end
+local d = redis.call('HMGET', act.a, 'o', 'q', 't', 'k')
 for _, text in ipairs(items) do
   local item = cmsgpack.unpack(text)
-  push(lanes[item[1]], new_delivery(ARGV[2], d[1], tonumber(d[2]), item[4], item[2], item[3]))
+  local e = new_delivery(ARGV[2], d[1], tonumber(d[2]), item[4], item[2], item[3])
+  if moved then adopt(act, lanes[item[1]], e, item, d) else push(lanes[item[1]], e) end
 end
-for _, l in pairs(lanes) do write_pushed(l) end
+for _, l in pairs(lanes) do
+  if moved then write_adopted(l) else write_pushed(l) end
+end
 redis.call('LTRIM', KEYS[21], #items, -1)
 local left = redis.call('LLEN', KEYS[21])
 if left == 0 and redis.call('ZREM', STAGED, ARGV[2]) == 1 then
-  redis.call('HDEL', act.a, 's', 'g', 'y')
-  finish(act)
+  local finished = field(act, 'j')
+  redis.call('HDEL', act.a, 's', 'g', 'y', 'j')
+  finish(act, finished)
 end
 signal()
 return left

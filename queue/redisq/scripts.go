@@ -30,7 +30,7 @@ var (
 	stageScript   = script(stores, "lane", "activity", "intake", "stage")
 	commitScript  = script(frees, "lane", "commit")
 	stagedScript  = script(looks, "lane", "staged")
-	releaseScript = script(frees, "lane", "activity", "intake", "release")
+	releaseScript = script(frees, "lane", "activity", "intake", "moved", "release")
 	unstageScript = script(frees, "lane", "activity", "unstage")
 
 	dueScript    = script(frees, "lane", "due")
@@ -43,6 +43,11 @@ var (
 
 	hostsScript = script(looks, "lane", "hosts")
 	findScript  = script(looks, "lane", "activity", "search", "find")
+
+	exportScript        = script(looks, "lane", "export")
+	importScript        = script(stores, "lane", "activity", "intake", "moved", "import")
+	importHostScript    = script(stores, "lane", "importhost")
+	importReceiptScript = script(stores, "lane", "importreceipt")
 
 	putKeyScript  = script(stores, "lane", "putkey")
 	dropKeyScript = script(frees, "lane", "dropkey")

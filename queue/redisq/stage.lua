@@ -4,7 +4,7 @@
 -- for a node that died on the way: release what is committed, take back what is not (unstage.lua).
 --
 -- KEYS[18…20]  the activity's a, b and r
--- KEYS[21]     what is staged: LIST of {host, path, headers, ordinal}
+-- KEYS[21]     what is staged: LIST of {host, path, headers, ordinal}, and more of what was moved, see moved.lua
 -- KEYS[22…]    the r of other activities of the same URI, then the h of each lane
 -- ARGV[2…8]    ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms
 -- ARGV[9]      the body

@@ -6,11 +6,11 @@
 -- RETURNS      1
 local act = new_activity(18)
 if redis.call('ZREM', STAGED, ARGV[2]) == 0 then return 1 end
-local a = redis.call('HMGET', act.a, 'n', 'p')
+local staged, home = redis.call('LLEN', KEYS[21]), field(act, 'p')
 redis.call('ZREM', EXPIRES, ARGV[2])
 redis.call('ZREM', PENDING, ARGV[2])
 forget_uri(act, ARGV[2])
-redis.call('HINCRBY', STATS, 'pending', 0 - (tonumber(a[1]) or 0)) -- a zero must not be negative
-if a[2] then redis.call('HINCRBY', STATS, 'activities', -1) end
+redis.call('HINCRBY', STATS, 'pending', 0 - staged) -- a zero must not be negative
+if home then redis.call('HINCRBY', STATS, 'activities', -1) end
 redis.call('DEL', act.a, act.b, act.r, KEYS[21])
 return 1

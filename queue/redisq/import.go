@@ -1,0 +1,323 @@
+package redisq
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// Import implements queue.Moving. Each record is a call or several: they are stored one after another.
+func (s *Store) Import(ctx context.Context, records []queue.Record) (stored int, err error) {
+	for _, r := range records {
+		var isNew bool
+		switch {
+		case r.Key != nil:
+			isNew, err = s.importKey(ctx, r.Key)
+		case r.Host != nil:
+			isNew, err = s.importHost(ctx, r.Host)
+		case r.Activity != nil:
+			isNew, err = s.importActivity(ctx, r.Activity)
+			s.sweepIn(0) // something of it may be over already
+		case r.Receipt != nil:
+			isNew, err = s.importReceipt(ctx, r.Receipt)
+		}
+		if err != nil {
+			return stored, fmt.Errorf("import: %w", err)
+		}
+		if isNew {
+			stored++
+		}
+	}
+	return stored, nil
+}
+
+func (s *Store) importKey(ctx context.Context, k *queue.Key) (isNew bool, err error) {
+	text, err := encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed}, false)
+	if err != nil {
+		return false, err
+	}
+	hash := nameHash(k.ID)
+	p := s.partitionOf(hash)
+	text = strconv.FormatInt(k.CreatedAt.UnixMilli(), 10) + "|" + text
+	answers, err := s.do(ctx, s.client.B().Zadd().Key(p.Key("keyids")).ScoreMember().ScoreMember(0, k.ID).Build(),
+		s.client.B().Hsetnx().Key(p.Key("keys")).Field(hash).Value(text).Build())
+	if err != nil {
+		return false, err
+	}
+	if isNew, err = answers[1].AsBool(); err != nil || !isNew {
+		return false, err
+	}
+	return true, s.each(func(p *partition) error { return s.keyCame(ctx, p, hash) })
+}
+
+func (s *Store) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, err error) {
+	text, err := encode(m.Record, false)
+	if err != nil {
+		return false, err
+	}
+	p := s.partitionOf(m.Host)
+	n, err := s.number(ctx, importHostScript, p, p.lane(nil, m.Host), []string{
+		m.Host, text, strconv.FormatInt(m.Record.Epoch, 10), strconv.Itoa(recordFlags(&m.Record)), upMillis(m.Wait),
+		flag(m.Paused), flag(m.Blocked),
+	})
+	return n == 1, err
+}
+
+func (s *Store) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew bool, err error) {
+	if m.TTL <= 0 {
+		return false, nil
+	}
+	about, err := encode(head{m.ID, m.URI, m.Note}, false)
+	if err != nil {
+		return false, err
+	}
+	pairs := make([][2]string, len(m.Refused))
+	for i, refusal := range m.Refused {
+		pairs[i] = [2]string{"\n" + refusal.Inbox, string(refusal.Reason)}
+	}
+	refused, err := encode(pairs, len(pairs) == 0)
+	if err != nil {
+		return false, err
+	}
+	name := hex.EncodeToString(m.Key[:])
+	p := s.partitionOf(name)
+	n, err := s.number(ctx, importReceiptScript, p, []string{p.Of("claim", name)}, []string{
+		string(m.Fingerprint[:]), about, strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates), refused, upMillis(m.TTL),
+	})
+	return n == 1, err
+}
+
+// movedHead is what the claim of an activity that is moved in steps has in place of a receipt's head.
+const movedHead = "moved"
+
+// arrival is an activity of another store on its way in.
+type arrival struct {
+	s      *Store
+	m      *queue.MovedActivity
+	id     uuid.UUID
+	text   string // the ID as keys have it
+	home   *partition
+	parts  string
+	claims *partition
+	claim  string
+	to     map[*partition][]queue.MovedDelivery
+}
+
+func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity) (isNew bool, err error) {
+	id, text, err := canonical(m.ID)
+	if err != nil {
+		return false, fmt.Errorf("activity %q: %w", m.ID, err)
+	}
+	in := &arrival{s: s, m: m, id: id, text: text, home: s.partitionOf(text), claim: movedHead + ":" + text}
+	in.claims, in.to = s.partitionOf(in.claim), map[*partition][]queue.MovedDelivery{s.partitionOf(text): nil}
+	for _, d := range m.Deliveries {
+		p := s.partitionOf(d.Host)
+		in.to[p] = append(in.to[p], d)
+	}
+	var all []*partition
+	for p := range in.to {
+		all = append(all, p)
+	}
+	in.parts = joinParts(all)
+	if len(all) == 1 && len(m.Deliveries) <= chunk {
+		n, err := in.store(ctx, in.home, m.Deliveries, "", 0)
+		return n == 1, err
+	}
+	return in.inSteps(ctx)
+}
+
+// inSteps stores an activity that is for several partitions, or too large for one script. See stage.lua.
+func (in *arrival) inSteps(ctx context.Context) (isNew bool, err error) {
+	known, err := in.finishEarlier(ctx)
+	if known || err != nil {
+		return false, err
+	}
+	if err := in.stageAndCommit(ctx); err != nil {
+		return false, errors.Join(err, in.unstageAll(context.WithoutCancel(ctx)))
+	}
+	return true, in.releaseAll(ctx)
+}
+
+// finishEarlier looks what an earlier move left of the activity: it goes on with what was committed, and takes back what
+// was not. It tells whether the activity is there.
+func (in *arrival) finishEarlier(ctx context.Context) (known bool, err error) {
+	_, found, err := in.s.readPart(ctx, in.home, in.text)
+	if err != nil || !found {
+		return false, err
+	}
+	answers, err := in.s.do(ctx, in.s.client.B().Hexists().Key(in.claims.Of("claim", in.claim)).Field("i").Build())
+	if err != nil {
+		return false, err
+	}
+	if committed, err := answers[0].AsBool(); err != nil || committed {
+		return true, errors.Join(err, in.releaseAll(ctx))
+	}
+	answers, err = in.s.do(ctx, in.s.client.B().Hexists().Key(in.home.Of("a", in.text)).Field("s").Build())
+	if err != nil {
+		return false, err
+	}
+	staged, err := answers[0].AsBool()
+	if err != nil || !staged {
+		return true, err
+	}
+	return false, in.unstageAll(ctx)
+}
+
+func (in *arrival) stageAndCommit(ctx context.Context) error {
+	keys := []string{in.claims.Of("claim", in.claim)}
+	a, err := in.s.array(ctx, claimScript, in.claims, keys, []string{movedHead, movedHead, string(in.id[:]), millis(claimTTL)})
+	if err != nil {
+		return err
+	}
+	if kind, err := a[0].ToString(); err != nil || kind != "go" {
+		return errors.Join(err, fmt.Errorf("the claim %s says %q", in.claim, kind))
+	}
+	if err := in.stage(ctx, in.home); err != nil { // first: without it nothing is staged elsewhere
+		return err
+	}
+	if err := in.others(func(p *partition) error { return in.stage(ctx, p) }); err != nil {
+		return err
+	}
+	ok, err := in.s.number(ctx, commitScript, in.claims, keys,
+		[]string{string(in.id[:]), movedHead, "0", "0", "", millis(queue.IdempotencyTTL)})
+	if err == nil && ok == 0 {
+		err = errLapsed
+	}
+	return err
+}
+
+// others calls a function for each partition but the home, all at the same time.
+func (in *arrival) others(call func(p *partition) error) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for p := range in.to {
+		if p == in.home {
+			continue
+		}
+		wg.Go(func() {
+			err := call(p)
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (in *arrival) stage(ctx context.Context, p *partition) error {
+	all := in.to[p]
+	for n := 0; n == 0 || n*chunk < len(all); n++ {
+		if _, err := in.store(ctx, p, all[n*chunk:min(len(all), (n+1)*chunk)], in.claim, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releaseAll moves what is committed into the lanes.
+func (in *arrival) releaseAll(ctx context.Context) error {
+	release := func(p *partition) error { return in.s.release(ctx, p, in.id) }
+	if err := errors.Join(release(in.home), in.others(release)); err != nil {
+		return err
+	}
+	return in.dropClaim(ctx)
+}
+
+// dropClaim drops the claim, which nobody asks for again once nothing is staged.
+func (in *arrival) dropClaim(ctx context.Context) error {
+	_, err := in.s.do(ctx, in.s.client.B().Del().Key(in.claims.Of("claim", in.claim)).Build())
+	return err
+}
+
+// unstageAll takes back what is staged, the home last.
+func (in *arrival) unstageAll(ctx context.Context) error {
+	if err := in.dropClaim(ctx); err != nil {
+		return err
+	}
+	unstage := func(p *partition) error { return in.s.unstage(ctx, p, in.id) }
+	if err := in.others(unstage); err != nil {
+		return err
+	}
+	return unstage(in.home)
+}
+
+// store stores or, under a claim, stages some deliveries of the activity in a partition. n counts the calls.
+func (in *arrival) store(ctx context.Context, p *partition, some []queue.MovedDelivery, claim string, n int) (int64, error) {
+	args, err := in.about(p, claim, n)
+	if err != nil {
+		return 0, err
+	}
+	keys, seen := p.staging(in.text), map[string]bool{}
+	for _, d := range some {
+		if claim == "" && !seen[d.Host] {
+			seen[d.Host], keys = true, p.lane(keys, d.Host)
+		}
+		if args, err = appendMoved(args, d); err != nil {
+			return 0, err
+		}
+	}
+	return in.s.number(ctx, importScript, p, keys, args)
+}
+
+// about is what the script has to know of the activity.
+func (in *arrival) about(p *partition, claim string, n int) ([]string, error) {
+	m, parts, finished, body := in.m, "", "", ""
+	d, err := encode(description{m.URI, m.Type, m.KeyID, m.OrderingKey}, false)
+	if err != nil {
+		return nil, err
+	}
+	if p == in.home {
+		parts = in.parts
+	}
+	if n == 0 {
+		body = string(m.Body)
+	}
+	ttl, pends := time.Duration(0), false
+	for _, d := range m.Deliveries {
+		if d.Reason == "" {
+			ttl, pends = max(ttl, d.TTL), true
+		}
+	}
+	if !pends {
+		finished = millis(m.Finished)
+	}
+	return []string{
+		string(in.id[:]), d, nameHash(m.URI), orderingHash(m.OrderingKey), nameHash(m.KeyID), strconv.Itoa(int(m.Priority)), upMillis(ttl),
+		body, claim, parts, strconv.Itoa(n), strconv.FormatInt(m.CreatedAt.UnixMilli(), 10),
+		strconv.Itoa(m.Delivered), strconv.Itoa(m.Dead), strconv.Itoa(m.Cancelled), finished,
+	}, nil
+}
+
+// appendMoved appends a delivery as the script wants it.
+func appendMoved(args []string, d queue.MovedDelivery) ([]string, error) {
+	headers, err := encode(d.Headers, len(d.Headers) == 0)
+	if err != nil {
+		return nil, err
+	}
+	last, err := encode(d.LastAttempt, d.LastAttempt == nil)
+	if err != nil {
+		return nil, err
+	}
+	flags, died := 0, "0"
+	if d.HostFailed {
+		flags |= hostFailed
+	}
+	if d.WaitKey {
+		flags |= waitsKey
+	}
+	if d.Reason != "" {
+		died = strconv.FormatInt(d.DiedAt.UnixMilli(), 10)
+	}
+	return append(args, d.Host, target(d.Recipient), headers, upMillis(max(0, d.After)), strconv.Itoa(flags), strconv.Itoa(d.Attempts),
+		last, string(d.Reason), died), nil
+}

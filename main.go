@@ -69,6 +69,9 @@ func command(ctx context.Context, cfg *config.Config, environ []string, stdout, 
 	for _, name := range config.UnknownVariables(environ) {
 		log.Warn("config.unknown_variable", "name", name)
 	}
+	if cfg.Command == config.Migrate {
+		return migrate(ctx, cfg, log, stdout)
+	}
 	return serve(ctx, cfg, log, func(string) {})
 }
 

@@ -34,6 +34,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := mayServe(ctx, cfg, store); err != nil {
+		return err
+	}
 	sealer, err := openSealer(ctx, cfg, store, log)
 	if err != nil {
 		return err
@@ -70,12 +73,26 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue
 	return store, store.Leases(cfg.LeaseTTL), nil
 }
 
+// mayServe refuses a store that is marked: what it holds is elsewhere, or not all there yet.
+func mayServe(ctx context.Context, cfg *config.Config, store queue.Moving) error {
+	mark, err := store.Mark(ctx)
+	if err == nil && mark.Text != "" {
+		err = fmt.Errorf("store %s %s (to serve it all the same: %s)", cfg.Store, mark.Text, mark.Remove)
+	}
+	return err
+}
+
 // openSealer returns the sealer of private keys, once it is known to open those that are stored.
 func openSealer(ctx context.Context, cfg *config.Config, store queue.Keys, log *slog.Logger) (*signer.Sealer, error) {
 	masters, err := masterKeys(cfg)
 	if err != nil {
 		return nil, err
 	}
+	return newSealer(ctx, cfg, store, masters, log)
+}
+
+// newSealer is openSealer with the master keys given.
+func newSealer(ctx context.Context, cfg *config.Config, store queue.Keys, masters [][]byte, log *slog.Logger) (*signer.Sealer, error) {
 	sealer, err := signer.NewSealer(masters...)
 	if err != nil {
 		return nil, err

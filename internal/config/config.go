@@ -35,6 +35,7 @@ const (
 	Demo        Command = "demo"
 	Healthcheck Command = "healthcheck"
 	Keys        Command = "keys"
+	Migrate     Command = "migrate"
 	Version     Command = "version"
 )
 
@@ -44,6 +45,7 @@ type Config struct {
 	Command  Command  `kong:"-"`
 	DemoExit bool     `kong:"-"` // end the demo after its summary
 	Keys     KeysCall `kong:"-"` // of the command Keys
+	To       Place    `kong:"-"` // where to migrate to
 
 	Listen    string  `name:"listen" type:"listen" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"API, dashboard and metrics; without api-tokens, loopback only"`
 	APITokens []Token `name:"api-tokens" placeholder:"NAME:TOKEN" help:"bearer tokens, at least 16 characters each, or @FILE with one a line"`
@@ -81,13 +83,22 @@ type Config struct {
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" default:"25s" placeholder:"TIME" help:"how long a stopping node lets attempts in flight finish"`
 }
 
+// Place says where a store is, or shall be: the settings that only migrate has.
+type Place struct {
+	Store      Store    `name:"to" variable:"" placeholder:"STORE" help:"migrate: the store to move to, as in store"`
+	Prefix     string   `name:"to-redis-prefix" variable:"" type:"prefix" shown:"redis-prefix" placeholder:"TEXT" help:"migrate: redis-prefix of the store to move to"`
+	Partitions int      `name:"to-redis-partitions" variable:"" min:"1" max:"16384" shown:"1, on a cluster 64" placeholder:"N" help:"migrate: redis-partitions of the store to move to"`
+	MasterKey  []Secret `name:"to-master-key" variable:"" type:"master-key" shown:"master-key" placeholder:"BASE64|@FILE" help:"migrate: master-key of the store to move to"`
+}
+
 // fillDefaults sets what has a default that depends on something else.
 func (c *Config) fillDefaults() {
-	partitions := 1
-	if c.Store.Kind == Cluster {
-		partitions = 64
+	c.RedisPartitions = cmp.Or(c.RedisPartitions, c.Store.partitions())
+	c.To.Partitions = cmp.Or(c.To.Partitions, c.To.Store.partitions())
+	c.To.Prefix = cmp.Or(c.To.Prefix, c.RedisPrefix)
+	if len(c.To.MasterKey) == 0 {
+		c.To.MasterKey = c.MasterKey
 	}
-	c.RedisPartitions = cmp.Or(c.RedisPartitions, partitions)
 	c.UserAgent = cmp.Or(c.UserAgent, "Postrider/"+BuildVersion())
 	// Who shortens the whole shortens its part too, and need not say so twice.
 	c.ConnectTimeout = min(c.ConnectTimeout, c.AttemptTimeout)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -35,13 +36,22 @@ func writeHelp(w io.Writer, app *kong.Application) error {
 		_, _ = fmt.Fprintf(t, "  %s\t%s\n", name, command.Help)
 	}
 	_, _ = fmt.Fprint(t, "\nSettings, as a flag (which wins) or as a variable of the environment:\n")
-	for _, flag := range app.Flags {
-		if flag.Name != "help" {
-			_, _ = fmt.Fprintf(t, "  %s\t%s\t%s (default %s)\n", flag.Summary(), variable(flag.Name), flag.Help, shownDefault(flag))
-		}
+	for _, flag := range flags(app) {
+		_, _ = fmt.Fprintf(t, "  %s\t%s\t%s (default %s)\n", flag.Summary(), variable(flag.Name), flag.Help, shownDefault(flag))
 	}
 	_, _ = fmt.Fprint(t, "\nTimes are such as 90s or 72h. @FILE reads a value from a file.\n")
 	return t.Flush() // all that was written before is still in t
+}
+
+// flags returns those that are settings: migrate's after those that all have.
+func flags(app *kong.Application) []*kong.Flag {
+	all := slices.Clone(app.Flags)
+	for _, command := range app.Children {
+		if command.Name == string(Migrate) {
+			all = append(all, command.Flags...)
+		}
+	}
+	return slices.DeleteFunc(all, func(f *kong.Flag) bool { return f.Name == "help" })
 }
 
 func shownDefault(flag *kong.Flag) string {
@@ -67,6 +77,9 @@ func UnknownVariables(environ []string) []string {
 		if _, ok := f.Tag.Lookup("variable"); ok {
 			known[variable(f.Tag.Get("name"))] = true
 		}
+	}
+	for f := range reflect.TypeFor[Place]().Fields() {
+		known[variable(f.Tag.Get("name"))] = true
 	}
 	var unknown []string
 	for _, pair := range environ {

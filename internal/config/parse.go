@@ -52,7 +52,10 @@ type grammar struct {
 	} `cmd:"" help:"a small fediverse in one process, to look at; --exit ends it after the summary"`
 	Healthcheck struct{}    `cmd:"" help:"ask the node of these settings whether it can work: exit code 0 or 1, for containers"`
 	Keys        keysCommand `cmd:"" help:"manage the private keys of a running node, over its API"`
-	Version     struct{}    `cmd:"" help:"version, commit, Go version, signing back-end in use"`
+	Migrate     struct {
+		Place
+	} `cmd:"" help:"move all that --store holds to another store, --to; no node may be running on either"`
+	Version struct{} `cmd:"" help:"version, commit, Go version, signing back-end in use"`
 }
 
 // Parse reads the command and its settings from args, without the program's name, and from env, which is asked for one
@@ -73,7 +76,7 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	}
 	c := &g.Config
 	command, rest, _ := strings.Cut(ctx.Command(), " ")
-	c.Command, c.DemoExit = Command(command), g.Demo.Exit
+	c.Command, c.DemoExit, c.To = Command(command), g.Demo.Exit, g.Migrate.Place
 	c.fillDefaults()
 	if c.Command == Keys {
 		c.Keys = g.Keys.call(c, rest)
@@ -148,12 +151,31 @@ func (c *Config) check() *UsageError {
 		return c.Keys.check()
 	case c.Command == Version || c.Command == Healthcheck:
 		return nil
+	case c.Command == Migrate:
+		return c.checkMigration()
 	case len(c.APITokens) == 0 && !isLoopback(c.Listen):
 		return &UsageError{Setting: "listen", Value: c.Listen,
 			Accepted: "without api-tokens, want a loopback address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"}
 	case c.Command == Serve && c.Store.IsRedis() && len(c.MasterKey) == 0:
 		return &UsageError{Setting: "master-key",
 			Accepted: "want 32 bytes in base64, or @FILE that holds them, for store " + c.Store.String()}
+	}
+	return nil
+}
+
+// checkMigration judges from where to where a store is to be moved.
+func (c *Config) checkMigration() *UsageError {
+	const twoStores = "want another store than the one to move; on the same Redis, want a to-redis-prefix of its own"
+	switch {
+	case c.To.Store.Kind == "":
+		return &UsageError{Setting: "to", Accepted: "want the store to move to: " + errStore.Error()}
+	case c.Store == c.To.Store && c.Store.Kind == Embedded:
+		return &UsageError{Setting: "to", Value: c.To.Store.String(), Accepted: twoStores}
+	case c.Store.URL.Reveal() == c.To.Store.URL.Reveal() && c.Store.IsRedis() && c.RedisPrefix == c.To.Prefix:
+		return &UsageError{Setting: "to", Value: c.To.Store.String(), Accepted: twoStores}
+	case c.Store.IsRedis() && len(c.MasterKey) == 0:
+		return &UsageError{Setting: "master-key",
+			Accepted: "want the key that private keys in " + c.Store.String() + " are sealed with"}
 	}
 	return nil
 }

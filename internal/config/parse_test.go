@@ -178,6 +178,7 @@ func TestHelp(t *testing.T) {
 		for _, s := range published {
 			checkHelpLine(t, out.String(), s.name)
 		}
+		checkHelpLine(t, out.String(), "to-redis-prefix")
 	}
 }
 

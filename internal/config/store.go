@@ -37,7 +37,15 @@ func (s Store) String() string {
 }
 
 // IsRedis tells whether the store is shared by a fleet.
-func (s Store) IsRedis() bool { return s.Kind != Embedded }
+func (s Store) IsRedis() bool { return s.Kind != Embedded && s.Kind != "" }
+
+// partitions is how many there are if nothing else is said.
+func (s Store) partitions() int {
+	if s.Kind == Cluster {
+		return 64
+	}
+	return 1
+}
 
 var (
 	errStore = errors.New("want embedded:DIR, redis://HOST:PORT, rediss://HOST:PORT, redis+cluster://HOST:PORT,… " +

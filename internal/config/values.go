@@ -62,7 +62,7 @@ func shown(v *kong.Value, raw string) string {
 		if !strings.HasPrefix(raw, "@") {
 			return redacted
 		}
-	case "master-key":
+	case "master-key", "to-master-key":
 		if strings.Count(","+raw, ",@") != strings.Count(raw, ",")+1 { // not files only
 			return redacted
 		}
@@ -70,7 +70,7 @@ func shown(v *kong.Value, raw string) string {
 		return redacted
 	case "url":
 		return redactURL(raw)
-	case "store":
+	case "store", "to":
 		if !strings.HasPrefix(raw, string(Embedded)+":") {
 			return redactURL(raw)
 		}

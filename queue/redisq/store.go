@@ -46,6 +46,8 @@ type Options struct {
 	Retention time.Duration
 	// DeadRetention is how long dead letters are kept. 0 keeps them for ever.
 	DeadRetention time.Duration
+	// Deaf stores don't hear of wakes: for tools that deliver nothing, so that they are not taken for nodes.
+	Deaf bool
 	// Log gets warnings about how Redis is set up, and about wakes that can't be heard. Nil is slog.Default.
 	Log *slog.Logger
 }
@@ -149,7 +151,9 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.work.Go(func() { s.listen(listening) })
+	if !o.Deaf {
+		s.work.Go(func() { s.listen(listening) })
+	}
 	return s, nil
 }
 

@@ -112,9 +112,21 @@ type arrival struct {
 }
 
 func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity) (isNew bool, err error) {
+	in, err := s.newArrival(m)
+	if err != nil {
+		return false, err
+	}
+	if len(in.to) == 1 && len(m.Deliveries) <= chunk {
+		n, err := in.store(ctx, in.home, m.Deliveries, "", 0)
+		return n == 1, err
+	}
+	return in.inSteps(ctx)
+}
+
+func (s *Store) newArrival(m *queue.MovedActivity) (*arrival, error) {
 	id, text, err := canonical(m.ID)
 	if err != nil {
-		return false, fmt.Errorf("activity %q: %w", m.ID, err)
+		return nil, fmt.Errorf("activity %q: %w", m.ID, err)
 	}
 	in := &arrival{s: s, m: m, id: id, text: text, home: s.partitionOf(text), claim: movedHead + ":" + text}
 	in.claims, in.to = s.partitionOf(in.claim), map[*partition][]queue.MovedDelivery{s.partitionOf(text): nil}
@@ -127,11 +139,7 @@ func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity) (isN
 		all = append(all, p)
 	}
 	in.parts = joinParts(all)
-	if len(all) == 1 && len(m.Deliveries) <= chunk {
-		n, err := in.store(ctx, in.home, m.Deliveries, "", 0)
-		return n == 1, err
-	}
-	return in.inSteps(ctx)
+	return in, nil
 }
 
 // inSteps stores an activity that is for several partitions, or too large for one script. See stage.lua.
@@ -153,7 +161,7 @@ func (in *arrival) finishEarlier(ctx context.Context) (known bool, err error) {
 	if err != nil || !found {
 		return false, err
 	}
-	answers, err := in.s.do(ctx, in.s.client.B().Hexists().Key(in.claims.Of("claim", in.claim)).Field("i").Build())
+	answers, err := in.s.do(ctx, in.s.client.B().Hexists().Key(in.claimKeys()[0]).Field("i").Build())
 	if err != nil {
 		return false, err
 	}
@@ -172,13 +180,8 @@ func (in *arrival) finishEarlier(ctx context.Context) (known bool, err error) {
 }
 
 func (in *arrival) stageAndCommit(ctx context.Context) error {
-	keys := []string{in.claims.Of("claim", in.claim)}
-	a, err := in.s.array(ctx, claimScript, in.claims, keys, []string{movedHead, movedHead, string(in.id[:]), millis(claimTTL)})
-	if err != nil {
+	if err := in.takeClaim(ctx); err != nil {
 		return err
-	}
-	if kind, err := a[0].ToString(); err != nil || kind != "go" {
-		return errors.Join(err, fmt.Errorf("the claim %s says %q", in.claim, kind))
 	}
 	if err := in.stage(ctx, in.home); err != nil { // first: without it nothing is staged elsewhere
 		return err
@@ -186,7 +189,25 @@ func (in *arrival) stageAndCommit(ctx context.Context) error {
 	if err := in.others(func(p *partition) error { return in.stage(ctx, p) }); err != nil {
 		return err
 	}
-	ok, err := in.s.number(ctx, commitScript, in.claims, keys,
+	return in.commit(ctx)
+}
+
+// takeClaim takes a claim as Enqueue does, so that Sweep knows what to do with what is staged.
+func (in *arrival) takeClaim(ctx context.Context) error {
+	a, err := in.s.array(ctx, claimScript, in.claims, in.claimKeys(), []string{movedHead, movedHead, string(in.id[:]), millis(claimTTL)})
+	if err != nil {
+		return err
+	}
+	if kind, err := a[0].ToString(); err != nil || kind != "go" {
+		return errors.Join(err, fmt.Errorf("the claim %s says %q", in.claim, kind))
+	}
+	return nil
+}
+
+func (in *arrival) claimKeys() []string { return []string{in.claims.Of("claim", in.claim)} }
+
+func (in *arrival) commit(ctx context.Context) error {
+	ok, err := in.s.number(ctx, commitScript, in.claims, in.claimKeys(),
 		[]string{string(in.id[:]), movedHead, "0", "0", "", millis(queue.IdempotencyTTL)})
 	if err == nil && ok == 0 {
 		err = errLapsed
@@ -235,7 +256,7 @@ func (in *arrival) releaseAll(ctx context.Context) error {
 
 // dropClaim drops the claim, which nobody asks for again once nothing is staged.
 func (in *arrival) dropClaim(ctx context.Context) error {
-	_, err := in.s.do(ctx, in.s.client.B().Del().Key(in.claims.Of("claim", in.claim)).Build())
+	_, err := in.s.do(ctx, in.s.client.B().Del().Key(in.claimKeys()...).Build())
 	return err
 }
 

@@ -2,6 +2,7 @@ package redisq
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 // What one kind of store holds can be moved to any other.
 func TestMove(t *testing.T) {
 	server, cluster := testredis.Start(t), testredis.StartCluster(t, 3)
-	one, four, folder := redisBackend(server.URL(), 1), redisBackend(server.URL(), 4), folderBackend()
+	one, four, folder := redisBackend(server.URL(), 1), redisBackend(restrict(t, server.URL(), server), 4), folderBackend()
 	for _, c := range []struct {
 		name     string
 		from, to queuetest.Backend
@@ -72,4 +73,100 @@ func backend[P any](place func(*testing.T) P, open func(*testing.T, P) queue.Que
 type placed struct {
 	queue.Queue
 	again func(*testing.T) queue.Queue
+}
+
+// TestImportCutShort lets the process that moves an activity die between any two steps. Until it is moved again, or
+// swept, it is not there at all or all there; then it is there once.
+func TestImportCutShort(t *testing.T) {
+	server := testredis.Start(t)
+	hosts := manyHosts(30)
+	source := openStore(t, Options{URL: server.URL(), Prefix: "source"})
+	enqueue(t, source, submission("1", 100, hosts...))
+	var m *queue.MovedActivity
+	err := source.Export(t.Context(), func(r queue.Record) error {
+		if r.Activity != nil {
+			m = r.Activity
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Delivered = 5
+	for _, swept := range []bool{false, true} {
+		for last := range 5 {
+			t.Run(fmt.Sprintf("after step %d, swept %t", last, swept), func(t *testing.T) {
+				s := openStore(t, Options{URL: server.URL(), Prefix: fmt.Sprintf("cut%d%t", last, swept), Partitions: 3})
+				in, err := s.newArrival(m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				committed := dieAfter(t, in, last)
+				if swept {
+					sweepStaged(t, s, in, committed)
+				}
+				if n, err := s.Import(t.Context(), []queue.Record{{Activity: m}}); err != nil || n == 1 == committed {
+					t.Errorf("Import stored %d, %v", n, err)
+				}
+				status, err := s.Activity(t.Context(), m.ID)
+				if want := (queue.Counts{Total: 35, Pending: 30, Delivered: 5}); err != nil || status.Counts != want {
+					t.Errorf("counts %+v, %v", status.Counts, err)
+				}
+				n := 0
+				work(t, s, 1, hosts, func(int) queue.Result { n++; return queue.Result{Spent: true} })
+				if st, err := s.Stats(t.Context()); err != nil || n != 30 || st.Pending != 0 || st.Activities != 1 {
+					t.Errorf("%d deliveries were taken; stats are %+v, %v", n, st, err)
+				}
+				for _, key := range keysOf(t, server) {
+					if strings.HasPrefix(key, s.opts.Prefix) && (strings.Contains(key, "claim") || strings.Contains(key, "}:s")) && !strings.HasSuffix(key, "stats") {
+						t.Errorf("%s is left", key)
+					}
+				}
+			})
+		}
+	}
+}
+
+// dieAfter makes the first steps of a move, and tells whether it was committed by then.
+func dieAfter(t *testing.T, in *arrival, last int) (committed bool) {
+	t.Helper()
+	ctx := t.Context()
+	stage := func(p *partition) error { return in.stage(ctx, p) }
+	steps := []func() error{
+		func() error { return in.takeClaim(ctx) },
+		func() error { return in.stage(ctx, in.home) },
+		func() error { return in.others(stage) },
+		func() error { return in.commit(ctx) },
+		func() error { return in.s.release(ctx, in.home, in.id) },
+	}
+	for _, step := range steps[:last+1] {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last < 3 {
+		work(t, in.s, 1, manyHosts(30), func(int) queue.Result {
+			t.Error("a delivery of what was not committed was taken")
+			return queue.Result{}
+		})
+	}
+	return last >= 3
+}
+
+// sweepStaged does what Sweep does a minute later: then the claim of what was not committed has lapsed.
+func sweepStaged(t *testing.T, s *Store, in *arrival, committed bool) {
+	t.Helper()
+	if !committed {
+		if err := in.dropClaim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range s.parts {
+		if _, err := s.decide(t.Context(), p, []string{string(in.id[:])}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := s.Stats(t.Context()); err != nil || committed != (st.Pending == 30) {
+		t.Errorf("stats after a sweep: %+v, %v", st, err)
+	}
 }

@@ -22,7 +22,11 @@ func TestContract(t *testing.T) {
 		ahead      time.Duration // how far Redis's clock is ahead of ours
 	}{
 		{"alone", 1, func(t *testing.T) string { return testredis.Start(t).URL() }, 0},
-		{"alone, 4 partitions", 4, func(t *testing.T) string { return testredis.StartAhead(t, ahead).URL() }, ahead},
+		{"alone, 4 partitions, as a user that may do what is documented", 4, func(t *testing.T) string {
+			server := testredis.StartAhead(t, ahead)
+			t.Cleanup(func() { checkKeys(t, server) })
+			return restrict(t, server.URL(), server)
+		}, ahead},
 		{"cluster", 8, func(t *testing.T) string { return testredis.StartReplicatedCluster(t, 3).URL() }, 0},
 		{"sentinel", 1, func(t *testing.T) string { return testredis.StartSentinel(t).URL() }, 0},
 	} {

@@ -1,0 +1,141 @@
+package redisq
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/testredis"
+)
+
+// What docs/redis.md says of keys, and of what a user has to be allowed, is tried here: the contract runs as a user that
+// is allowed just that.
+
+// documentedKeys returns the patterns of the documented keys, as Redis matches them, with their types.
+func documentedKeys(t *testing.T) map[string]string {
+	t.Helper()
+	_, rows, found := strings.Cut(redisDoc(t), "\n| key | type |")
+	if !found {
+		t.Fatal("docs/redis.md has no table of keys")
+	}
+	types := map[string]string{}
+	for _, line := range strings.Split(rows, "\n")[2:] {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			break
+		}
+		for name := range strings.SplitSeq(strings.ReplaceAll(cells[1], "`", ""), ",") {
+			pattern := regexp.MustCompile(`[A-Z]+`).ReplaceAllString(strings.TrimSpace(name), "*")
+			types["*:{p*}:"+pattern] = strings.ToLower(strings.TrimSpace(cells[2]))
+		}
+	}
+	return types
+}
+
+func redisDoc(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/redis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// restrict makes the documented user on servers, and returns the URL for it. The user may touch the documented keys only,
+// and more than one fleet's.
+func restrict(t *testing.T, url string, servers ...*testredis.Server) string {
+	t.Helper()
+	rule := regexp.MustCompile(`(?s)\nACL (SETUSER postrider .*?)\n` + "```").FindStringSubmatch(redisDoc(t))
+	if rule == nil {
+		t.Fatal("docs/redis.md has no ACL SETUSER")
+	}
+	var args []string
+	for word := range strings.FieldsSeq(strings.ReplaceAll(rule[1], "\\\n", " ")) {
+		switch {
+		case strings.HasPrefix(word, "~"):
+			for pattern := range documentedKeys(t) {
+				args = append(args, "~"+pattern)
+			}
+		default:
+			args = append(args, strings.Replace(word, "&postrider:", "&*:", 1))
+		}
+	}
+	for _, server := range servers {
+		server.Must(append([]string{"ACL"}, args...)...)
+	}
+	return strings.Replace(url, "://", "://postrider:PASSWORD@", 1)
+}
+
+// checkKeys checks that every key on a server is a documented one, of the documented type.
+func checkKeys(t *testing.T, server *testredis.Server) {
+	t.Helper()
+	types := map[*regexp.Regexp]string{}
+	for pattern, kind := range documentedKeys(t) {
+		types[regexp.MustCompile("^"+strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `.*`)+"$")] = kind
+	}
+	keys := keysOf(t, server)
+	if len(keys) < 100 {
+		t.Errorf("only %d keys are there", len(keys))
+	}
+	for _, key := range keys {
+		kind, matches := server.Must("TYPE", key), 0
+		for pattern, want := range types {
+			if pattern.MatchString(key) {
+				matches++
+				if kind != want {
+					t.Errorf("%s is a %s, documented as %s", key, kind, want)
+				}
+			}
+		}
+		if matches == 0 {
+			t.Errorf("%s is not documented", key)
+		}
+	}
+}
+
+// TestUserAsDocumented covers what the contract's user does not do: leases, and other ways to set Redis up.
+func TestUserAsDocumented(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
+		server := testredis.Start(t)
+		tryUser(t, restrict(t, server.URL(), server))
+		for _, forbidden := range [][]string{{"GET", "other"}, {"KEYS", "*"}, {"FLUSHALL"}, {"CONFIG", "GET", "*"}} {
+			if answer := server.Must(append([]string{"ACL", "DRYRUN", "postrider"}, forbidden...)...); answer == "OK" {
+				t.Errorf("the user may do %v", forbidden)
+			}
+		}
+		checkKeys(t, server)
+	})
+	t.Run("cluster", func(t *testing.T) {
+		cluster := testredis.StartCluster(t, 3)
+		tryUser(t, restrict(t, cluster.URL(), cluster.Nodes...))
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		sentinel := testredis.StartSentinel(t)
+		tryUser(t, restrict(t, sentinel.URL(), sentinel.Master, sentinel.Replica))
+	})
+}
+
+func tryUser(t *testing.T, url string) {
+	t.Helper()
+	s := openStore(t, Options{URL: url, Prefix: "postrider", Partitions: 3})
+	manager, hosts := s.Leases(time.Minute), manyHosts(150)
+	leases, err := manager.Acquire(t.Context(), hosts)
+	if err != nil || len(leases) != len(hosts) {
+		t.Fatalf("Acquire gave %d leases, %v", len(leases), err)
+	}
+	if lost, err := manager.Extend(t.Context(), leases); err != nil || len(lost) > 0 {
+		t.Errorf("Extend lost %d, %v", len(lost), err)
+	}
+	enqueue(t, s, submission("1", 100, hosts...))
+	if who, err := s.InUse(t.Context()); err != nil || !strings.Contains(who, "1 nodes listen") {
+		t.Errorf("InUse = %q, %v", who, err)
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := manager.Release(t.Context(), leases); err != nil {
+		t.Error(err)
+	}
+}

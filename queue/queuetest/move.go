@@ -35,6 +35,7 @@ func RunMove(t *testing.T, from, to Backend) {
 		{"keeps dead letters and counts", moveLetters},
 		{"keeps TTLs", moveExpiry},
 		{"keeps deep lanes that wait", moveDeep},
+		{"keeps order in deep lanes", moveDeepOrder},
 		{"takes a large fan-out whole", moveLarge},
 		{"stops where it is told to", moveStops},
 		{"marks stores", marksStores},
@@ -128,6 +129,7 @@ func furnish(s *suite) {
 		{Host: &queue.MovedHost{Host: "reset.example", Record: queue.HostRecord{Scheme: "cavage", Epoch: 3}}},
 	}
 	s.load(hosts, 3)
+	s.load([]queue.Record{{Activity: oldActivity()}}, 1)
 	s.putKey("https://app.example/users/bob#main-key")
 	s.putKey("other")
 	s.learn("learnt.example", fullRecord())
@@ -156,6 +158,19 @@ func furnish(s *suite) {
 	s.same("duplicates", 1, s.enqueue(submission("behind", "new.example")).Duplicates)
 }
 
+// oldActivity was finished hours ago; of its dead letters one is kept.
+func oldActivity() *queue.MovedActivity {
+	sub := submission("https://app.example/old", "old.example")
+	ago := func(d time.Duration) time.Time { return time.Now().UTC().Add(-d).Truncate(time.Millisecond) }
+	sub.CreatedAt = ago(70 * time.Hour)
+	return &queue.MovedActivity{
+		Activity: sub.Activity, Delivered: 3, Dead: 2, Cancelled: 1, Finished: 2 * time.Hour,
+		Deliveries: []queue.MovedDelivery{{
+			Recipient: sub.Recipients[0], Attempts: 7, LastAttempt: attempt("server_error", 502), Reason: queue.ReasonExhausted, DiedAt: ago(50 * time.Hour),
+		}},
+	}
+}
+
 func moveKeepsAll(from, to *suite) {
 	furnish(from)
 	records := from.move(to)
@@ -167,7 +182,7 @@ func moveKeepsAll(from, to *suite) {
 			}
 		}
 	}
-	from.same("keys, hosts, activities and receipts", [4]int{2, 12, 7, 7}, kinds)
+	from.same("keys, hosts, activities and receipts", [4]int{2, 12, 8, 7}, kinds)
 	to.sameRecords(records, to.export())
 	want, got := from.stats(), to.stats()
 	want.Delivered = got.Delivered // since the store was made
@@ -393,6 +408,26 @@ func moveDeep(from, to *suite) {
 	to.same("what is due", ready, got)
 	to.take(l)
 	to.same("pending", 60, to.host("a.example").Pending)
+}
+
+// moveDeepOrder moves a lane in which the second of an ordering key was tried, as it may be after a move that mended the
+// order.
+func moveDeepOrder(from, to *suite) {
+	want := from.fill("a.example", 40)
+	for _, uri := range []string{"1", "2"} {
+		from.put(uri, "a.example", ordering("https://app.example/notes/1"))
+	}
+	records := from.export()
+	for _, r := range records {
+		if r.Activity != nil && r.Activity.URI == "2" {
+			r.Activity.Deliveries[0].Attempts = 1
+		}
+	}
+	to.load(records, len(records))
+	l := to.lease("a.example")
+	ds := to.take(l, append(want, "1")...)
+	to.settle(l, delivered(ds["1"]))
+	to.same("attempts", 1, to.one(l, "2").Attempts)
 }
 
 // moveLarge moves an activity with more deliveries than a store may take at once.

@@ -357,12 +357,15 @@ func moveLetters(from, to *suite) {
 	for _, f := range []queue.DeadLetterFilter{{}, {Host: "b.example"}, {Reason: queue.ReasonGone}, {Since: time.Now().Add(-time.Hour)}, {Since: time.Now().Add(time.Hour)}} {
 		to.same(fmt.Sprintf("dead letters %+v", f), letterURIs(from.letters(f)), letterURIs(to.letters(f)))
 	}
+	to.load([]queue.Record{{Activity: oldActivity()}}, 1)
+	to.same("dead letters", 4, len(to.letters(queue.DeadLetterFilter{})))
+	to.same("dead letters of the last hour", 3, len(to.letters(queue.DeadLetterFilter{Since: time.Now().Add(-time.Hour)})))
 	c := to.lease("c.example")
 	to.finish(c, delivered(to.one(c, "1")))
 	to.counts(sub.ID, queue.Counts{Pending: 1, Delivered: 2, Dead: 1})
 	to.cancel(sub.ID)
 	to.counts(sub.ID, queue.Counts{Delivered: 2, Dead: 1, Cancelled: 1})
-	to.same("dead letters", 3, to.stats().Dead)
+	to.same("dead letters", 4, to.stats().Dead)
 }
 
 func moveExpiry(from, to *suite) {

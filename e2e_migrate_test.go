@@ -54,7 +54,7 @@ func TestMigrate(t *testing.T) {
 	})
 	server := testredis.Start(t)
 	node := startNode(t)
-	folder := "embedded:" + node.dir
+	folder, sealed := "embedded:"+node.dir, "@"+filepath.Join(node.dir, "master.key")
 	var all []acceptedView
 	for _, s := range chains()["Create, Update, Delete"] {
 		all = append(all, node.deliver(s.activity, h.Inbox(0, "/inbox")))
@@ -69,22 +69,8 @@ func TestMigrate(t *testing.T) {
 	letters := node.deadLetters("")
 	migrateOnce(t, 1, "in use", "--store", folder, "--to", server.URL())
 	node.stop()
-
-	var outputs []string
-	migrate := func(args ...string) {
-		outputs = append(outputs, migrateOnce(t, 0, "moved ", args...))
-	}
-	sealed := "@" + filepath.Join(node.dir, "master.key")
-	migrate("--store", folder, "--to", server.URL())
-	if counted := regexp.MustCompile(`\s+`).ReplaceAllString(outputs[0], " "); !strings.Contains(counted,
-		"keys 1 hosts 3 activities 4 deliveries pending 4 dead letters 1 receipts 4 ") {
-		t.Errorf("it says:\n%s", outputs[0])
-	}
-	if code, _, said := runOnce(t, nil, "serve", "--store", folder, "--listen", "127.0.0.1:0"); code != 1 ||
-		!strings.Contains(said, "was moved to redis://") || !strings.Contains(said, "rm "+node.dir) {
-		t.Errorf("a node on what was moved ended with %d: %s", code, said)
-	}
-	migrateOnce(t, 1, "was moved to", "--store", folder, "--to", server.URL())
+	outputs := migrateOnce(t, 0, "moved ", "--store", folder, "--to", server.URL())
+	checkMoved(t, node, outputs, server.URL())
 
 	onRedis := startAt(t, "--store", server.URL(), "--master-key", sealed)
 	if a := onRedis.call(http.MethodPost, "/v1/activities", call, "Idempotency-Key", "once"); a.body != first.body {
@@ -93,22 +79,9 @@ func TestMigrate(t *testing.T) {
 	if got := onRedis.deadLetters(""); len(got) != 1 || got[0].ActivityID != letters[0].ActivityID || !got[0].DiedAt.Equal(letters[0].DiedAt) {
 		t.Errorf("dead letters %+v, before %+v", got, letters)
 	}
-	next := []string{"--store", server.URL(), "--master-key", sealed, "--to", server.URL(), "--to-redis-prefix", "second",
-		"--to-redis-partitions", "4", "--to-master-key", otherMasterKey}
-	migrateOnce(t, 1, "in use", next...)
-	onRedis.stop()
-	migrate(next...)
-	if stored := server.Must("EVAL", "return redis.call('HVALS', 'second:{p3}:keys')[1] or redis.call('HVALS', 'second:{p2}:keys')[1] or "+
-		"redis.call('HVALS', 'second:{p1}:keys')[1] or redis.call('HVALS', 'second:{p0}:keys')[1]", "0"); !strings.Contains(stored, keyID) {
-		t.Errorf("the key is stored as %q", stored)
-	} else {
-		scan(t, "Redis", []byte(stored), keySecrets())
-	}
 	last := filepath.Join(t.TempDir(), "last")
-	migrate("--store", server.URL(), "--redis-prefix", "second", "--redis-partitions", "4", "--master-key", otherMasterKey,
-		"--to", "embedded:"+last)
-	scanFolder(t, last, keySecrets())
-	scan(t, "the output", []byte(strings.Join(outputs, "")), keySecrets())
+	outputs += moveOn(t, server, onRedis, sealed, last)
+	scan(t, "the output", []byte(outputs), keySecrets())
 
 	healed.Store(true)
 	end := startAt(t, "--store", "embedded:"+last, "--master-key", otherMasterKey)
@@ -121,6 +94,44 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("counts %+v", got)
 	}
 	checkArrived(t, h)
+}
+
+// checkMoved checks what the first migration said, and that nobody works on the old store any more.
+func checkMoved(t *testing.T, node *testNode, output, to string) {
+	t.Helper()
+	if counted := regexp.MustCompile(`\s+`).ReplaceAllString(output, " "); !strings.Contains(counted,
+		"keys 1 hosts 3 activities 4 deliveries pending 4 dead letters 1 receipts 4 ") {
+		t.Errorf("it says:\n%s", output)
+	}
+	folder := "embedded:" + node.dir
+	if code, _, said := runOnce(t, nil, "serve", "--store", folder, "--listen", "127.0.0.1:0"); code != 1 ||
+		!strings.Contains(said, "was moved to redis://") || !strings.Contains(said, "rm "+node.dir) {
+		t.Errorf("a node on what was moved ended with %d: %s", code, said)
+	}
+	migrateOnce(t, 1, "was moved to", "--store", folder, "--to", to)
+}
+
+// moveOn moves the store of a node on Redis to more partitions, under another master key, and from there to a folder. It
+// returns what was said.
+func moveOn(t *testing.T, server *testredis.Server, node *testNode, sealed, folder string) (outputs string) {
+	t.Helper()
+	next := []string{"--store", server.URL(), "--master-key", sealed, "--to", server.URL(), "--to-redis-prefix", "second",
+		"--to-redis-partitions", "4", "--to-master-key", otherMasterKey}
+	migrateOnce(t, 1, "in use", next...)
+	node.stop()
+	outputs = migrateOnce(t, 0, "moved ", next...)
+	stored := ""
+	for p := range 4 {
+		stored += server.Must("EVAL", "return table.concat(redis.call('HVALS', KEYS[1]))", "1", fmt.Sprintf("second:{p%d}:keys", p))
+	}
+	if !strings.Contains(stored, keyID) {
+		t.Errorf("the key is stored as %q", stored)
+	}
+	scan(t, "Redis", []byte(stored), keySecrets())
+	outputs += migrateOnce(t, 0, "moved ", "--store", server.URL(), "--redis-prefix", "second", "--redis-partitions", "4",
+		"--master-key", otherMasterKey, "--to", "embedded:"+folder)
+	scanFolder(t, folder, keySecrets())
+	return outputs
 }
 
 // checkArrived checks what the hosts of TestMigrate took, in which order.

@@ -1,0 +1,284 @@
+package queuetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/queue"
+)
+
+func moveOrder(from, to *suite) {
+	from.chain("a.example")
+	from.put("low", "a.example", priority(queue.Low))
+	from.put("high", "a.example", priority(queue.High))
+	l := from.lease("a.example")
+	from.finish(l, retry(from.take(l, "1", "low", "high")["1"], second))
+	from.move(to)
+	to.put("4", "a.example", ordering("https://app.example/notes/1"))
+	l = to.lease("a.example")
+	to.same("first", []string{"high"}, uris(to.turn(l, 1).Deliveries))
+	to.finish(l, delivered(to.one(l, "low")))
+	time.Sleep(passing)
+	l = to.lease("a.example")
+	ds := to.take(l, "1", "high")
+	to.settle(l, delivered(ds["high"]))
+	for _, next := range []string{"2", "3", "4"} {
+		for _, d := range ds {
+			to.settle(l, delivered(d))
+		}
+		ds = to.take(l, next)
+	}
+}
+
+func moveWaits(from, to *suite) {
+	id := from.put("1", "a.example")
+	l := from.lease("a.example")
+	r := retry(from.one(l, "1"), 2*second)
+	from.finish(l, r)
+	due := time.Now().Add(2 * second)
+	from.put("2", "b.example")
+	from.move(to)
+	got := to.listed(id, "")["https://a.example/inbox"]
+	to.near("next attempt", due, got.NextAttemptAt)
+	to.same("last attempt", r.Attempt, got.LastAttempt)
+	to.offers("b.example")
+	b := to.lease("b.example")
+	to.finish(b, delivered(to.one(b, "2")))
+	to.take(to.lease("a.example"))
+	to.settlement(to.takeNothing("a.example"), queue.Settlement{Release: true})
+	if next := to.due(1).Next; next > 2*second {
+		to.t.Errorf("Due says that the next lane is due in %s", next)
+	}
+	time.Sleep(time.Until(due) + second/2)
+	to.offers("a.example")
+	to.same("attempts", 1, to.one(to.lease("a.example"), "1").Attempts)
+}
+
+func moveHosts(from, to *suite) {
+	furnish(from)
+	open := failing(breaker.Open)
+	from.put("probe 1", "open.example")
+	from.put("probe 2", "open.example")
+	l := from.lease("open.example")
+	from.settlement(l, queue.Settlement{
+		Results: []queue.Result{hostFailed(from.take(l, "probe 1", "probe 2")["probe 1"], time.Hour)}, Host: &open, Wait: second, Release: true,
+	})
+	from.move(to)
+	for _, host := range []string{"blocked.example", "paused.example", "reset.example", "learnt.example", "open.example", "later.example"} {
+		want, got := from.host(host), to.host(host)
+		to.near("end of the wait", want.RetryAt, got.RetryAt)
+		to.near("oldest pending", want.OldestPendingAt, got.OldestPendingAt)
+		want.RetryAt, want.OldestPendingAt = got.RetryAt, got.OldestPendingAt
+		to.same("host", want, got)
+	}
+	to.same("accepted by a host that is blocked", 0, to.enqueue(submission("x", "blocked.example")).Accepted)
+	to.put("x", "paused.example")
+	to.put("y", "reset.example")
+	to.take(to.lease("paused.example"))
+	l = to.lease("reset.example")
+	old, record := healthy(), healthy()
+	old.Epoch, record.Epoch = 2, 3
+	to.settlement(l, queue.Settlement{Results: []queue.Result{delivered(to.one(l, "y"))}, Host: &old})
+	to.same("scheme after a record of an earlier epoch", "cavage", to.host("reset.example").Record.Scheme)
+	to.settlement(l, queue.Settlement{Host: &record})
+	to.same("scheme after a record of the same epoch", "", to.host("reset.example").Record.Scheme)
+	time.Sleep(passing)
+	to.one(to.lease("open.example"), "probe 2") // its breaker is not closed, so one only
+}
+
+func moveHostFailed(from, to *suite) {
+	from.put("1", "a.example")
+	from.put("2", "a.example")
+	l := from.lease("a.example")
+	ds := from.take(l, "1", "2")
+	from.finish(l, hostFailed(ds["1"], time.Hour), retry(ds["2"], time.Hour))
+	from.move(to)
+	to.settlement(to.takeNothing("a.example"), queue.Settlement{Recovered: true, Release: true})
+	to.one(to.lease("a.example"), "1")
+}
+
+func moveWaitKey(from, to *suite) {
+	from.putKey("other")
+	from.put("1", "a.example")
+	l := from.lease("a.example")
+	from.finish(l, waitKey(from.one(l, "1")))
+	from.move(to)
+	to.key(testKey("other"))
+	to.offers()
+	to.drain()
+	to.putKey(keyID)
+	to.woken("PutKey")
+	to.offers("a.example")
+	to.one(to.lease("a.example"), "1")
+}
+
+func moveReceipts(from, to *suite) {
+	sub := submission("1", "a.example", "b.example")
+	sub.Note = []byte("note")
+	want := from.enqueue(sub)
+	l := from.lease("a.example")
+	from.finish(l, delivered(from.one(l, "1")))
+	done := submission("2", "a.example")
+	answer := from.enqueue(done)
+	l = from.lease("a.example")
+	from.finish(l, delivered(from.one(l, "2")))
+	from.move(to)
+	want.Replayed, answer.Replayed = true, true
+	to.same("second receipt", want, to.enqueue(sub))
+	to.same("second receipt of what is done", answer, to.enqueue(done))
+	other := submission("3", "a.example")
+	other.Idempotency.Key = sub.Idempotency.Key
+	_, err := to.Enqueue(to.t.Context(), other)
+	to.is("Enqueue of other bytes", err, queue.ErrIdempotencyMismatch)
+	again := to.enqueue(submission("1", "a.example", "b.example"))
+	to.same("accepted and duplicates", []int{1, 1}, []int{again.Accepted, again.Duplicates})
+}
+
+func moveLetters(from, to *suite) {
+	sub := submission("1", "a.example", "b.example", "c.example", "d.example")
+	from.enqueue(sub)
+	a, b := from.lease("a.example"), from.lease("b.example")
+	from.finish(a, delivered(from.one(a, "1")))
+	from.finish(b, dead(from.one(b, "1"), queue.ReasonRejected))
+	from.bury("2", "b.example", queue.ReasonGone)
+	from.bury("3", "e.example", queue.ReasonGone)
+	from.move(to)
+	for _, f := range []queue.DeadLetterFilter{{}, {Host: "b.example"}, {Reason: queue.ReasonGone}, {Since: time.Now().Add(-time.Hour)}, {Since: time.Now().Add(time.Hour)}} {
+		to.same(fmt.Sprintf("dead letters %+v", f), letterURIs(from.letters(f)), letterURIs(to.letters(f)))
+	}
+	to.load([]queue.Record{{Activity: oldActivity()}}, 1)
+	to.same("dead letters", 4, len(to.letters(queue.DeadLetterFilter{})))
+	to.same("dead letters of the last hour", 3, len(to.letters(queue.DeadLetterFilter{Since: time.Now().Add(-time.Hour)})))
+	c := to.lease("c.example")
+	to.finish(c, delivered(to.one(c, "1")))
+	to.counts(sub.ID, queue.Counts{Pending: 1, Delivered: 2, Dead: 1})
+	to.cancel(sub.ID)
+	to.counts(sub.ID, queue.Counts{Delivered: 2, Dead: 1, Cancelled: 1})
+	to.same("dead letters", 4, to.stats().Dead)
+}
+
+func moveExpiry(from, to *suite) {
+	id := from.put("1", "a.example", lasting(2*second))
+	lasts := from.put("2", "a.example")
+	missing := from.put("3", "b.example", lasting(2*second))
+	l := from.lease("b.example")
+	from.finish(l, waitKey(from.one(l, "3")))
+	from.move(to)
+	to.sweep()
+	to.counts(id, queue.Counts{Pending: 1})
+	time.Sleep(2*second + second/2)
+	to.sweep()
+	to.same("reason", queue.ReasonExpired, to.listed(id, "")["https://a.example/inbox"].Reason)
+	to.same("reason", queue.ReasonKeyMissing, to.listed(missing, "")["https://b.example/inbox"].Reason)
+	to.counts(lasts, queue.Counts{Pending: 1})
+}
+
+// moveDeep moves a lane in which more waits for its retry than a store may look at, and more behind that.
+func moveDeep(from, to *suite) {
+	waiting := from.fill("a.example", 60)
+	l := from.lease("a.example")
+	var results []queue.Result
+	for _, d := range from.take(l, waiting...) {
+		results = append(results, retry(d, time.Hour))
+	}
+	from.finish(l, results...)
+	ready := from.fill("a.example", 60)
+	from.move(to)
+	to.same("pending", 120, to.host("a.example").Pending)
+	l = to.lease("a.example")
+	var got []string
+	for len(got) < len(ready) {
+		ds := to.turn(l, 10).Deliveries
+		if len(ds) == 0 {
+			break
+		}
+		for _, d := range ds {
+			got = append(got, d.Activity.URI)
+			to.settle(l, delivered(d))
+		}
+	}
+	to.same("what is due", ready, got)
+	to.take(l)
+	to.same("pending", 60, to.host("a.example").Pending)
+}
+
+// moveDeepOrder moves a lane in which the second of an ordering key was tried, as it may be after a move that mended the
+// order.
+func moveDeepOrder(from, to *suite) {
+	want := from.fill("a.example", 40)
+	for _, uri := range []string{"1", "2"} {
+		from.put(uri, "a.example", ordering("https://app.example/notes/1"))
+	}
+	records := from.export()
+	for _, r := range records {
+		if r.Activity != nil && r.Activity.URI == "2" {
+			r.Activity.Deliveries[0].Attempts = 1
+		}
+	}
+	to.load(records, len(records))
+	l := to.lease("a.example")
+	ds := to.take(l, append(want, "1")...)
+	to.settle(l, delivered(ds["1"]))
+	to.same("attempts", 1, to.one(l, "2").Attempts)
+}
+
+// moveLarge moves an activity with more deliveries than a store may take at once.
+func moveLarge(from, to *suite) {
+	const n = 700
+	var inboxes []string
+	for i := range n {
+		inboxes = append(inboxes, fmt.Sprintf("https://a.example/users/%d/inbox", i))
+	}
+	sub := submission("1", append(inboxes, hosts("h", n)...)...)
+	from.enqueue(sub)
+	l := from.lease("a.example")
+	from.finish(l, retry(from.one(l, "1"), 0))
+	records := from.export()
+	for range 2 {
+		if _, err := to.Import(to.t.Context(), records); err != nil {
+			to.t.Fatal(err)
+		}
+		to.counts(sub.ID, queue.Counts{Pending: 2 * n})
+	}
+	l = to.lease("a.example")
+	for i := range 5 {
+		d := to.one(l, "1")
+		to.same("inbox", inboxes[i], d.Inbox)
+		to.settle(l, delivered(d))
+	}
+	to.same("lanes due", n, len(to.due(2*n).Hosts))
+	to.counts(sub.ID, queue.Counts{Pending: 2*n - 5, Delivered: 5})
+	to.sameRecords(records[:1], to.export()[:1])
+}
+
+func moveStops(from, _ *suite) {
+	furnish(from)
+	for _, stop := range []int{1, 8, 17, 25} {
+		n := 0
+		err := from.Export(from.t.Context(), func(queue.Record) error {
+			if n++; n == stop {
+				return queue.ErrFull
+			}
+			return nil
+		})
+		from.is("Export to where there is no room", err, queue.ErrFull)
+		from.same("records handed over", stop, n)
+	}
+}
+
+func marksStores(s, _ *suite) {
+	check := func(want string) {
+		m, err := s.Mark(s.t.Context())
+		if err != nil || m.Text != want || (m.Remove == "") != (want == "") {
+			s.t.Fatalf("Mark = %+v, %v, want %q", m, err, want)
+		}
+	}
+	check("")
+	for _, text := range []string{"moved to there", "moved to elsewhere", "", ""} {
+		s.is("SetMark", s.SetMark(s.t.Context(), text), nil)
+		check(text)
+		s.reopen()
+		check(text)
+	}
+}

@@ -1,0 +1,148 @@
+package redisq
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// numbered is a delivery and its place in the activity.
+type numbered struct {
+	number int64
+	queue.MovedDelivery
+}
+
+func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivity, error) {
+	text := id.String()
+	parts, err := x.s.readParts(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	home, finished, pending := parts[0], int64(0), 0
+	m := &queue.MovedActivity{Activity: queue.Activity{
+		ID: text, URI: home.URI, Type: home.Type, KeyID: home.KeyID, OrderingKey: home.OrderingKey, CreatedAt: timeOf(home.created),
+	}}
+	var now int64
+	var all []numbered
+	for _, part := range parts {
+		m.Delivered += part.counts.Delivered
+		m.Dead += part.counts.Dead - part.letters
+		m.Cancelled += part.counts.Cancelled
+		pending += part.counts.Pending
+		finished = max(finished, part.finished)
+		var some []numbered
+		if some, now, err = x.part(ctx, part.partition, id, m); err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	if pending == 0 {
+		m.Finished = max(0, time.Duration(now-finished)*time.Millisecond)
+	}
+	slices.SortFunc(all, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	for _, d := range all {
+		m.Deliveries = append(m.Deliveries, d.MovedDelivery)
+	}
+	return m, nil
+}
+
+// part reads the deliveries that a partition has of an activity, and what else there is to be known. now is Redis's
+// time.
+func (x *export) part(ctx context.Context, p *partition, id uuid.UUID, m *queue.MovedActivity) (all []numbered, now int64, err error) {
+	b := x.s.client.B
+	answers, err := x.s.do(ctx, b().Hmget().Key(p.Of("a", m.ID)).Field("q", "e").Build(), b().Get().Key(p.Of("b", m.ID)).Build())
+	if err != nil {
+		return nil, 0, err
+	}
+	about, err := fields(answers[0], 2)
+	if err != nil {
+		return nil, 0, err
+	}
+	priority, err := strconv.ParseUint(about[0].text, 10, 8)
+	if err != nil {
+		return nil, 0, err
+	}
+	expires, err := strconv.ParseInt(about[1].text, 10, 64)
+	if err != nil {
+		return nil, 0, err
+	}
+	m.Priority = queue.Priority(priority)
+	if !answers[1].IsNil() && m.Body == nil {
+		if m.Body, err = answers[1].AsBytes(); err != nil {
+			return nil, 0, err
+		}
+	}
+	if now, err = x.s.now(ctx); err != nil {
+		return nil, 0, err
+	}
+	err = x.s.pages(ctx, p, m.ID, 0, func(page []listed) (bool, error) {
+		some, err := x.deliveries(ctx, p, id, page, expires-now, now)
+		all = append(all, some...)
+		return true, err
+	})
+	return all, now, err
+}
+
+// deliveries completes a page of an activity's list. left is what is left of their TTL, in ms.
+func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, page []listed, left, now int64) (all []numbered, err error) {
+	for _, l := range page {
+		d := numbered{x.s.place(p, l.ordinal), queue.MovedDelivery{Recipient: queue.Recipient{Host: l.host, Inbox: l.inbox}}}
+		switch {
+		case l.host == "":
+			continue
+		case l.dead:
+			err = x.letter(ctx, p, letterName(id, l.ordinal), &d.MovedDelivery)
+		default:
+			d.TTL = time.Duration(left) * time.Millisecond
+			err = x.pending(place{id, d.number}, &d.MovedDelivery, now)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func (x *export) pending(at place, d *queue.MovedDelivery, now int64) error {
+	known := x.details[at]
+	if known == nil {
+		return nil
+	}
+	delete(x.details, at)
+	d.Attempts, d.HostFailed, d.WaitKey = known.attempts, known.flags&hostFailed != 0, known.flags&waitsKey != 0
+	if !d.WaitKey {
+		d.After = time.Duration(max(0, known.due-now)) * time.Millisecond
+	}
+	return errors.Join(decode(known.headers, &d.Headers), decode(known.last, &d.LastAttempt))
+}
+
+func (x *export) letter(ctx context.Context, p *partition, name string, d *queue.MovedDelivery) error {
+	answers, err := x.s.do(ctx, x.s.client.B().Hget().Key(p.Key("letters")).Field(name).Build())
+	if err != nil {
+		return err
+	}
+	text, err := answers[0].ToString()
+	if err != nil {
+		return err
+	}
+	l, err := x.s.letter(p, name, text)
+	if err != nil {
+		return err
+	}
+	var parts []any
+	if err := json.Unmarshal([]byte(text), &parts); err != nil {
+		return err
+	}
+	d.Reason, d.Attempts, d.LastAttempt, d.DiedAt = l.Reason, l.Attempts, l.LastAttempt, l.DiedAt
+	headers, _ := parts[2].(string) // letter checked it
+	return decode(headers, &d.Headers)
+}

@@ -82,7 +82,7 @@ func (s *suite) move(to *suite) []queue.Record {
 // left tells durations that pass while a store is moved.
 var left = gocmp.FilterPath(func(p gocmp.Path) bool {
 	return slices.Contains([]string{"Wait", "After", "TTL", "Finished"}, strings.TrimPrefix(p.Last().String(), "."))
-}, gocmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < 10*time.Second }))
+}, gocmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < time.Minute }))
 
 // sameRecords checks that two stores held the same. What has no promised order may be in any.
 func (s *suite) sameRecords(want, got []queue.Record) {
@@ -209,7 +209,7 @@ func moveRepeated(from, to *suite) {
 func moveCutShort(from, to *suite) {
 	furnish(from)
 	records := from.export()
-	for n := range records {
+	for n := 1; n < len(records); n += 3 {
 		s := &suite{t: to.t, b: to.b, Queue: to.b.Open(to.t, Options{})}
 		s.load(records[:n], n)
 		s.load(records, len(records)-n)

@@ -48,9 +48,11 @@ type detail struct {
 	headers, last   string
 }
 
-const waitsKey = 2 // of a delivery's flags, as in lane.lua; the others that are exported are hostFailed
-
-const hostFailed = 1
+// Of a delivery's flags, as in lane.lua.
+const (
+	hostFailed = 1
+	waitsKey   = 2
+)
 
 // decideAll waits until nothing is staged any more: what is accepted is in the lanes then.
 func (x *export) decideAll(ctx context.Context) error {

@@ -62,7 +62,7 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue
 	}
 	store, err := redisq.Open(ctx, redisq.Options{
 		URL: cfg.Store.URL.Reveal(), Prefix: cfg.RedisPrefix, Partitions: cfg.RedisPartitions,
-		Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention, Log: log,
+		Limits: queue.Limits{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention}, Log: log,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("store %s: %w", cfg.Store, err)

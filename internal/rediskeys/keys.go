@@ -33,6 +33,9 @@ func (s Scheme) Partition(n int) Partition {
 // Channel is where nodes tell each other that a lane became due. It is one for the whole fleet.
 func (s Scheme) Channel() string { return s.Prefix + ":wake" }
 
+// Events is where nodes tell each other what happened, while somebody watches.
+func (s Scheme) Events() string { return s.Prefix + ":events" }
+
 // Partition makes the keys of one partition.
 type Partition struct {
 	N    int

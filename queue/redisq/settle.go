@@ -25,7 +25,12 @@ func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settle
 	if held, err := a[0].AsInt64(); err != nil || held == 0 {
 		return fmt.Errorf("settle %s: %w", lease.Host, orNotHeld(err))
 	}
-	if err := s.wakeParked(ctx, p, lease.Host, a[1:]); err != nil {
+	state, err := a[1].ToString()
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	s.tellState(lease.Host, state)
+	if err := s.wakeParked(ctx, p, lease.Host, a[2:]); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	return nil

@@ -1,6 +1,6 @@
 -- Takes deliveries from leased lanes.
 --
--- KEYS[18…]  six keys for each lane
+-- KEYS[FIRST…]  six keys for each lane
 -- ARGV[2]    how many deliveries of each at most
 -- ARGV[3…]   of each lane: host, token, how long its lease lasts in ms
 -- RETURNS    for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
@@ -87,7 +87,7 @@ local function take(l, n)
   return answer, ready
 end
 
-local answer, at = {}, 18
+local answer, at = {}, FIRST
 for i = 3, #ARGV, 3 do
   local l, token, ttl = read(at, ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if not l.known or token < l.state.t then

@@ -63,9 +63,10 @@ type Intake interface {
 	// the host's wait is over and nothing is pending for it. Where nothing is left to accept and there is no duplicate
 	// either, nothing is stored and the receipt has no ID.
 	//
-	// What Deletes (see Role) cancels, in the lanes of its recipients, what Makes, has the same ordering key and was
-	// never attempted: nobody has to hear of an object that is gone already. They are counted as cancelled, and in the
-	// receipt as Superseded. A death in the midst of it may leave them to be delivered first.
+	// What Deletes (see Role) cancels, in the lanes where it is accepted, what Makes, has the same ordering key and was
+	// never attempted (whether or not that spent an attempt): nobody has to hear of an object that is gone already. They
+	// are counted as cancelled, and in the receipt as Superseded. A death in the midst of it may leave them to be
+	// delivered first.
 	Enqueue(ctx context.Context, s *Submission) (Receipt, error)
 }
 

@@ -16,7 +16,6 @@ type lane struct {
 	wait    int64           // nothing is due before
 	since   int64           // when the wait began
 	quick   int             // probes hastened by Seen since the last success
-	hurried bool            // Seen has hastened the end of this wait
 	hidden  int64           // offered or leased until
 	token   uint64          // the latest seen
 	paused  bool

@@ -21,9 +21,9 @@ func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 	if p.Cursor == "" {
 		before = []int64{never, never}
 	}
-	where, args := letterWhere(f, [2]int64(before))
+	from, args := lettersFrom(f, [2]int64(before))
 	query := `SELECT d.id, d.died_at, a.id, a.first, a.uri, d.inbox, d.host, d.reason, d.attempts, d.last
-		FROM dead d JOIN activities a ON a.seq = d.activity WHERE ` + where + " ORDER BY d.died_at DESC, d.id DESC LIMIT ?"
+		FROM ` + from + " ORDER BY d.died_at DESC, d.id DESC LIMIT ?"
 	args = append(args, p.Limit+1)
 	var last [2]int64
 	err = s.read(ctx, func(c *sqlite.Conn) error {
@@ -48,17 +48,22 @@ func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 	return list, nil
 }
 
-// letterWhere is the condition for dead letters that pass a filter and come after a place in the list.
-func letterWhere(f queue.DeadLetterFilter, before [2]int64) (where string, args []any) {
-	where, args = "(d.died_at, d.id) < (?, ?)", []any{before[0], before[1]}
+// lettersFrom is where the dead letters are, with their activities, that pass a filter and come after a place in the list.
+func lettersFrom(f queue.DeadLetterFilter, before [2]int64) (from string, args []any) {
+	index := ""
+	if f.Host != "" {
+		index = "INDEXED BY dead_host" // also if a reason is asked for: see there
+	}
+	from = "dead d " + index + " JOIN activities a ON a.seq = d.activity WHERE (d.died_at, d.id) < (?, ?)"
+	args = []any{before[0], before[1]}
 	if !f.Since.IsZero() {
-		where, args = where+" AND d.died_at >= ?", append(args, millis(f.Since))
+		from, args = from+" AND d.died_at >= ?", append(args, millis(f.Since))
 	}
 	if f.Host != "" {
-		where, args = where+" AND d.host = ?", append(args, f.Host)
+		from, args = from+" AND d.host = ?", append(args, f.Host)
 	}
 	if f.Reason != "" {
-		where, args = where+" AND d.reason = ?", append(args, string(f.Reason))
+		from, args = from+" AND d.reason = ?", append(args, string(f.Reason))
 	}
-	return where, args
+	return from, args
 }

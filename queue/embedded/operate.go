@@ -230,9 +230,8 @@ func (s *Store) hasten(t *tx, lane int64) (until int64, sooner bool, err error) 
 		return 0, false, err
 	}
 	s.mu.Lock()
-	l := s.index.byID[lane]
-	until = max(now, row.since+queue.SeenPause(l.quick).Milliseconds())
-	sooner = !l.hurried && until < row.wait
+	until = max(now, row.since+queue.SeenPause(s.index.byID[lane].quick).Milliseconds())
+	sooner = until < row.wait // which it is once in a wait, as the pause never gets shorter
 	s.mu.Unlock()
 	if !sooner {
 		return 0, false, nil
@@ -240,10 +239,10 @@ func (s *Store) hasten(t *tx, lane int64) (until int64, sooner bool, err error) 
 	return until, true, t.exec("UPDATE hosts SET wait_until = ? WHERE lane = ?", until, lane)
 }
 
-// hasten applies what Store.hasten wrote. Once in a wait is all that counts.
+// hasten applies what Store.hasten wrote, unless another operation did the same.
 func (l *lane) hasten(until int64, sooner bool) {
-	if sooner && !l.hurried {
-		l.wait, l.hurried = until, true
+	if sooner && until < l.wait {
+		l.wait = until
 		l.quick++
 	}
 }

@@ -111,19 +111,19 @@ func (b *batch) run(t *tx) error {
 }
 
 const selectLetters = `SELECT d.id, d.died_at, d.host, d.last IS NOT NULL, a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority,
-	a.role, a.created FROM dead d JOIN activities a ON a.seq = d.activity WHERE `
+	a.role, a.created FROM `
 
 func (b *batch) find(c *sqlite.Conn) error {
 	if len(b.ids) == 0 {
-		where, args := letterWhere(b.filter, b.before)
-		return each(c, selectLetters+where+" ORDER BY d.died_at DESC, d.id DESC LIMIT ?", append(args, lettersAtOnce), b.add)
+		from, args := lettersFrom(b.filter, b.before)
+		return each(c, selectLetters+from+" ORDER BY d.died_at DESC, d.id DESC LIMIT ?", append(args, lettersAtOnce), b.add)
 	}
 	for _, id := range b.ids {
 		act, ordinal, ok := splitID(id)
 		if !ok {
 			continue
 		}
-		if err := each(c, selectLetters+"a.id = ? AND d.id = a.first + ? AND ? < a.total", []any{act[:], ordinal, ordinal}, b.add); err != nil {
+		if err := each(c, selectLetters+"dead d JOIN activities a ON a.seq = d.activity WHERE a.id = ? AND d.id = a.first + ? AND ? < a.total", []any{act[:], ordinal, ordinal}, b.add); err != nil {
 			return err
 		}
 	}
@@ -148,8 +148,8 @@ func (b *batch) count(c *sqlite.Conn, ids []string) (n int, err error) {
 		err = b.find(c)
 		return len(b.found), err
 	}
-	where, args := letterWhere(b.filter, b.before)
-	err = each(c, "SELECT count(*) FROM dead d WHERE "+where, args, func(row *sqlite.Stmt) error {
+	from, args := lettersFrom(b.filter, b.before)
+	err = each(c, "SELECT count(*) FROM "+from, args, func(row *sqlite.Stmt) error {
 		n = row.ColumnInt(0)
 		return nil
 	})

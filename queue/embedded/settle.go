@@ -268,7 +268,7 @@ func (o *settle) applyHost() {
 		}
 	}
 	if o.pause != 0 {
-		l.wait, l.since, l.hurried = o.wait(), o.now, false
+		l.wait, l.since = o.wait(), o.now
 	}
 }
 

@@ -20,6 +20,7 @@ type index struct {
 	parked     map[string]map[int64]*entry // by key ID: what waits for the key
 	names      names
 	excess     map[*lane]struct{} // lanes of which Sweep may have something to give up
+	gone       int                // how many entries are
 	laneCap    int                // how many deliveries may be pending in a lane, 0 is any number
 
 	due    [classes][queue.Priorities]laneSet // lanes with work due, by class and best priority

@@ -119,7 +119,11 @@ func (x *index) unchain(e *entry, now int64) {
 
 // remove takes a delivery out, wherever it is. The caller places the lane.
 func (x *index) remove(e *entry, now int64) {
-	x.discount(e)
+	if e.flags&gone == 0 {
+		x.discount(e)
+	} else {
+		x.gone--
+	}
 	e.lane.withdraw(e)
 	delete(x.entries, e.id)
 	x.unpark(e)
@@ -139,15 +143,17 @@ func (x *index) drop(e *entry, now int64) {
 	}
 	x.discount(e)
 	e.flags |= gone
+	x.gone++
 }
 
 // discount counts a delivery as pending no more.
 func (x *index) discount(e *entry) {
-	if e.flags&gone == 0 {
-		e.lane.fifos[e.act.priority].remove(e)
-		e.lane.pending--
-	}
+	e.lane.fifos[e.act.priority].remove(e)
+	e.lane.pending--
 }
+
+// pending counts what is pending.
+func (x *index) pending() int { return len(x.entries) - x.gone }
 
 // untake puts everything taken back as it was.
 func (x *index) untake(l *lane, now int64) {

@@ -75,6 +75,15 @@ func hostOf(t *testing.T, s *Store) queue.HostStatus {
 	return h
 }
 
+func statsOf(t *testing.T, s *Store) queue.Stats {
+	t.Helper()
+	st, err := s.Stats(bg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
 // What was taken just before it is cancelled goes on to hold back what follows it, until its attempt is over.
 func TestTakenBeforeItIsSuperseded(t *testing.T) {
 	for name, settle := range map[string]func(d queue.Delivery) queue.Settlement{
@@ -95,8 +104,8 @@ func TestTakenBeforeItIsSuperseded(t *testing.T) {
 				_, picks, _ := s.pick(lease(1), 10, millis(time.Now()))
 				d.ID = deliveryID(picks[0].e.act, picks[0].e.id)
 			}, deletion)
-			if n := hostOf(t, s).Pending; n != 1 {
-				t.Errorf("%d pending, want 1", n)
+			if n, st := hostOf(t, s).Pending, statsOf(t, s); n != 1 || st.Pending != 1 {
+				t.Errorf("%d and %d pending, want 1", n, st.Pending)
 			}
 			if ds := takeAll(t, s, 1); len(ds) != 0 {
 				t.Errorf("%v overtook what is being attempted", ds)
@@ -111,9 +120,8 @@ func TestTakenBeforeItIsSuperseded(t *testing.T) {
 			if want := (queue.Counts{Total: 1, Cancelled: 1}); err != nil || a.Counts != want {
 				t.Errorf("counts %+v, %v, want %+v", a.Counts, err, want)
 			}
-			st, err := s.Stats(bg)
-			if err != nil || st.Pending != 1 || st.Delivered != 0 {
-				t.Errorf("stats %+v, %v, want 1 pending and 0 delivered", st, err)
+			if st := statsOf(t, s); st.Pending != 1 || st.Delivered != 0 {
+				t.Errorf("stats %+v, want 1 pending and 0 delivered", st)
 			}
 		})
 	}
@@ -214,8 +222,7 @@ func TestSweepEndsABlock(t *testing.T) {
 	if next, err := s.Sweep(bg); err != nil || next == 0 {
 		t.Errorf("the next sweep is in %v, %v", next, err)
 	}
-	st, err := s.Stats(bg)
-	if err != nil || st.Pending != 0 || st.Died[queue.ReasonHostBlocked] != 2 {
-		t.Errorf("stats %+v, %v, want both dead", st, err)
+	if st := statsOf(t, s); st.Pending != 0 || st.Died[queue.ReasonHostBlocked] != 2 {
+		t.Errorf("stats %+v, want both dead", st)
 	}
 }

@@ -116,7 +116,7 @@ func (r *rates) perSecond(ms int64) queue.Rates {
 // snapshot returns the totals as Stats tells them. The store's mutex must be held.
 func (s *Store) snapshot(now int64) queue.Stats {
 	return queue.Stats{
-		Activities: s.stats.activities, Pending: len(s.index.entries), Dead: s.stats.dead, Hosts: s.index.names.counts(),
+		Activities: s.stats.activities, Pending: s.index.pending(), Dead: s.stats.dead, Hosts: s.index.names.counts(),
 		Delivered: s.stats.delivered, Died: maps.Clone(s.stats.died), Dropped: s.stats.dropped, PerSecond: s.rates.perSecond(now),
 	}
 }

@@ -117,7 +117,6 @@ func actsAgain(s *suite) {
 }
 
 func blocks(s *suite) {
-	s.putKey("other")
 	s.chain("a.example")
 	high := s.put("high", "a.example", priority(queue.High), alsoTo("b.example"))
 	waits := s.put("waits", "a.example", func(sub *queue.Submission) { sub.KeyID = "missing" })

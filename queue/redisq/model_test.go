@@ -226,10 +226,11 @@ func (m *model) take(n int) {
 		for _, d := range turns[0].Deliveries {
 			name := fmt.Sprint(d.Activity.URI, " ", d.Inbox, " ", d.Attempts, " ", d.Early)
 			got[i] = append(got[i], name)
-			m.taken[name] = append(m.taken[name], d.ID)
 			if i == 0 {
-				m.names = append(m.names, name)
+				m.names = append(slices.DeleteFunc(m.names, func(n string) bool { return n == name }), name) // it may have died and come back
+				m.taken[name] = nil
 			}
+			m.taken[name] = append(m.taken[name], d.ID)
 		}
 		got[i] = append(got[i], fmt.Sprint("more ", turns[0].More))
 		return nil

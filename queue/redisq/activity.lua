@@ -55,15 +55,15 @@ end
 local function delivered(act, ordinal)
   redis.call('HINCRBY', act.a, 'd', 1)
   redis.call('LSET', act.r, ordinal, '')
-  redis.call('HINCRBY', STATS, 'delivered', 1)
-  redis.call('HINCRBY', STATS, 'pending', -1)
+  total('delivered', 1)
+  total('pending', -1)
   rate('delivered', 1)
 end
 
 local function cancelled(act, ordinal)
   redis.call('HINCRBY', act.a, 'c', 1)
   redis.call('LSET', act.r, ordinal, '')
-  redis.call('HINCRBY', STATS, 'pending', -1)
+  total('pending', -1)
 end
 
 local function letter_name(id, ordinal) return id .. struct.pack('>I4', ordinal) end
@@ -78,9 +78,9 @@ end
 local function died(act, e, host, reason)
   redis.call('HINCRBY', act.a, 'x', 1)
   redis.call('HINCRBY', act.a, 'l', 1)
-  redis.call('HINCRBY', STATS, 'pending', -1)
-  redis.call('HINCRBY', STATS, 'dead', 1)
-  redis.call('HINCRBY', STATS, 'died:' .. reason, 1)
+  total('pending', -1)
+  total('dead', 1)
+  total('died:' .. reason, 1)
   rate('dead', 1)
   redis.call('LSET', act.r, e.ordinal, '!' .. redis.call('LINDEX', act.r, e.ordinal))
   local name = letter_name(e.activity, e.ordinal)
@@ -101,6 +101,6 @@ local function unfile(act, name)
   redis.call('ZREM', DEAD, name)
   redis.call('ZREM', FILED, filed(name, letter))
   redis.call('HINCRBY', act.a, 'l', -1)
-  redis.call('HINCRBY', STATS, 'dead', -1)
+  total('dead', -1)
   return letter
 end

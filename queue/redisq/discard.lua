@@ -19,5 +19,6 @@ while ARGV[at] do
   if pending == 0 and letters == 0 and redis.call('EXISTS', act.r) == 1 then free(act, id) end
   at, keys = at + 2 + count, keys + 3
 end
-if ARGV[3] == '1' then redis.call('HINCRBY', STATS, 'dropped', dropped) end
+if ARGV[3] == '1' then total('dropped', dropped) end
+signal()
 return dropped

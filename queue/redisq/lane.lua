@@ -62,10 +62,12 @@ local function created(e) return EPOCH * 1000 + math.floor(e.id / 1000) end
 -- due returns when a delivery may go; one never tried may go since it was created.
 local function due(e) return e.due > 0 and e.due or created(e) end
 
+-- pack makes a few bytes of a delivery: most were never tried, and go to an inbox of the usual name.
 local function pack(e)
-  local r = {e.due, e.flags, e.attempts, e.priority, e.activity, e.ordinal, e.ordering, e.rest}
-  if e.headers ~= '' or e.last ~= '' or e.key ~= '' then
-    r[9], r[10], r[11] = e.headers, e.last, e.key
+  local rest = e.rest == '/inbox' and '' or e.rest
+  local r = {e.flags * 4 + e.priority, e.ordinal, e.activity .. e.ordering .. rest}
+  if e.due ~= 0 or e.attempts ~= 0 or e.headers ~= '' or e.last ~= '' or e.key ~= '' then
+    r[4], r[5], r[6], r[7], r[8] = e.due, e.attempts, e.headers, e.last, e.key
   end
   return cmsgpack.pack(r)
 end
@@ -73,14 +75,16 @@ end
 -- is_delivery tells a packed delivery from a packed state and a record by its first byte.
 local function is_delivery(text)
   local byte = string.byte(text)
-  return byte == 0x98 or byte == 0x9b
+  return byte == 0x93 or byte == 0x98
 end
 
 local function unpack_delivery(id, packed)
   local r = cmsgpack.unpack(packed)
+  local rest = string.sub(r[3], 23)
   return {
-    id = id, due = r[1], flags = r[2], attempts = r[3], priority = r[4], activity = r[5], ordinal = r[6],
-    ordering = r[7], rest = r[8], headers = r[9] or '', last = r[10] or '', key = r[11] or '',
+    id = id, flags = math.floor(r[1] / 4), priority = r[1] % 4, ordinal = r[2], activity = string.sub(r[3], 1, 16),
+    ordering = string.sub(r[3], 17, 22), rest = rest == '' and '/inbox' or rest, due = r[4] or 0, attempts = r[5] or 0,
+    headers = r[6] or '', last = r[7] or '', key = r[8] or '',
   }
 end
 
@@ -331,8 +335,10 @@ local function move(l, set_number, at)
   if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
 end
 
--- rates is what the script did, to be counted for Stats.
-local rates = {}
+-- What the script did, to be added to the totals and to the counts of this minute; see signal.
+local totals, rates = {}, {}
+
+local function total(name, n) totals[name] = (totals[name] or 0) + n end
 
 local function rate(kind, n) rates[kind] = (rates[kind] or 0) + n end
 
@@ -400,6 +406,7 @@ end
 -- signal counts what was done, and tells the nodes what was found out about when lanes are due. It stands at the end of a
 -- script.
 local function signal()
+  for name, n in pairs(totals) do redis.call('HINCRBY', STATS, name, n) end
   count_rates()
   if wake then redis.call('PUBLISH', WAKES, string.format('%.0f', wake)) end
 end

@@ -94,6 +94,9 @@ func cost(t *testing.T, activities, hosts int) int {
 	for _, n := range []int{1, chunk + 1} {
 		enqueue(t, other, submission(strconv.Itoa(n), body, manyHosts(n)...))
 	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
 	before := used(t, server)
 	for i := range activities {
 		enqueue(t, s, submission(strconv.Itoa(i), body, manyHosts(hosts)...))

@@ -42,7 +42,7 @@ local function revive(l, act, ordinal)
   if not letter then return end
   reopen(act, about[1])
   redis.call('HINCRBY', act.a, 'x', -1)
-  redis.call('HINCRBY', STATS, 'pending', 1)
+  total('pending', 1)
   redis.call('LSET', act.r, ordinal, l.host .. letter[2])
   return {
     id = number_of(l, letter), due = now, flags = bor(REVIVED, about[4] and MAKES or 0), attempts = 0,

@@ -184,35 +184,51 @@ func (s *Store) discard(ctx context.Context, p *partition, names []string, how d
 }
 
 // discardOldest drops the oldest letters while there are more than the limit in all partitions together: some of them.
-// there is how many each partition has; where that is not true any more, fewer are dropped.
-func (s *Store) discardOldest(ctx context.Context, there []int) (did int, err error) {
-	over := -s.opts.DeadLetters
-	for _, n := range there {
-		over += n
+func (s *Store) discardOldest(ctx context.Context) (did int, err error) {
+	all, err := s.oldest(ctx)
+	if err != nil || len(all) == 0 {
+		return 0, err
 	}
-	if s.opts.DeadLetters == 0 || over <= 0 {
-		return 0, nil
-	}
-	over = min(over, chunk)
-	var oldest []letterID
-	for _, p := range s.parts {
-		first := s.client.B().Zrange().Key(p.Key("dead")).Min("0").Max(strconv.Itoa(over - 1)).Withscores().Build()
-		some, err := s.lettersByTime(ctx, p, first)
-		if err != nil {
-			return 0, err
-		}
-		oldest = append(oldest, some...)
-	}
-	slices.SortFunc(oldest, func(a, b letterID) int { return b.compare(a) })
-	names := map[*partition][]string{}
-	for _, l := range oldest[:min(over, len(oldest))] {
-		names[l.partition] = append(names[l.partition], l.name)
-	}
-	for p, some := range names {
-		n, err := s.discard(ctx, p, some, discarding{keep: there[p.N] - len(some), tooMany: true})
+	for p, o := range all {
+		n, err := s.discard(ctx, p, o.names, discarding{keep: o.there - len(o.names), tooMany: true})
 		if did += n; err != nil {
 			return did, err
 		}
 	}
 	return did, nil
+}
+
+// oldestLetters are the letters of a partition that are to go, and how many there were when that was found out: so two
+// nodes that find out the same drop no more than one of them would.
+type oldestLetters struct {
+	there int
+	names []string
+}
+
+// oldest returns the oldest letters above the limit.
+func (s *Store) oldest(ctx context.Context) (map[*partition]*oldestLetters, error) {
+	all, over := map[*partition]*oldestLetters{}, -s.opts.DeadLetters
+	var letters []letterID
+	for _, p := range s.parts {
+		answers, err := s.do(ctx, s.client.B().Zcard().Key(p.Key("dead")).Build())
+		if err != nil {
+			return nil, err
+		}
+		n, err := answers[0].AsInt64()
+		if err != nil {
+			return nil, err
+		}
+		first := s.client.B().Zrange().Key(p.Key("dead")).Min("0").Max(strconv.Itoa(chunk - 1)).Withscores().Build()
+		some, err := s.lettersByTime(ctx, p, first)
+		if err != nil {
+			return nil, err
+		}
+		all[p] = &oldestLetters{there: int(n)}
+		letters, over = append(letters, some...), over+int(n)
+	}
+	slices.SortFunc(letters, func(a, b letterID) int { return b.compare(a) })
+	for _, l := range letters[:max(0, min(over, chunk, len(letters)))] {
+		all[l.partition].names = append(all[l.partition].names, l.name)
+	}
+	return all, nil
 }

@@ -22,23 +22,22 @@ const (
 // Sweep implements queue.Lanes. Any node may sweep at any time: each step does nothing where another was quicker.
 func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
 	var mu sync.Mutex
-	next, letters := queue.MaxIdle, make([]int, len(s.parts))
+	next, letters := queue.MaxIdle, 0
 	err := s.each(func(p *partition) error {
 		n, dead, err := s.sweep(ctx, p)
 		mu.Lock()
 		defer mu.Unlock()
-		next, letters[p.N] = min(next, n), dead
+		next, letters = min(next, n), letters+dead
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
-	dropped, err := s.discardOldest(ctx, letters)
-	if err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
-	}
-	if dropped > 0 {
+	if s.opts.DeadLetters > 0 && letters > s.opts.DeadLetters {
 		next = 0
+		if _, err := s.discardOldest(ctx); err != nil {
+			return 0, fmt.Errorf("sweep: %w", err)
+		}
 	}
 	return next, nil
 }

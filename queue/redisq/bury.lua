@@ -4,7 +4,8 @@
 -- KEYS[FIRST+6…]      a, b and r of each activity
 -- ARGV[2]             the host
 -- ARGV[3]             why
--- ARGV[4…]            of each delivery: number of its activity (from 0), where it was, its number, what was stored there
+-- ARGV[4…]            of each delivery: number of its activity (from 0), where it was, its number, what was stored
+--                     there
 -- RETURNS             the names of the letters
 local l, why, letters, touched = read(FIRST, ARGV[2]), ARGV[3], {}, {}
 local s = l.state

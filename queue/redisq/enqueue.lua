@@ -1,20 +1,20 @@
 -- Stores a submission whole. It is for stores of one partition; others do it in steps, see stage.lua.
 --
--- KEYS[FIRST…FIRST+2]  the activity's a, b and r
--- KEYS[FIRST+3]     the claim of its idempotency key: HASH f fingerprint, o nonce of the call, h what the client made of the
---              receipt, n accepted, d duplicates, x refused, c cancelled
--- KEYS[FIRST+4…]    the r of other activities of the same URI, then six keys for each lane
--- ARGV[2…9]    ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes what its
---              ordering key names
--- ARGV[10]      the body
--- ARGV[11]     a nonce of this call, so that it may be repeated
--- ARGV[12]     the fingerprint
--- ARGV[13]     what the client wants back from the receipt
--- ARGV[14]     how long the claim lasts, in ms
--- ARGV[15]     the IDs of the other activities, joined
--- ARGV[16…]    the recipients, by lane: see sort_out
--- RETURNS      {'again', IDs} if these are the other activities really; {'mismatch'}; else {'new' or 'known', what the
---              client wanted back, accepted, duplicates, refused, cancelled}
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3]       the claim of its idempotency key: HASH f fingerprint, o nonce of the call, h what the client made
+--                     of the receipt, n accepted, d duplicates, x refused, c cancelled
+-- KEYS[FIRST+4…]      the r of other activities of the same URI, then six keys for each lane
+-- ARGV[2…9]           ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes
+--                     what its ordering key names
+-- ARGV[10]            the body
+-- ARGV[11]            a nonce of this call, so that it may be repeated
+-- ARGV[12]            the fingerprint
+-- ARGV[13]            what the client wants back from the receipt
+-- ARGV[14]            how long the claim lasts, in ms
+-- ARGV[15]            the IDs of the other activities, joined
+-- ARGV[16…]           the recipients, by lane: see sort_out
+-- RETURNS             {'again', IDs} if these are the other activities really; {'mismatch'}; else {'new' or 'known',
+--                     what the client wanted back, accepted, duplicates, refused, cancelled}
 local claim = redis.call('HMGET', KEYS[FIRST + 3], 'f', 'o', 'h', 'n', 'd', 'x', 'c')
 if claim[1] then
   if claim[1] ~= ARGV[12] then return {'mismatch'} end

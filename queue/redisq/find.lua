@@ -1,10 +1,11 @@
 -- Looks at deliveries of an activity.
 --
--- KEYS[FIRST…FIRST+2]  the activity's a, b and r
--- KEYS[FIRST+3…]    six keys for each lane
--- ARGV[2]      the activity's ID
--- ARGV[3…]     of each lane: host, how many deliveries, their ordinals
--- RETURNS      for each delivery found {ordinal, attempts, when it is due in ms or 0 if that is not known, last attempt}
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3…]      six keys for each lane
+-- ARGV[2]             the activity's ID
+-- ARGV[3…]            of each lane: host, how many deliveries, their ordinals
+-- RETURNS             for each delivery found {ordinal, attempts, when it is due in ms or 0 if that is not known, last
+--                     attempt}
 local act, answer = new_activity(FIRST), {}
 local ordering = field(act, 'o') or ''
 

@@ -1,9 +1,9 @@
 -- Drops a finished activity, or keeps it for longer.
 --
--- KEYS[FIRST…FIRST+2]  the activity's a, b and r
--- ARGV[2]      its ID
--- ARGV[3]      '' to drop it, else when it counts as finished: as many ms ago
--- RETURNS      1 if it was dropped
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- ARGV[2]             its ID
+-- ARGV[3]             '' to drop it, else when it counts as finished: as many ms ago
+-- RETURNS             1 if it was dropped
 local act = new_activity(FIRST)
 local pending, letters = counts(act)
 if pending > 0 or letters > 0 or ARGV[3] ~= '' then

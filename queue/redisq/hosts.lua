@@ -1,9 +1,9 @@
 -- Looks at lanes.
 --
--- KEYS[FIRST…]  six keys for each lane
--- ARGV[2…]   the hosts
--- RETURNS    for each {record, epoch, state, pending, taken, when the oldest pending was accepted in ms or 0, until when
---            it waits in ms or 0}, false if it isn't known
+-- KEYS[FIRST…] six keys for each lane
+-- ARGV[2…]     the hosts
+-- RETURNS      for each {record, epoch, state, pending, taken, when the oldest pending was accepted in ms or 0, until
+--              when it waits in ms or 0}, false if it isn't known
 local function oldest(l)
   local id
   for _, e in pairs(l.window) do

@@ -1,13 +1,13 @@
 -- Moves deliveries of a committed activity from where they are staged into their lanes.
 --
--- KEYS[FIRST…FIRST+2]  the activity's a, b and r
--- KEYS[FIRST+3]     what is staged
--- KEYS[FIRST+4…]    six keys for each lane
--- ARGV[2]      the activity's ID
--- ARGV[3]      ordinal of the first delivery, which must be the first staged
--- ARGV[4]      how many deliveries
--- ARGV[5…]     the hosts of the lanes
--- RETURNS      how many are still staged
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3]       what is staged
+-- KEYS[FIRST+4…]      six keys for each lane
+-- ARGV[2]             the activity's ID
+-- ARGV[3]             ordinal of the first delivery, which must be the first staged
+-- ARGV[4]             how many deliveries
+-- ARGV[5…]            the hosts of the lanes
+-- RETURNS             how many are still staged
 local act = new_activity(FIRST)
 local items = redis.call('LRANGE', KEYS[FIRST + 3], 0, ARGV[4] - 1)
 if #items > 0 and cmsgpack.unpack(items[1])[4] ~= tonumber(ARGV[3]) then return redis.call('LLEN', KEYS[FIRST + 3]) end

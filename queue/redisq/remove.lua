@@ -3,8 +3,8 @@
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r
 -- KEYS[FIRST+3…]      six keys for each lane
 -- ARGV[2]             the activity's ID
--- ARGV[3]             'cancel'; 'supersede' to cancel only what was never attempted; 'expire' to make dead letters of what
---                     has outlived its TTL, unless it is taken just now
+-- ARGV[3]             'cancel'; 'supersede' to cancel only what was never attempted; 'expire' to make dead letters of
+--                     what has outlived its TTL, unless it is taken just now
 -- ARGV[4…]            of each lane: host, how many deliveries, their ordinals
 -- RETURNS             the ordinals of those that were taken out
 local act, how, removed, left = new_activity(FIRST), ARGV[3], {}, false

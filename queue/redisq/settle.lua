@@ -1,16 +1,16 @@
 -- Writes back what came of deliveries taken under a lease.
 --
--- KEYS[FIRST…FIRST+5]  the lane
--- KEYS[FIRST+6…]    a, b and r of each activity that the results are about
--- ARGV[2…7]    host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), whether the host
---              recovered, whether the turn ends
--- ARGV[8…10]   the host's record, '' to leave it; its epoch; what it says (see lane.lua, f). A record of an earlier epoch
---              than the stored one is dropped, and so is the wait
--- ARGV[11…]    the results: number of the activity (from 0), ordinal, verdict (0 delivered, 1 retry, 2 defer, 3 dead),
---              after in ms, whether the host failed, whether an attempt was spent, whether it waits for its key, reason,
---              last attempt
--- RETURNS      {1, the host's state if it turned, hashes of the keys that deliveries wait for}, or {0} if a later token took the lane; then nothing was
---              changed
+-- KEYS[FIRST…FIRST+5] the lane
+-- KEYS[FIRST+6…]      a, b and r of each activity that the results are about
+-- ARGV[2…7]           host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), whether
+--                     the host recovered, whether the turn ends
+-- ARGV[8…10]          the host's record, '' to leave it; its epoch; what it says (see lane.lua, f). A record of an
+--                     earlier epoch than the stored one is dropped, and so is the wait
+-- ARGV[11…]           the results: number of the activity (from 0), ordinal, verdict (0 delivered, 1 retry, 2 defer, 3
+--                     dead), after in ms, whether the host failed, whether an attempt was spent, whether it waits for
+--                     its key, reason, last attempt
+-- RETURNS             {1, the host's state if it turned, hashes of the keys that deliveries wait for}, or {0} if a
+--                     later token took the lane; then nothing was changed
 local parked = {}
 local l, token = read(FIRST, ARGV[2]), tonumber(ARGV[3])
 local s = l.state

@@ -3,19 +3,20 @@
 -- staged, the claim is committed (commit.lua), and what is staged goes into the lanes (release.lua). Sweep does the rest
 -- for a node that died on the way: release what is committed, take back what is not (unstage.lua).
 --
--- KEYS[FIRST…FIRST+2]  the activity's a, b and r
--- KEYS[FIRST+3]     what is staged: LIST of {host, path, headers, ordinal}
--- KEYS[FIRST+4…]    the r of other activities of the same URI, then the h of each lane
--- ARGV[2…9]    ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes what its
---              ordering key names
--- ARGV[10]      the body
--- ARGV[11]     the claim's name
--- ARGV[12]     the partitions of the activity if this is its home, else ''
--- ARGV[13]     number of this call for this activity and partition, so that it may be repeated
--- ARGV[14]     when the submission was claimed, in ms: all partitions shall tell the same
--- ARGV[15]     the IDs of the other activities, joined
--- ARGV[16…]    the recipients, by lane: see sort_out
--- RETURNS      {'again', IDs} if these are the other activities really; else {'new', '', accepted, duplicates, refused, 0}
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3]       what is staged: LIST of {host, path, headers, ordinal}
+-- KEYS[FIRST+4…]      the r of other activities of the same URI, then the h of each lane
+-- ARGV[2…9]           ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes
+--                     what its ordering key names
+-- ARGV[10]            the body
+-- ARGV[11]            the claim's name
+-- ARGV[12]            the partitions of the activity if this is its home, else ''
+-- ARGV[13]            number of this call for this activity and partition, so that it may be repeated
+-- ARGV[14]            when the submission was claimed, in ms: all partitions shall tell the same
+-- ARGV[15]            the IDs of the other activities, joined
+-- ARGV[16…]           the recipients, by lane: see sort_out
+-- RETURNS             {'again', IDs} if these are the other activities really; else {'new', '', accepted, duplicates,
+--                     refused, 0}
 local d, act = described(2), new_activity(FIRST)
 local last = redis.call('HMGET', act.a, 'g', 'y')
 if last[1] == ARGV[13] then return cjson.decode(last[2]) end

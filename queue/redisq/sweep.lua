@@ -1,9 +1,9 @@
 -- Looks for what is over.
 --
--- ARGV[2…4]  how long finished activities, dead letters (0: for ever) and staged activities last, in ms
--- ARGV[5]    how many of a kind at most
--- RETURNS    {in how many ms there is more, how many dead letters there are, expired activities, dead letters, finished
---            activities, staged activities, hosts in excess}
+-- ARGV[2…4] how long finished activities, dead letters (0: for ever) and staged activities last, in ms
+-- ARGV[5]   how many of a kind at most
+-- RETURNS   {in how many ms there is more, how many dead letters there are, expired activities, dead letters, finished
+--           activities, staged activities, hosts in excess}
 local soonest = -1
 
 -- over returns what is in a set for longer than it lasts, and notes when that is true for the next.

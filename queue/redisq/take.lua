@@ -1,10 +1,10 @@
 -- Takes deliveries from leased lanes.
 --
--- KEYS[FIRST…]  six keys for each lane
--- ARGV[2]    how many deliveries of each at most
--- ARGV[3…]   of each lane: host, token, how long its lease lasts in ms
--- RETURNS    for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
---            each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
+-- KEYS[FIRST…] six keys for each lane
+-- ARGV[2]      how many deliveries of each at most
+-- ARGV[3…]     of each lane: host, token, how long its lease lasts in ms
+-- RETURNS      for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
+--              each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
 local MOVES = 1000 -- deliveries moved behind others in one call at most; the rest wait for the next
 local moves = 0
 -- Of eight takes five begin at high, two at normal and one at low, so that all get on.

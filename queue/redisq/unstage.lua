@@ -1,9 +1,9 @@
 -- Takes back what is staged of an activity that was not committed.
 --
--- KEYS[FIRST…FIRST+2]  the activity's a, b and r
--- KEYS[FIRST+3]     what is staged
--- ARGV[2]      the activity's ID
--- RETURNS      1
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3]       what is staged
+-- ARGV[2]             the activity's ID
+-- RETURNS             1
 local act = new_activity(FIRST)
 if redis.call('ZREM', STAGED, ARGV[2]) == 0 then return 1 end
 local a = redis.call('HMGET', act.a, 'n', 'p')

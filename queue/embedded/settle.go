@@ -191,7 +191,7 @@ func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
 		flags |= tried
 	}
 	if r.WaitKey {
-		flags |= waitsKey
+		due, flags = o.now, flags|waitsKey // once the key is there
 	}
 	return due, flags
 }
@@ -199,6 +199,11 @@ func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
 func (o *settle) recover(t *tx) error {
 	o.s.mu.Lock()
 	failed := o.l.failed()
+	for i, r := range o.st.Results {
+		if o.entries[i] != nil && r.Verdict == queue.Retry && r.HostFailed {
+			failed = append(failed, o.entries[i])
+		}
+	}
 	o.s.mu.Unlock()
 	return t.makeDue(failed, o.now)
 }

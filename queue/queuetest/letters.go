@@ -18,6 +18,7 @@ var retryCases = []testCase{
 	{name: "gives a new TTL", run: retriesTTL},
 	{name: "opens a finished activity again", run: retriesFinished},
 	{name: "keeps the order accepted", run: retriesInOrder},
+	{name: "makes them as old as they were", run: retriesOld, opts: limits(queue.Limits{Lane: 2})},
 	{name: "overtakes nothing that is taken", run: retriesBehindTaken},
 	{name: "leaves what goes to a host that takes nothing", run: retriesNotRefused},
 	{name: "takes many", run: retriesMany},
@@ -231,6 +232,20 @@ func retriesInOrder(s *suite) {
 	s.sweep()
 	s.retryDead(queue.DeadLetterChoice{})
 	s.inOrder("c.example", "21", "22", "23", "24")
+}
+
+func retriesOld(s *suite) {
+	start := time.Now()
+	s.bury("1", "a.example", queue.ReasonGone)
+	time.Sleep(2 * second)
+	s.put("2", "a.example")
+	s.put("3", "a.example")
+	s.near("oldest", start.Add(2*second), s.host("a.example").OldestPendingAt)
+	s.retryDead(queue.DeadLetterChoice{})
+	s.near("oldest", start, s.host("a.example").OldestPendingAt)
+	s.near("oldest of all", start, s.stats().OldestPendingAt)
+	s.sweep()
+	s.buried(queue.ReasonLaneFull, "1")
 }
 
 func retriesBehindTaken(s *suite) {

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/queue"
@@ -50,13 +51,12 @@ func supersedesNothingElse(s *suite) {
 		s.put("other role", "a.example", role(queue.Other)),
 		s.put("deletion", "a.example", role(queue.Deletes)),
 	}
-	for _, r := range []queue.Role{queue.Other, queue.Makes} {
-		sub := submission("again", "a.example")
+	for i, r := range []queue.Role{queue.Makes, queue.Other, queue.Makes} {
+		sub := submission(fmt.Sprintf("more %d", i), "a.example")
 		role(r)(sub)
-		sub.URI += string(rune('0' + r))
 		s.same("superseded", 0, s.enqueue(sub).Superseded)
 	}
-	s.same("superseded", 1, s.enqueue(deletion("delete", "a.example")).Superseded) // what Makes came last
+	s.same("superseded", 2, s.enqueue(deletion("delete", "a.example")).Superseded) // those that Make, just now
 	for _, id := range kept {
 		s.counts(id, queue.Counts{Pending: 1})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/queuetest"
 )
@@ -50,11 +51,12 @@ func (r *rig) act(host string, action queue.HostAction) {
 	}
 }
 
-// seldom lets the pool sweep less often, so that days pass quickly.
+// seldom lets the pool sweep and extend its leases less often, so that days pass quickly.
 func seldom(o *Options) {
+	const ttl = time.Hour
 	f := queuetest.Faulty(o.Queue.(queue.Queue))
-	f.Delay("Sweep", time.Minute)
-	o.Queue = f
+	f.Delay("Sweep", 10*time.Minute)
+	o.Queue, o.Leases = f, lockmgr.NewKeeper(lockmgr.NewLocal(ttl), ttl, o.Log)
 }
 
 // dying answers 500 until it is healed.

@@ -16,6 +16,7 @@ var retryCases = []testCase{
 	{name: "takes IDs", run: retriesIDs},
 	{name: "only counts in a dry run", run: retriesDry},
 	{name: "gives a new TTL", run: retriesTTL},
+	{name: "keeps the activity while it pends", run: retriesKept, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
 	{name: "opens a finished activity again", run: retriesFinished},
 	{name: "keeps the order accepted", run: retriesInOrder},
 	{name: "makes them as old as they were", run: retriesOld, opts: limits(queue.Limits{Lane: 2})},
@@ -30,6 +31,7 @@ var deleteCases = []testCase{
 	{name: "drops those of IDs", run: deletesIDs},
 	{name: "only counts in a dry run", run: deletesDry},
 	{name: "drops many", run: deletesMany},
+	{name: "lets activities go", run: deletesForGood, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
 }
 
 func (s *suite) retryDead(which queue.DeadLetterChoice) queue.DeadLetterCount {
@@ -117,9 +119,11 @@ func (s *suite) letterIDs(uris ...string) (ids []string) {
 // strangers are IDs that are no dead letters'.
 func (s *suite) strangers() []string {
 	pending := s.put("pending", "other.example")
-	return []string{
-		"", "nonsense", uuid.NewString() + ".0", pending + ".0", pending, s.letters(queue.DeadLetterFilter{})[0].ActivityID + ".99",
+	ids := []string{"", "nonsense", uuid.NewString() + ".0", pending + ".0", pending}
+	for _, d := range s.letters(queue.DeadLetterFilter{}) {
+		ids = append(ids, d.ActivityID, d.ActivityID+".1", d.ActivityID+".99") // each has one recipient
 	}
+	return ids
 }
 
 func retriesIDs(s *suite) {
@@ -158,6 +162,33 @@ func retriesTTL(s *suite) {
 	s.sweep()
 	s.counts(id, queue.Counts{Dead: 1})
 	s.same("died", map[queue.Reason]int64{queue.ReasonExpired: 2}, s.stats().Died)
+
+	other := s.put("2", "b.example", alsoTo("c.example")) // one of which goes on to pend
+	l := s.lease("b.example")
+	s.finish(l, dead(s.one(l, "2"), queue.ReasonGone))
+	_, err = s.RetryDead(s.t.Context(), queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "b.example"}}, second)
+	s.is("RetryDead", err, nil)
+	time.Sleep(passing)
+	s.sweep()
+	s.counts(other, queue.Counts{Dead: 1, Pending: 1})
+}
+
+func retriesKept(s *suite) {
+	id := s.bury("1", "a.example", queue.ReasonGone)
+	s.days(1)
+	s.retryDead(queue.DeadLetterChoice{})
+	l := s.lease("a.example")
+	s.finish(l, retry(s.one(l, "1"), 65*time.Hour))
+	s.days(2)
+	s.counts(id, queue.Counts{Pending: 1})
+	s.act("a.example", queue.Probe)
+	l = s.lease("a.example")
+	s.finish(l, delivered(s.one(l, "1")))
+	s.days(1)
+	s.counts(id, queue.Counts{Delivered: 1})
+	s.days(2)
+	_, err := s.Activity(s.t.Context(), id)
+	s.is("Activity after its retention", err, queue.ErrNotFound)
 }
 
 func retriesFinished(s *suite) {
@@ -334,6 +365,15 @@ func deletesDry(s *suite) {
 	s.bury("1", "a.example", queue.ReasonGone)
 	s.same("count", queue.DeadLetterCount{Matched: 1}, s.deleteDead(queue.DeadLetterChoice{DryRun: true}))
 	s.same("dead letters", 1, len(s.letters(queue.DeadLetterFilter{})))
+}
+
+func deletesForGood(s *suite) {
+	id, kept := s.bury("1", "a.example", queue.ReasonGone), s.bury("2", "b.example", queue.ReasonGone)
+	s.deleteDead(queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "a.example"}})
+	s.days(3)
+	_, err := s.Activity(s.t.Context(), id)
+	s.is("Activity after its retention", err, queue.ErrNotFound)
+	s.counts(kept, queue.Counts{Dead: 1})
 }
 
 func deletesMany(s *suite) {

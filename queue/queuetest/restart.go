@@ -24,7 +24,7 @@ var restartCases = []testCase{
 
 func restartPending(s *suite) {
 	sub := submission("https://app.example/a/1", "a.example")
-	sub.OrderingKey = "https://app.example/notes/1"
+	sub.OrderingKey, sub.Role = "https://app.example/notes/1", queue.Makes
 	sub.Recipients[0].Headers = []queue.Header{{Name: "X-Test", Value: "1"}}
 	s.enqueue(sub)
 	s.reopen()

@@ -81,8 +81,9 @@ type Lanes interface {
 	// Take takes at most n deliveries from each leased lane and gives the host's record with them, in the order of the
 	// leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
 	// taken is not given again until it is settled, released, or a later token takes the lane. While the host is to be
-	// probed (HostRecord.Probed), a lane gives one delivery at the most, the one due first, with Early set if its own
-	// time has not come. A paused lane, or one that has to wait (Settlement.Wait), gives nothing.
+	// probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due the first by priority, else the
+	// one due first, with Early set as its own time has not come. A paused lane, or one that has to wait
+	// (Settlement.Wait), gives nothing.
 	//
 	// Of what is due, High goes before Normal before Low, yet each gets a share; within a priority, oldest first.
 	Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]Turn, error)

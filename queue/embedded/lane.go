@@ -96,7 +96,8 @@ func (l *lane) best() (queue.Priority, bool) {
 	return 0, false
 }
 
-// pop takes the next head out of the heaps: one that is ready or, if the lane is probed, the one due first.
+// pop takes the next head out of the heaps: one that is ready, which of a lane that is probed is the best, or else, if it
+// is probed, the one due first.
 func (l *lane) pop(probe bool) (e *entry, early bool) {
 	best, ok := l.best()
 	if !ok {
@@ -105,10 +106,12 @@ func (l *lane) pop(probe bool) (e *entry, early bool) {
 		}
 		return heap.Pop(&l.later).(*entry), true
 	}
-	p := shares[l.turn%uint8(len(shares))]
-	l.turn++
-	if len(l.ready[p].es) == 0 {
-		p = best
+	p := best
+	if !probe {
+		if turn := shares[l.turn%uint8(len(shares))]; len(l.ready[turn].es) > 0 {
+			p = turn
+		}
+		l.turn++
 	}
 	return heap.Pop(&l.ready[p]).(*entry), false
 }

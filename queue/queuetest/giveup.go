@@ -19,6 +19,7 @@ var giveUpCases = []testCase{
 	{name: "accepts the next probe", run: acceptsProbe},
 	{name: "accepts one delivery of a submission as the probe", run: acceptsOneProbe},
 	{name: "accepts high priority and hastens the probe", run: acceptsHigh},
+	{name: "probes with high priority first", run: probesWithHigh},
 	{name: "still counts duplicates", run: givenUpDuplicates},
 	{name: "ends with a success", run: givesUpNoMore},
 	{name: "is remembered", run: givenUpRemembered},
@@ -186,6 +187,16 @@ func acceptsHigh(s *suite) {
 	s.givenUp("b.example", -1)
 	s.put("3", "b.example", priority(queue.High))
 	s.offers("b.example")
+}
+
+func probesWithHigh(s *suite) {
+	s.put("normal", "a.example")
+	s.giveUp("a.example", -1)
+	s.put("high", "a.example", priority(queue.High))
+	for range 16 { // whosever turn it is among the priorities
+		l := s.lease("a.example")
+		s.finish(l, deferred(s.one(l, "high"), 0))
+	}
 }
 
 func givenUpDuplicates(s *suite) {

@@ -142,9 +142,19 @@ func TestSeenHastensTheProbe(t *testing.T) {
 }
 
 func TestHighPriorityIsTheNextProbe(t *testing.T) {
+	for name, threshold := range map[string]int{"open": 10, "closed": 1000} { // the breaker
+		t.Run(name, func(t *testing.T) { highPriorityProbes(t, threshold) })
+	}
+}
+
+func highPriorityProbes(t *testing.T, threshold int) {
 	t.Parallel()
 	healed, answer := dying()
-	pooled(t, answer, seldom, func(r *rig) {
+	change := func(o *Options) {
+		seldom(o)
+		o.Breaker.Threshold = threshold
+	}
+	pooled(t, answer, change, func(r *rig) {
 		const host = "h.example"
 		r.stream(host, 8)
 		time.Sleep(3 * time.Hour)
@@ -160,8 +170,8 @@ func TestHighPriorityIsTheNextProbe(t *testing.T) {
 		if probes := r.to(host)[before:]; len(probes) == 0 || probes[0].body != "https://app.example/high" {
 			t.Errorf("the probes were %+v, want the one of high priority first", probes)
 		}
-		if h := r.host(host); h.State != queue.HostHealthy {
-			t.Errorf("after a probe that succeeded the host is %s", h.State)
+		if h := r.host(host); h.State != queue.HostHealthy || h.Pending != 0 {
+			t.Errorf("after a probe that succeeded the host is %s with %d pending", h.State, h.Pending)
 		}
 	})
 }

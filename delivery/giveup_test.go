@@ -55,7 +55,7 @@ func (r *rig) act(host string, action queue.HostAction) {
 func seldom(o *Options) {
 	const ttl = time.Hour
 	f := queuetest.Faulty(o.Queue.(queue.Queue))
-	f.Delay("Sweep", 10*time.Minute)
+	f.Delay("Sweep", time.Hour)
 	o.Queue, o.Leases = f, lockmgr.NewKeeper(lockmgr.NewLocal(ttl), ttl, o.Log)
 }
 

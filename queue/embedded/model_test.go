@@ -18,7 +18,7 @@ import (
 
 // Whatever was done, memory holds what a restart reads from the database.
 func TestMemoryIsWhatTheDatabaseSays(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -239,9 +239,9 @@ func (s *Store) hasten(t *tx, lane int64) (until int64, sooner bool, err error) 
 	return until, true, t.exec("UPDATE hosts SET wait_until = ? WHERE lane = ?", until, lane)
 }
 
-// hasten applies what Store.hasten wrote, unless another operation did the same.
+// hasten applies what Store.hasten wrote.
 func (l *lane) hasten(until int64, sooner bool) {
-	if sooner && until < l.wait {
+	if sooner {
 		l.wait = until
 		l.quick++
 	}

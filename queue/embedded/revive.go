@@ -123,7 +123,7 @@ func (b *batch) find(c *sqlite.Conn) error {
 		if !ok {
 			continue
 		}
-		if err := each(c, selectLetters+"dead d JOIN activities a ON a.seq = d.activity WHERE a.id = ? AND d.id = a.first + ? AND ? < a.total", []any{act[:], ordinal, ordinal}, b.add); err != nil {
+		if err := each(c, selectLetters+"dead d JOIN activities a ON a.seq = d.activity WHERE a.id = ? AND d.id = a.first + ?", []any{act[:], ordinal}, b.add); err != nil {
 			return err
 		}
 	}

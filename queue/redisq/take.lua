@@ -42,13 +42,13 @@ local function candidate(l, ready, p)
   return head or new, not head
 end
 
--- pop returns the delivery whose turn it is, or nil.
-local function pop(l, ready)
-  local turn = SHARES[l.state.u % #SHARES + 1]
+-- pop returns the delivery whose turn it is, or nil. A probe is always the best by priority.
+local function pop(l, ready, probing)
+  local turn = probing and 0 or SHARES[l.state.u % #SHARES + 1]
   for _, p in ipairs({turn, 0, 1, 2}) do
     local e, new = candidate(l, ready, p)
     if e then
-      l.state.u = (l.state.u + 1) % #SHARES
+      if not probing then l.state.u = (l.state.u + 1) % #SHARES end
       if new then
         redis.call('LPOP', l.q[p])
         leave_backlog(l, e.ordering)
@@ -74,7 +74,7 @@ local function take(l, n)
   local ready, probing = ready_heads(l), band(s.f, PROBING) > 0
   if probing then n = math.min(n, 1 - taken(l)) end
   while #answer < n do
-    local e, early = pop(l, ready), 0
+    local e, early = pop(l, ready, probing), 0
     if not e and probing then
       local _, later = heads_due(l, now)
       e, early = later, 1

@@ -108,17 +108,18 @@ func (s *Store) chosen(ctx context.Context, which queue.DeadLetterChoice, next f
 
 // letterIDs returns what letters with these IDs are called, each once. IDs that can't be are left out.
 func (s *Store) letterIDs(ids []string) (all []letterID) {
-	seen := map[string]bool{}
+	seen := map[letterID]bool{}
 	for _, id := range ids {
 		_, number, _ := strings.Cut(id, ".")
 		n, err := strconv.ParseUint(number, 10, 32)
-		if err != nil || seen[id] {
+		if err != nil {
 			continue
 		}
-		seen[id] = true
 		p := s.parts[n%uint64(len(s.parts))]
-		if activity, ordinal, ok := s.splitID(p, id); ok {
-			all = append(all, letterID{partition: p, name: letterName(activity, ordinal)})
+		activity, ordinal, ok := s.splitID(p, id)
+		if l := (letterID{partition: p, name: letterName(activity, ordinal)}); ok && !seen[l] {
+			seen[l] = true
+			all = append(all, l)
 		}
 	}
 	return all

@@ -7,13 +7,16 @@
 //
 // What callers may rely on beyond package queue: nodes wake one another within milliseconds; an idle node asks for
 // nothing; a node that died in the middle of an Enqueue leaves nothing behind, or the whole; of a host that has nothing
-// pending only what was learnt of it is kept.
+// pending only what was learnt of it is kept; what a node that died left of a Block, another's Sweep does; events are in
+// the order in which one node told them.
 //
 // What callers may not rely on: that what was acknowledged survives the death of Redis itself better than Redis is set
 // up to (with appendfsync everysec the last second may be lost, and in a failover what was not yet replicated); that
 // deliveries taken by a node that died are given again before its lease has ended; that a delivery that waits for its
 // key is left alone (it is looked at again every hour, in case a node died while it was being told of the key); that the
-// activity of an Enqueue under way can't be seen before it is all there.
+// activity of an Enqueue under way can't be seen before it is all there; that Events hears what other nodes tell in its
+// first moments, before they know that somebody watches; that all dead letters of an activity that were made pending again
+// expire at times of their own (the last TTL given, if longer, holds for them all).
 package redisq
 
 import (

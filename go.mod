@@ -22,6 +22,7 @@ require (
 	github.com/redis/rueidis v1.0.79
 	github.com/remitly-oss/httpsig-go v1.2.0
 	github.com/sony/gobreaker/v2 v2.4.0
+	github.com/tidwall/btree v1.8.1
 	golang.org/x/crypto v0.58.0
 	golang.org/x/net v0.62.0
 	golang.org/x/sync v0.24.0

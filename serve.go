@@ -60,12 +60,14 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 // openStore opens the store, and the leases of hosts that all nodes on it share.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue.Queue, lockmgr.Manager, error) {
 	if !cfg.Store.IsRedis() {
-		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention})
+		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Limits: queue.Limits{
+			Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention,
+		}})
 		return store, lockmgr.NewLocal(cfg.LeaseTTL), err
 	}
 	store, err := redisq.Open(ctx, redisq.Options{
 		URL: cfg.Store.URL.Reveal(), Prefix: cfg.RedisPrefix, Partitions: cfg.RedisPartitions,
-		Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention, Log: log,
+		Limits: queue.Limits{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention}, Log: log,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("store %s: %w", cfg.Store, err)

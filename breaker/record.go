@@ -50,6 +50,9 @@ type Record struct {
 // node's slots.
 func (r Record) Suspect() bool { return r.Failed || r.LastSuccess.IsZero() }
 
+// Forgiven is the record as if the host had never failed.
+func (r Record) Forgiven() Record { return Record{Window: 1, LastSuccess: r.LastSuccess} }
+
 // FailureDays is on how many distinct UTC days the host failed without a success since, as far as they are kept.
 func (r Record) FailureDays() int { return len(r.Days) }
 

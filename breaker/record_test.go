@@ -122,3 +122,13 @@ func TestStateString(t *testing.T) {
 		}
 	}
 }
+
+func TestForgiven(t *testing.T) {
+	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	r := Record{
+		State: Open, Failures: 12, Trips: 3, Window: 4, Days: []int32{1, 2}, Failed: true, LastSuccess: at, OpenedAt: at.Add(time.Hour),
+	}
+	if want := (Record{Window: 1, LastSuccess: at}); !reflect.DeepEqual(r.Forgiven(), want) {
+		t.Errorf("forgiven: %+v, want %+v", r.Forgiven(), want)
+	}
+}

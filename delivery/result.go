@@ -98,6 +98,23 @@ func (a *attempt) record() *queue.LastAttempt {
 	return l
 }
 
+// tell tells those who watch that a delivery has ended.
+func (t *turn) tell(a *attempt, r queue.Result) {
+	kind := queue.EventDelivered
+	switch r.Verdict {
+	case queue.Delivered:
+	case queue.Dead:
+		kind = queue.EventDead
+	default:
+		return
+	}
+	d := &a.delivery
+	t.pool.Queue.Tell(queue.Event{
+		Kind: kind, At: time.Now().UTC(), Host: t.held.Host, ID: d.ID, ActivityID: d.Activity.ID, URI: d.Activity.URI,
+		Inbox: d.Inbox, Reason: r.Reason, Attempts: d.Attempts + 1, Attempt: r.Attempt,
+	})
+}
+
 // faultLevel is error for the first of many faults of ours, and for one in a while: all attempts may have the same one.
 func (p *Pool) faultLevel() slog.Level {
 	if _, open := p.seldom.Open("fault"); open {

@@ -1,8 +1,10 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -18,6 +20,8 @@ const (
 
 	firstLook = 100 * time.Millisecond // how long to wait before looking for more work, at first
 	lastLook  = 2 * time.Second        // and in the end
+
+	probeDaily = 24 * time.Hour // how often a host that was given up is probed
 )
 
 // turn is one leased pass over a lane. One goroutine runs it; attempts have goroutines of their own and report to it.
@@ -192,6 +196,7 @@ func (t *turn) settle(results []attempt) {
 	}
 	for i := range results {
 		t.pool.report(&results[i], s.Results[i])
+		t.tell(&results[i], s.Results[i])
 	}
 	if suspect := t.host.Breaker.Suspect(); suspect != t.suspect {
 		t.suspect = suspect
@@ -219,12 +224,32 @@ func (t *turn) learn(s *queue.Settlement) {
 		t.pool.Metrics.breakers.WithLabelValues("closed").Inc()
 		t.pool.Log.Info("host.recovered", "host", t.held.Host)
 	}
+	t.giveUp(s)
 	if s.Wait > 0 { // never less than a settlement before asked for
 		t.parked = later(t.parked, time.Now().Add(s.Wait))
 		s.Wait = time.Until(t.parked)
 	}
 	record := t.host
 	s.Host = &record
+}
+
+// giveUp gives the host up when it has failed for so many days, and takes that back at its first success.
+func (t *turn) giveUp(s *queue.Settlement) {
+	was := t.host.Unavailable
+	t.host.Unavailable = t.pool.Breaker.Unavailable(t.host.Breaker)
+	switch {
+	case t.host.Unavailable:
+		t.stop = true
+		s.Wait = max(s.Wait, probeDaily+rand.N(probeDaily/24))
+		if !was {
+			t.pool.Log.Warn("host.unavailable", "host", t.held.Host, "days", t.host.Breaker.FailureDays(),
+				"error", lastError(t.host.LastError))
+		}
+	case was:
+		t.parked = time.Time{}
+		s.Wait, s.Recovered = cmp.Or(s.Wait, -1), true
+		t.pool.Log.Info("host.available", "host", t.held.Host)
+	}
 }
 
 func later(a, b time.Time) time.Time {

@@ -9,8 +9,8 @@ import (
 // it, nor on the one that it is moved to: what changes meanwhile may be missed.
 type Moving interface {
 	// Export hands over everything worth keeping, one record at a time, until next returns an error: keys, then hosts,
-	// then activities in the order accepted, as far as they pend, then the others, and receipts last. A record must not
-	// be kept longer than it is needed: a large fan-out is one record.
+	// then activities in the order accepted, and receipts last. A record must not be kept longer than it is needed: a
+	// large fan-out is one record.
 	Export(ctx context.Context, next func(Record) error) error
 	// Import stores records of another store, each whole or not at all, and tells how many were new: what is there
 	// already (the same key, host, activity or idempotency key) is left as it is. So a move that was cut short is simply
@@ -42,11 +42,13 @@ type MovedHost struct {
 	Host            string
 	Record          HostRecord
 	Wait            time.Duration // what is left of the lane's wait
+	Waited          time.Duration // how long ago that began
+	Hastened        int           // how many probes Seen hastened since the last success, as far as that is known
 	Paused, Blocked bool
 }
 
 // MovedActivity is an activity with all its deliveries that are kept. It keeps its ID; the deliveries keep their order,
-// but may get other IDs.
+// dead letters too for when they are retried, but may get other IDs.
 type MovedActivity struct {
 	Activity                                 // Body only if there are deliveries; Digest is not used
 	Delivered, Dead, Cancelled int           // counts of what is in no delivery below
@@ -61,7 +63,7 @@ type MovedDelivery struct {
 	LastAttempt *LastAttempt
 
 	After      time.Duration // what is left until its next attempt
-	TTL        time.Duration // what is left until it expires
+	TTL        time.Duration // what is left until it expires; those that were retried may have more or less than the others
 	HostFailed bool          // it waits because the host failed
 	WaitKey    bool          // it waits for its key
 

@@ -44,6 +44,7 @@ type Queue interface {
 	Intake
 	Lanes
 	Watching
+	Operating
 	Keys
 	Moving
 
@@ -57,10 +58,16 @@ type Queue interface {
 type Intake interface {
 	// Enqueue stores a submission durably, all or nothing, and tells what became of it. A submission whose
 	// idempotency key is known gets the first receipt again, with Replayed set, and stores nothing;
-	// ErrIdempotencyMismatch when its fingerprint differs. Recipients on a host that is blocked, or unavailable
-	// (unless the priority is High), are refused, and a recipient to whom the same activity URI is still pending is
-	// counted as a duplicate. Where nothing is left to accept and there is no duplicate either, nothing is stored and
-	// the receipt has no ID.
+	// ErrIdempotencyMismatch when its fingerprint differs. A recipient to whom the same activity URI is still pending
+	// is counted as a duplicate. Recipients on a host that is blocked are refused, and those on one that is unavailable
+	// but for its next probe: a delivery of High priority, which hastens the probe as Seen does, or any delivery once
+	// the host's wait is over and nothing is pending for it. Where nothing is left to accept and there is no duplicate
+	// either, nothing is stored and the receipt has no ID.
+	//
+	// What Deletes (see Role) cancels, in the lanes where it is accepted, what Makes, has the same ordering key and was
+	// never attempted (whether or not that spent an attempt): nobody has to hear of an object that is gone already. They
+	// are counted as cancelled, and in the receipt as Superseded. A death in the midst of it may leave them to be
+	// delivered first.
 	Enqueue(ctx context.Context, s *Submission) (Receipt, error)
 }
 
@@ -74,9 +81,10 @@ type Lanes interface {
 
 	// Take takes at most n deliveries from each leased lane and gives the host's record with them, in the order of the
 	// leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
-	// taken is not given again until it is settled, released, or a later token takes the lane. While the breaker in the
-	// record is not closed, a lane gives one delivery at the most, the one due first, with Early set if its own time has
-	// not come. A paused lane, or one that has to wait (Settlement.Wait), gives nothing.
+	// taken is not given again until it is settled, released, or a later token takes the lane. While the host is to be
+	// probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due the first by priority, else the
+	// one due first, with Early set as its own time has not come. A paused lane, or one that has to wait
+	// (Settlement.Wait), gives nothing.
 	//
 	// Of what is due, High goes before Normal before Low, yet each gets a share; within a priority, oldest first.
 	Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]Turn, error)
@@ -89,10 +97,21 @@ type Lanes interface {
 	// Wake fires when a lane may have become due earlier than Due's answer said. It may fire for nothing.
 	Wake() <-chan struct{}
 
-	// Sweep dead-letters what has outlived its TTL (as ReasonKeyMissing where it waits for a key, else ReasonExpired;
-	// what is taken just now is left for the next sweep) and drops what has outlived its retention, in bounded steps.
-	// It returns how long to wait for the next sweep: 0 when there is more to do at once.
+	// Sweep keeps the store within its bounds, in bounded steps. It dead-letters
+	//   - what has outlived its TTL, as ReasonExpired, or ReasonKeyMissing where it waits for a key;
+	//   - what pends for a host that is blocked, as ReasonHostBlocked;
+	//   - what pends for a host that is unavailable, as ReasonHostUnavailable, but for the newest, which is kept for the
+	//     next probe (of what doesn't wait for a key, if there is any);
+	//   - in a lane of more than Limits.Lane, the oldest of Low and then of Normal priority, as ReasonLaneFull, until
+	//     it is within; High is never dropped.
+	// What is taken just now is left for a later sweep, except where the host is blocked. Sweep drops what has outlived
+	// its retention, and the oldest dead letters above Limits.DeadLetters (Stats.Dropped). It returns how long to wait
+	// for the next sweep: 0 when there is more to do at once.
 	Sweep(ctx context.Context) (next time.Duration, err error)
+
+	// Tell spreads events to all who watch (Watching.Events), on whichever node. It never blocks, costs next to nothing
+	// while nobody watches, and promises nothing: events may be lost.
+	Tell(events ...Event)
 }
 
 // Watching is what the API reads and changes.
@@ -102,16 +121,33 @@ type Watching interface {
 	// Deliveries lists an activity's deliveries that are pending or dead, in the order of their IDs; state narrows it
 	// ("" is both). ErrNotFound if there is no such activity.
 	Deliveries(ctx context.Context, id string, state DeliveryState, p Page) (List[DeliveryStatus], error)
-	// Cancel cancels what is pending of an activity, also what is being attempted just now (which may still arrive).
-	Cancel(ctx context.Context, id string) (ActivityStatus, error)
 	// Host tells a host's state; one never heard of is healthy and has nothing pending.
 	Host(ctx context.Context, host string) (HostStatus, error)
-	// Hosts lists the hosts known, by name.
+	// Hosts lists the hosts known, by name. The cost of a page grows neither with the number of hosts nor with what is
+	// pending, except where Query leaves most of them out.
 	Hosts(ctx context.Context, f HostFilter, p Page) (List[HostStatus], error)
-	// DeadLetters lists dead letters, newest first.
+	// DeadLetters lists dead letters, newest first. The cost of a page does not grow with their number, except where
+	// both a host and a reason are asked for and few letters have both.
 	DeadLetters(ctx context.Context, f DeadLetterFilter, p Page) (List[DeadLetter], error)
-	// Stats tells the totals of the whole store.
+	// Stats tells the totals of the whole store, at a cost that does not grow with it.
 	Stats(ctx context.Context) (Stats, error)
+	// Events tells what happens in the whole store from now on, on whichever node, until ctx ends; then the channel is
+	// closed. Who reads too slowly loses events, and those of an outage of the store are lost.
+	Events(ctx context.Context) (<-chan Event, error)
+}
+
+// Operating is what operators and the app change, through the API.
+type Operating interface {
+	// Cancel cancels what is pending of an activity, also what is being attempted just now (which may still arrive).
+	Cancel(ctx context.Context, id string) (ActivityStatus, error)
+	// Act does something to a host, also to one never heard of, and returns how it is then. It may be repeated.
+	Act(ctx context.Context, host string, action HostAction) (HostStatus, error)
+	// RetryDead makes dead letters pending again, with no attempts spent, due at once, and with this TTL. They take
+	// their place in the order accepted: before what is pending of their ordering key, unless that was accepted before
+	// them or is taken just now. Letters for a host that is blocked or unavailable stay as they are.
+	RetryDead(ctx context.Context, which DeadLetterChoice, ttl time.Duration) (DeadLetterCount, error)
+	// DeleteDead drops dead letters. Activities still count them as dead.
+	DeleteDead(ctx context.Context, which DeadLetterChoice) (DeadLetterCount, error)
 }
 
 // Keys keeps private keys, sealed by the caller. A change is seen by every Key call on every node that starts after it
@@ -129,6 +165,13 @@ type Keys interface {
 	// than its Old says, as it was replaced meanwhile, or that is gone stays as it is. It makes nothing due. Where it
 	// returns an error, some may be replaced.
 	ResealKeys(ctx context.Context, keys []Reseal) (int, error)
+}
+
+// SeenPause returns how long after the last failed attempt Seen lets the next probe be, when it hastened so many probes
+// before, all of which failed: 10 s the first three times, then twice as long each time, up to an hour. So a host that
+// reaches us but can't be reached is not probed for each thing it says.
+func SeenPause(hastened int) time.Duration {
+	return min(10*time.Second<<min(max(0, hastened-2), 20), time.Hour)
 }
 
 // OfferTTL is how long a lane offered by Due is kept from others until it is taken.

@@ -19,6 +19,16 @@ const (
 	Priorities = 3 // how many there are
 )
 
+// Role is what an activity does to the object that its ordering key names.
+type Role uint8
+
+// The roles.
+const (
+	Other   Role = iota
+	Makes        // a Create or Update of the object: needless once it is deleted
+	Deletes      // a Delete of the object
+)
+
 // Activity is one ActivityPub activity: stored once, sent byte for byte.
 type Activity struct {
 	ID          string // ours: a UUID of version 7, so in order of time
@@ -27,6 +37,7 @@ type Activity struct {
 	KeyID       string // the key that signs it, looked up for each attempt
 	OrderingKey string // deliveries of one ordering key to one host go out in the order accepted
 	Priority    Priority
+	Role        Role              // what it does to what its ordering key names
 	Body        []byte            // must not be modified
 	Digest      [sha256.Size]byte // SHA-256 of Body, set by the back-end
 	CreatedAt   time.Time         // set by the back-end
@@ -70,6 +81,7 @@ type Receipt struct {
 	URI        string
 	Accepted   int // deliveries stored
 	Duplicates int // recipients to whom the activity was pending already
+	Superseded int // deliveries of other activities that this one cancelled
 	Refused    []Refusal
 	Note       []byte // the first submission's
 	Replayed   bool   // nothing was stored: the idempotency key was known
@@ -94,6 +106,7 @@ const (
 	ReasonHostUnavailable Reason = "host_unavailable" // the host failed for days
 	ReasonKeyMissing      Reason = "key_missing"      // its key did not come back in time
 	ReasonPrivateAddress  Reason = "private_address"  // the host is at an address that must not be dialled
+	ReasonLaneFull        Reason = "lane_full"        // its lane held more than Limits.Lane
 )
 
 // Want is how many lanes Due shall offer at most, and how many of these may be suspect: hosts whose last attempt failed
@@ -119,12 +132,21 @@ type HostRecord struct {
 	Breaker   breaker.Record `json:"breaker"`
 	Scheme    string         `json:"scheme,omitempty"`    // the signature scheme known to work; "" if none is
 	Throttles int            `json:"throttles,omitempty"` // answers in a row that asked to wait
-	// Unavailable tells that the host failed for so many days that intake refuses what goes there.
+	// Unavailable tells that the host failed for so many days that it is given up: intake refuses what goes there, and
+	// Sweep buries what pends, but for its next probe.
 	Unavailable bool         `json:"unavailable,omitempty"`
 	LastError   *LastAttempt `json:"last_error,omitempty"`
 	// Epoch is the store's: a record of an earlier epoch than the stored one (an operator reset the host meanwhile) is
-	// dropped by Settle.
+	// dropped by Settle, and so is the wait that came with it.
 	Epoch int64 `json:"epoch,omitempty"`
+}
+
+// Probed tells that the host gets one attempt at a time, the probe, until one succeeds.
+func (h *HostRecord) Probed() bool { return h.Breaker.State != breaker.Closed || h.Unavailable }
+
+// Forgiven returns the record of the host as if it had never failed.
+func (h *HostRecord) Forgiven() HostRecord {
+	return HostRecord{Breaker: h.Breaker.Forgiven(), Scheme: h.Scheme, Epoch: h.Epoch}
 }
 
 // Delivery is one activity to one inbox, as taken.
@@ -247,6 +269,29 @@ const (
 	HostBlocked     HostState = "blocked"
 )
 
+// HostAction is what can be done to a host from outside.
+type HostAction string
+
+// The actions. Those that stop a host from getting anything let attempts in flight end as they will.
+const (
+	Pause   HostAction = "pause"   // nothing more is taken from its lane; what comes is accepted and waits
+	Resume  HostAction = "resume"  // ends Pause
+	Block   HostAction = "block"   // intake refuses it, and all that pends becomes dead letters (ReasonHostBlocked)
+	Unblock HostAction = "unblock" // ends Block; what is dead stays so
+	// Reset makes the host one that never failed: the breaker closes, failures and days are forgotten, its wait ends,
+	// and what waits because the host failed is due. The holder of the lease can't undo that (HostRecord.Epoch).
+	Reset HostAction = "reset"
+	// Probe ends the lane's wait, whatever for. Where the breaker is closed and nothing is due, the delivery that would
+	// be due first is due at once.
+	Probe HostAction = "probe"
+	// Seen tells that the host was heard from: where it is to be probed its wait ends SeenPause after it began, if that
+	// is sooner. It changes nothing else, because who reaches us need not be reachable.
+	Seen HostAction = "seen"
+)
+
+// HostActions lists the actions.
+var HostActions = []HostAction{Pause, Resume, Block, Unblock, Reset, Probe, Seen}
+
 // HostStatus describes a host.
 type HostStatus struct {
 	Host            string
@@ -280,6 +325,25 @@ type DeadLetterFilter struct {
 	Since  time.Time
 }
 
+// DeadLetterChoice says which dead letters are meant: those with the IDs or, where IDs is empty, all that pass the
+// filter and died before the call.
+type DeadLetterChoice struct {
+	IDs    []string
+	Filter DeadLetterFilter
+	DryRun bool // only count
+}
+
+// DeadLetterCount tells how many dead letters were meant, and with how many it was done (with none in a dry run).
+type DeadLetterCount struct{ Matched, Done int }
+
+// Limits bound what a store holds. They may differ from one run to the next.
+type Limits struct {
+	Retention     time.Duration // how long a finished activity can be looked up; less than IdempotencyTTL counts as that
+	DeadRetention time.Duration // how long dead letters are kept; 0 is for ever
+	DeadLetters   int           // how many dead letters are kept, the newest; 0 is all
+	Lane          int           // how many deliveries may be pending in a lane; 0 is any number
+}
+
 // Page is a part of a list: Limit items after Cursor ("" for the first).
 type Page struct {
 	Limit  int // 1 to 500
@@ -296,8 +360,41 @@ type List[T any] struct {
 type Stats struct {
 	Activities, Pending, Dead int
 	Hosts                     map[HostState]int
-	Delivered                 int64 // since the store was made
+	Delivered                 int64            // since the store was made
+	Died                      map[Reason]int64 // dead letters made since the store was made
+	Dropped                   int64            // dead letters dropped since then because there were too many
+	PerSecond                 Rates
 	OldestPendingAt           time.Time
+}
+
+// Rates are deliveries per second, over the last minute or so.
+type Rates struct{ Accepted, Delivered, Dead float64 }
+
+// EventKind is what an event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventDelivered EventKind = "delivered"
+	EventDead      EventKind = "dead"       // a delivery became a dead letter
+	EventHostState EventKind = "host_state" // a host's state is another than before
+)
+
+// Event is something that happened. Which fields are set depends on its kind.
+type Event struct {
+	Kind  EventKind `json:"kind"`
+	At    time.Time `json:"at"` // by the clock of the node that told it
+	Host  string    `json:"host"`
+	State HostState `json:"state,omitempty"` // of the host, with EventHostState
+
+	// Of the delivery, with EventDelivered and EventDead.
+	ID         string       `json:"id,omitempty"`
+	ActivityID string       `json:"activity_id,omitempty"`
+	URI        string       `json:"uri,omitempty"`
+	Inbox      string       `json:"inbox,omitempty"`
+	Reason     Reason       `json:"reason,omitempty"`
+	Attempts   int          `json:"attempts,omitempty"`
+	Attempt    *LastAttempt `json:"attempt,omitempty"`
 }
 
 // Key is a private key, sealed by whoever put it.

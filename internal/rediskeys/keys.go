@@ -33,6 +33,9 @@ func (s Scheme) Partition(n int) Partition {
 // Channel is where nodes tell each other that a lane became due. It is one for the whole fleet.
 func (s Scheme) Channel() string { return s.Prefix + ":wake" }
 
+// Events is where nodes tell each other what happened, while somebody watches.
+func (s Scheme) Events() string { return s.Prefix + ":events" }
+
 // Pattern matches, as SCAN does, the keys of a kind that there is one of for each name, in all partitions.
 func (s Scheme) Pattern(kind string) string { return s.Prefix + ":{p*}:" + kind + ":*" }
 

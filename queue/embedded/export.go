@@ -51,8 +51,11 @@ func (s *Store) exportHosts(_ context.Context, next func(queue.Record) error) er
 	s.mu.Lock()
 	now := millis(time.Now())
 	for _, l := range s.index.lanes {
-		wait := time.Duration(max(0, l.wait-now)) * time.Millisecond
-		all = append(all, queue.MovedHost{Host: l.host, Record: l.record, Wait: wait, Paused: l.paused, Blocked: l.blocked})
+		m := queue.MovedHost{Host: l.host, Record: l.record, Hastened: l.quick, Paused: l.paused, Blocked: l.blocked}
+		if l.wait > now {
+			m.Wait, m.Waited = time.Duration(l.wait-now)*time.Millisecond, time.Duration(now-l.since)*time.Millisecond
+		}
+		all = append(all, m)
 	}
 	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b queue.MovedHost) int { return strings.Compare(a.Host, b.Host) })
@@ -67,11 +70,12 @@ func (s *Store) exportHosts(_ context.Context, next func(queue.Record) error) er
 func (s *Store) exportActivities(ctx context.Context, next func(queue.Record) error) error {
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return each(c, `SELECT seq, id, uri, type, key_id, ordering_key, priority, created, delivered, dead - letters, cancelled,
-			coalesce(done_at, 0), first, first + total FROM activities ORDER BY seq`, nil, func(row *sqlite.Stmt) error {
+			coalesce(done_at, 0), first, first + total, role FROM activities ORDER BY seq`, nil, func(row *sqlite.Stmt) error {
 			m := &queue.MovedActivity{
 				Activity: queue.Activity{
 					ID: uuid.UUID(blob(row, 1)).String(), URI: row.ColumnText(2), Type: row.ColumnText(3), KeyID: row.ColumnText(4),
-					OrderingKey: row.ColumnText(5), Priority: queue.Priority(row.ColumnInt(6)), CreatedAt: fromMillis(row.ColumnInt64(7)),
+					OrderingKey: row.ColumnText(5), Priority: queue.Priority(row.ColumnInt(6)),
+					Role: queue.Role(row.ColumnInt(14)), CreatedAt: fromMillis(row.ColumnInt64(7)),
 				},
 				Delivered: row.ColumnInt(8), Dead: row.ColumnInt(9), Cancelled: row.ColumnInt(10),
 			}
@@ -112,7 +116,7 @@ func (s *Store) exportDeliveries(c *sqlite.Conn, m *queue.MovedActivity, first, 
 			Recipient: queue.Recipient{Inbox: row.ColumnText(1), Host: row.ColumnText(2)},
 			Attempts:  row.ColumnInt(4), Reason: queue.Reason(row.ColumnText(6)),
 		}
-		flags := uint8(row.ColumnInt64(9)) //nolint:gosec // two bits
+		flags := uint8(row.ColumnInt64(9)) //nolint:gosec // a few bits
 		switch {
 		case d.Reason != "":
 			d.DiedAt = fromMillis(row.ColumnInt64(7))
@@ -133,12 +137,12 @@ func (s *Store) exportDeliveries(c *sqlite.Conn, m *queue.MovedActivity, first, 
 func (s *Store) exportReceipts(ctx context.Context, next func(queue.Record) error) error {
 	since := millis(time.Now().Add(-queue.IdempotencyTTL))
 	return s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, `SELECT id, uri, total, duplicates, note, idempotency, fingerprint, created, refused FROM activities
+		return each(c, `SELECT id, uri, total, duplicates, note, idempotency, fingerprint, created, refused, superseded FROM activities
 			WHERE idempotency IS NOT NULL AND created > ? ORDER BY seq`, []any{since}, func(row *sqlite.Stmt) error {
 			m := &queue.MovedReceipt{
 				Receipt: queue.Receipt{
 					ID: uuid.UUID(blob(row, 0)).String(), URI: row.ColumnText(1), Accepted: row.ColumnInt(2),
-					Duplicates: row.ColumnInt(3), Note: blob(row, 4),
+					Duplicates: row.ColumnInt(3), Superseded: row.ColumnInt(9), Note: blob(row, 4),
 				},
 				Idempotency: queue.Idempotency{Key: [32]byte(blob(row, 5)), Fingerprint: [32]byte(blob(row, 6))},
 				TTL:         time.Duration(row.ColumnInt64(7)-since) * time.Millisecond,

@@ -81,18 +81,21 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	wait := int64(0)
+	var wait, since int64
 	if m.Wait > 0 {
-		wait = o.now + m.Wait.Milliseconds()
+		wait, since = o.now+m.Wait.Milliseconds(), o.now-m.Waited.Milliseconds()
 	}
-	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, paused, blocked) VALUES (?,?,?,?,?)",
-		m.Host, string(record), wait, m.Paused, m.Blocked)
+	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, paused, blocked) VALUES (?,?,?,?,?,?)",
+		m.Host, string(record), wait, since, m.Paused, m.Blocked)
 	if err != nil || t.conn.Changes() == 0 {
 		return false, err
 	}
 	l := newLane(t.conn.LastInsertRowID(), m.Host)
-	l.record, l.wait, l.paused, l.blocked = m.Record, wait, m.Paused, m.Blocked
-	o.later(func() { o.s.index.add(l) })
+	l.record, l.wait, l.since, l.quick, l.paused, l.blocked = m.Record, wait, since, m.Hastened, m.Paused, m.Blocked
+	o.later(func() {
+		o.s.index.add(l)
+		o.s.index.place(l, o.now)
+	})
 	return true, nil
 }
 
@@ -114,9 +117,9 @@ func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 		return false, err
 	}
 	created := o.now + m.TTL.Milliseconds() - day
-	err = t.exec(`UPDATE OR IGNORE activities SET idempotency = ?, fingerprint = ?, duplicates = ?, refused = ?, note = ?,
+	err = t.exec(`UPDATE OR IGNORE activities SET idempotency = ?, fingerprint = ?, duplicates = ?, superseded = ?, refused = ?, note = ?,
 		created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL`,
-		m.Key[:], m.Fingerprint[:], m.Duplicates, refused, m.Note, created-clocksDiffer, created, id[:])
+		m.Key[:], m.Fingerprint[:], m.Duplicates, m.Superseded, refused, m.Note, created-clocksDiffer, created, id[:])
 	return t.conn.Changes() > 0, err
 }
 
@@ -174,15 +177,15 @@ func (o *moving) insertActivity(t *tx, id uuid.UUID, a *movedActivity) error {
 	}
 	dead := a.Dead + a.letters
 	err = t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
-		cancelled, letters, expires_next, done_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		cancelled, letters, expires_next, done_at, role) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		id[:], a.URI, a.Type, a.KeyID, a.OrderingKey, int64(a.Priority), millis(a.CreatedAt), first,
-		a.Delivered+a.Dead+a.Cancelled+len(a.Deliveries), a.Delivered, dead, a.Cancelled, a.letters, expires, done)
+		a.Delivered+a.Dead+a.Cancelled+len(a.Deliveries), a.Delivered, dead, a.Cancelled, a.letters, expires, done, int64(a.Role))
 	if err != nil {
 		return err
 	}
 	a.act = &activity{
 		seq: t.conn.LastInsertRowID(), first: first, id: id, keyID: a.KeyID, ordering: orderingHash(a.OrderingKey),
-		priority: a.Priority, created: millis(a.CreatedAt),
+		priority: a.Priority, role: a.Role, created: millis(a.CreatedAt),
 	}
 	if len(a.Deliveries) == 0 {
 		return nil
@@ -208,10 +211,13 @@ func (o *moving) insertDelivery(t *tx, a *movedActivity, id int64, d *queue.Move
 		return err
 	}
 	e := &entry{id: id, act: a.act, lane: newLane(lane, d.Host), due: o.now + d.After.Milliseconds(), attempts: uint16(d.Attempts)} //nolint:gosec // at most 1,000
-	var flags uint8
 	if d.HostFailed {
-		e.flags, flags = hostFailed, hostFailed
+		e.flags |= hostFailed
 	}
+	if d.LastAttempt != nil || d.Attempts > 0 {
+		e.flags |= tried
+	}
+	flags := e.flags
 	if d.WaitKey {
 		a.waiting[e] = true
 		flags |= waitsKey
@@ -239,7 +245,7 @@ func (s *Store) adopt(a *movedActivity, now int64) {
 		if _, there := s.keys[a.KeyID]; a.waiting[e] && !there {
 			x.park(e)
 		}
-		x.push(e, now)
+		x.push(e, nil, now)
 		x.place(e.lane, now)
 	}
 	s.expiryAt(a.expires)

@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -19,10 +18,15 @@ type index struct {
 	bySeq      map[[16]byte]*activity
 	tails      map[chainKey]*entry         // the newest of each ordering key in each lane
 	parked     map[string]map[int64]*entry // by key ID: what waits for the key
+	names      names
+	excess     map[*lane]struct{} // lanes of which Sweep may have something to give up
+	gone       int                // how many entries are
+	laneCap    int                // how many deliveries may be pending in a lane, 0 is any number
 
 	due    [classes][queue.Priorities]laneSet // lanes with work due, by class and best priority
 	future laneHeap                           // lanes with work due later
 	wake   func()                             // called when a lane becomes due earlier than may be known
+	turned func(*lane)                        // called when a lane's state is another than before
 }
 
 // A lane is in one of two classes, which share a node's slots differently.
@@ -39,6 +43,7 @@ type activity struct {
 	keyID      string
 	ordering   uint64
 	priority   queue.Priority
+	role       queue.Role
 	created    int64
 	pending    int
 	full       fullActivity
@@ -52,109 +57,47 @@ type chainKey struct {
 // entry is a pending delivery. Those of one lane and ordering key are chained in the order accepted; only the head of
 // a chain, while it is not taken, is in one of its lane's heaps.
 type entry struct {
-	id         int64
-	act        *activity
-	lane       *lane
-	due        int64
-	prev, next *entry
-	pos        int32 // in the heap it is in, -1 in none
-	attempts   uint16
-	flags      uint8
+	id           int64
+	act          *activity
+	lane         *lane
+	due          int64
+	prev, next   *entry // in its chain
+	older, newer *entry // in its fifo
+	pos          int32  // in the heap it is in, -1 in none
+	attempts     uint16
+	flags        uint8
 }
 
 const (
 	hostFailed uint8 = 1 << iota // waits because the host failed
 	waitsKey                     // waits for its key
 	taken
+	gone  // ended while it is taken: leaves when that is over
+	tried // was attempted, whether or not that spent an attempt
 )
 
 const never = math.MaxInt64
 
-func newIndex(wake func()) *index {
+func newIndex() *index {
 	return &index{
 		lanes: map[string]*lane{}, byID: map[int64]*lane{}, entries: map[int64]*entry{},
 		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{},
-		tails: map[chainKey]*entry{}, parked: map[string]map[int64]*entry{}, wake: wake,
+		tails: map[chainKey]*entry{}, parked: map[string]map[int64]*entry{},
+		names: newNames(), excess: map[*lane]struct{}{},
 	}
-}
-
-// lane is the queue of one host.
-type lane struct {
-	id      int64
-	host    string
-	record  queue.HostRecord
-	wait    int64  // nothing is due before
-	hidden  int64  // offered or leased until
-	token   uint64 // the latest seen
-	paused  bool
-	blocked bool
-	pending int
-	taken   []*entry
-	ready   [queue.Priorities]entryHeap // heads due, oldest first
-	later   entryHeap                   // heads due later, soonest first
-	turn    uint8                       // whose turn it is among the priorities
-	at      int64                       // when it is due, if in future
-	pos     int32                       // in the set or heap it is in, -1 in none
-	set     *laneSet                    // the set it is in, nil in none or in future
-}
-
-func newLane(id int64, host string) *lane {
-	return &lane{id: id, host: host, pos: -1, later: entryHeap{byDue: true}}
 }
 
 // add puts a lane in.
 func (x *index) add(l *lane) {
 	x.lanes[l.host] = l
 	x.byID[l.id] = l
+	x.names.add(l)
 }
 
 // addActivity puts an activity in.
 func (x *index) addActivity(a *activity) {
 	x.activities[a.seq] = a
 	x.bySeq[a.id] = a
-}
-
-// push appends a delivery to its lane. The caller places the lane.
-func (x *index) push(e *entry, now int64) {
-	e.pos = -1
-	x.entries[e.id] = e
-	e.act.pending++
-	e.lane.pending++
-	key := chainKey{e.lane.id, e.act.ordering}
-	if tail := x.tails[key]; tail != nil {
-		tail.next, e.prev = e, tail
-	}
-	x.tails[key] = e
-	if e.prev == nil {
-		e.lane.offer(e, now)
-	}
-}
-
-// remove takes a delivery out, wherever it is, and lets the next of its chain move up. The caller places the lane.
-func (x *index) remove(e *entry, now int64) {
-	l := e.lane
-	l.withdraw(e)
-	delete(x.entries, e.id)
-	x.unpark(e)
-	l.pending--
-	if e.act.pending--; e.act.pending == 0 {
-		delete(x.activities, e.act.seq)
-		delete(x.bySeq, e.act.id)
-	}
-	if e.prev != nil {
-		e.prev.next = e.next
-	}
-	switch key := (chainKey{l.id, e.act.ordering}); {
-	case e.next != nil:
-		e.next.prev = e.prev
-	case e.prev != nil:
-		x.tails[key] = e.prev
-	default:
-		delete(x.tails, key)
-	}
-	if e.next != nil && e.prev == nil {
-		l.offer(e.next, now)
-	}
 }
 
 // park makes a delivery wait for its key, which unpark ends. It must be in no heap.
@@ -180,126 +123,11 @@ func (x *index) unpark(e *entry) {
 	}
 }
 
-// reschedule puts a head back with another due time. The caller places the lane.
-func (l *lane) reschedule(e *entry, due, now int64) {
-	l.withdraw(e)
-	e.due = due
-	l.offer(e, now)
-}
-
-// offer puts a head where Take finds it.
-func (l *lane) offer(e *entry, now int64) {
-	if e.due <= now {
-		heap.Push(&l.ready[e.act.priority], e)
-		return
-	}
-	heap.Push(&l.later, e)
-}
-
-// withdraw undoes offer, or takes e from what is taken.
-func (l *lane) withdraw(e *entry) {
-	if e.flags&taken != 0 {
-		e.flags &^= taken
-		for i, t := range l.taken {
-			if t == e {
-				last := len(l.taken) - 1
-				l.taken[i], l.taken[last] = l.taken[last], nil
-				l.taken = l.taken[:last]
-				break
-			}
-		}
-		return
-	}
-	if e.pos < 0 {
-		return
-	}
-	if h := &l.ready[e.act.priority]; int(e.pos) < len(h.es) && h.es[e.pos] == e {
-		heap.Remove(h, int(e.pos))
-		return
-	}
-	heap.Remove(&l.later, int(e.pos))
-}
-
-// ripen moves heads whose time has come from later to ready.
-func (l *lane) ripen(now int64) {
-	for len(l.later.es) > 0 && l.later.es[0].due <= now {
-		e := heap.Pop(&l.later).(*entry)
-		heap.Push(&l.ready[e.act.priority], e)
-	}
-}
-
-// untake puts everything taken back as it was.
-func (l *lane) untake(now int64) {
-	for _, e := range l.taken {
-		e.flags &^= taken
-		l.offer(e, now)
-	}
-	clear(l.taken)
-	l.taken = l.taken[:0]
-}
-
-// shares says whose turn it is: of eight takes five begin at High, two at Normal and one at Low, so that all get on.
-var shares = [8]queue.Priority{queue.High, queue.Normal, queue.High, queue.High, queue.Low, queue.High, queue.Normal, queue.High}
-
-// best returns the first priority with something ready.
-func (l *lane) best() (queue.Priority, bool) {
-	for p := range l.ready {
-		if len(l.ready[p].es) > 0 {
-			return queue.Priority(p), true
-		}
-	}
-	return 0, false
-}
-
-// pop takes the next head out of the heaps: one that is ready or, if the lane is probed, the one due first.
-func (l *lane) pop(probe bool) (e *entry, early bool) {
-	best, ok := l.best()
-	if !ok {
-		if !probe || len(l.later.es) == 0 || l.later.es[0].due == never {
-			return nil, false
-		}
-		return heap.Pop(&l.later).(*entry), true
-	}
-	p := shares[l.turn%uint8(len(shares))]
-	l.turn++
-	if len(l.ready[p].es) == 0 {
-		p = best
-	}
-	return heap.Pop(&l.ready[p]).(*entry), false
-}
-
-// probing tells that the lane gives one delivery only, and that one also before its time.
-func (l *lane) probing() bool { return l.record.Breaker.State != breaker.Closed }
-
-// dueAt returns when the lane is due, or never.
-func (l *lane) dueAt(now int64) int64 {
-	if l.paused || l.blocked {
-		return never
-	}
-	at := int64(never)
-	if _, ok := l.best(); ok {
-		at = 0
-	} else if len(l.later.es) > 0 {
-		if at = l.later.es[0].due; at != never && l.probing() {
-			at = 0
-		}
-	}
-	if len(l.taken) > 0 {
-		at = 0 // to be taken over once the holder has been silent for the time of its lease
-	}
-	if at == never {
-		return never
-	}
-	if at = max(at, l.wait, l.hidden); at <= now {
-		return 0
-	}
-	return at
-}
-
 // place puts a lane where Due finds it, after anything about it changed.
 func (x *index) place(l *lane, now int64) {
 	x.lift(l)
 	l.ripen(now)
+	x.judge(l)
 	switch at := l.dueAt(now); at {
 	case never:
 	case 0:
@@ -314,16 +142,17 @@ func (x *index) place(l *lane, now int64) {
 	}
 }
 
-// urgency is the priority of what a lane that is due has to give.
-func (l *lane) urgency() queue.Priority {
-	best, ok := l.best()
-	switch {
-	case ok:
-		return best
-	case len(l.later.es) > 0:
-		return l.later.es[0].act.priority
+// judge brings up to date what follows from how a lane is now.
+func (x *index) judge(l *lane) {
+	if state := l.judge(); state != l.state {
+		x.names.move(l, state)
+		x.turned(l)
 	}
-	return l.taken[0].act.priority
+	if x.excessive(l) {
+		x.excess[l] = struct{}{}
+	} else {
+		delete(x.excess, l)
+	}
 }
 
 // lift takes a lane from where Due finds it.
@@ -336,13 +165,6 @@ func (x *index) lift(l *lane) {
 		heap.Remove(&x.future, int(l.pos))
 	}
 	l.pos = -1
-}
-
-func (l *lane) class() int {
-	if l.record.Breaker.Suspect() {
-		return suspect
-	}
-	return healthy
 }
 
 // ripen places the lanes whose time has come.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"time"
 	"weak"
@@ -42,8 +43,10 @@ type enqueue struct {
 	err     error // an answer to the caller, nothing wrong with the store
 
 	accepted []queue.Recipient
-	lanes    []int64 // of accepted
-	created  []*lane // lanes that are new
+	lanes    []int64          // of accepted
+	created  []*lane          // lanes that are new
+	hastened map[int64]hasted // by lane
+	needless []*entry         // deliveries that this one supersedes
 	act      *activity
 	now      int64
 }
@@ -53,22 +56,28 @@ func (e *enqueue) run(t *tx) error {
 	if known, err := e.replay(t); known || err != nil {
 		return err
 	}
-	e.refuse()
+	e.accepted = slices.Clone(e.sub.Recipients)
 	if err := e.deduplicate(t); err != nil {
 		return err
 	}
+	e.refuse(t)
 	if len(e.accepted) == 0 && e.receipt.Duplicates == 0 {
 		return nil
 	}
 	e.receipt.ID, e.receipt.URI, e.receipt.Note = e.sub.ID, e.sub.URI, e.sub.Note
 	e.receipt.Accepted = len(e.accepted)
-	return e.insert(t)
+	for _, step := range []func(*tx) error{e.supersede, e.insert, e.hasten} {
+		if err := step(t); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replay answers from the first receipt if the idempotency key is known.
 func (e *enqueue) replay(t *tx) (known bool, err error) {
 	var stale int64
-	err = each(t.conn, `SELECT seq, id, uri, total, duplicates, refused, note, fingerprint, created FROM activities
+	err = each(t.conn, `SELECT seq, id, uri, total, duplicates, refused, note, fingerprint, created, superseded FROM activities
 		WHERE idempotency = ?`, []any{e.sub.Idempotency.Key[:]}, func(row *sqlite.Stmt) error {
 		if row.ColumnInt64(8) <= e.now-queue.IdempotencyTTL.Milliseconds() {
 			stale = row.ColumnInt64(0)
@@ -81,7 +90,7 @@ func (e *enqueue) replay(t *tx) (known bool, err error) {
 		}
 		e.receipt = queue.Receipt{
 			ID: uuid.UUID(blob(row, 1)).String(), URI: row.ColumnText(2), Accepted: row.ColumnInt(3),
-			Duplicates: row.ColumnInt(4), Note: blob(row, 6), Replayed: true,
+			Duplicates: row.ColumnInt(4), Superseded: row.ColumnInt(9), Note: blob(row, 6), Replayed: true,
 		}
 		return decode(row.ColumnText(5), &e.receipt.Refused)
 	})
@@ -89,23 +98,6 @@ func (e *enqueue) replay(t *tx) (known bool, err error) {
 		err = t.exec("UPDATE activities SET idempotency = NULL WHERE seq = ?", stale)
 	}
 	return known, err
-}
-
-// refuse sorts out recipients on hosts that take nothing.
-func (e *enqueue) refuse() {
-	e.s.mu.Lock()
-	defer e.s.mu.Unlock()
-	e.accepted = make([]queue.Recipient, 0, len(e.sub.Recipients))
-	for _, r := range e.sub.Recipients {
-		switch l := e.s.index.lanes[r.Host]; {
-		case l != nil && l.blocked:
-			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: r.Inbox, Reason: queue.ReasonHostBlocked})
-		case l != nil && l.record.Unavailable && e.sub.Priority != queue.High:
-			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: r.Inbox, Reason: queue.ReasonHostUnavailable})
-		default:
-			e.accepted = append(e.accepted, r)
-		}
-	}
 }
 
 // deduplicate sorts out recipients to whom an activity of the same URI is still pending.
@@ -138,9 +130,11 @@ func (e *enqueue) insert(t *tx) error {
 	if err := e.insertActivity(t, first); err != nil {
 		return err
 	}
+	t.totals.activities++
+	t.totals.accepted += int64(len(e.accepted))
 	e.act = &activity{
 		seq: t.conn.LastInsertRowID(), first: first, id: e.id, keyID: e.sub.KeyID, ordering: orderingHash(e.sub.OrderingKey),
-		priority: e.sub.Priority, created: e.now,
+		priority: e.sub.Priority, role: e.sub.Role, created: e.now,
 	}
 	if len(e.accepted) == 0 {
 		return nil
@@ -177,10 +171,10 @@ func (e *enqueue) insertActivity(t *tx, first int64) error {
 		return err
 	}
 	return t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, expires_next,
-		done_at, idempotency, fingerprint, duplicates, refused, note) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		done_at, idempotency, fingerprint, duplicates, refused, note, role, superseded) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		e.id[:], sub.URI, sub.Type, sub.KeyID, sub.OrderingKey, int64(sub.Priority), e.now, first,
 		len(e.accepted), expires, done, sub.Idempotency.Key[:], sub.Idempotency.Fingerprint[:], e.receipt.Duplicates,
-		refused, sub.Note)
+		refused, sub.Note, int64(sub.Role), e.receipt.Superseded)
 }
 
 // findLanes finds the lane of each accepted recipient, and makes those that are new.
@@ -254,7 +248,6 @@ func (e *enqueue) apply() {
 		return
 	}
 	x := e.s.index
-	e.s.stats.activities++
 	for _, l := range e.created {
 		if x.byID[l.id] == nil {
 			x.add(l)
@@ -266,9 +259,17 @@ func (e *enqueue) apply() {
 	e.act.full = weak.Make(e.s.full(e.act, e.sub))
 	x.addActivity(e.act)
 	now := millis(time.Now())
+	for _, old := range e.needless {
+		if x.entries[old.id] == old {
+			x.drop(old, now)
+		}
+	}
+	for id, h := range e.hastened {
+		x.byID[id].hasten(h.until, h.sooner)
+	}
 	for i := range e.accepted {
 		l := x.byID[e.lanes[i]]
-		x.push(&entry{id: e.act.first + int64(i), act: e.act, lane: l, due: e.now}, now)
+		x.push(&entry{id: e.act.first + int64(i), act: e.act, lane: l, due: e.now}, nil, now)
 		x.place(l, now)
 	}
 	e.s.expiryAt(e.now + e.sub.TTL.Milliseconds())

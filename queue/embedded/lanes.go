@@ -77,7 +77,7 @@ func (s *Store) pick(lease lockmgr.Lease, n int, now int64) (t queue.Turn, picks
 		return t, nil, false
 	}
 	if lease.Token > l.token {
-		l.untake(now)
+		s.index.untake(l, now)
 		l.token = lease.Token
 	}
 	l.hidden = now + lease.TTL.Milliseconds()
@@ -148,7 +148,7 @@ func (s *Store) activity(c *sqlite.Conn, a *activity) (*queue.Activity, error) {
 		WHERE a.seq = ?`, []any{a.seq}, func(row *sqlite.Stmt) error {
 		full = &queue.Activity{
 			ID: uuid.UUID(a.id).String(), URI: row.ColumnText(0), Type: row.ColumnText(1), KeyID: row.ColumnText(2),
-			OrderingKey: row.ColumnText(3), Priority: a.priority, Body: blob(row, 4), CreatedAt: fromMillis(a.created),
+			OrderingKey: row.ColumnText(3), Priority: a.priority, Role: a.role, Body: blob(row, 4), CreatedAt: fromMillis(a.created),
 		}
 		full.Digest = sha256.Sum256(full.Body)
 		return nil
@@ -169,8 +169,12 @@ func (s *Store) putBack(picks [][]pick) {
 	now := millis(time.Now())
 	for _, ps := range picks {
 		for _, p := range ps {
-			if s.index.entries[p.e.id] == p.e && p.e.flags&taken != 0 {
-				p.e.lane.reschedule(p.e, p.e.due, now)
+			switch e := p.e; {
+			case s.index.entries[e.id] != e || e.flags&taken == 0:
+			case e.flags&gone != 0:
+				s.index.remove(e, now)
+			default:
+				e.lane.reschedule(e, e.due, now)
 			}
 		}
 	}

@@ -12,7 +12,8 @@ import (
 func (s *Store) load(c *sqlite.Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.index, s.keys = newIndex(s.signal), map[string]queue.Key{}
+	s.index, s.keys = newIndex(), map[string]queue.Key{}
+	s.index.wake, s.index.turned, s.index.laneCap = s.signal, s.turned, s.opts.Lane
 	for _, step := range []func(*sqlite.Conn) error{s.loadTotals, s.loadKeys, s.loadLanes, s.loadActivities, s.loadDeliveries} {
 		if err := step(c); err != nil {
 			return err
@@ -25,29 +26,23 @@ func (s *Store) load(c *sqlite.Conn) error {
 	return nil
 }
 
-func (s *Store) loadTotals(c *sqlite.Conn) error {
-	return each(c, "SELECT (SELECT count(*) FROM activities), (SELECT count(*) FROM dead), delivered FROM meta", nil,
-		func(row *sqlite.Stmt) error {
-			s.stats = totals{activities: row.ColumnInt(0), dead: row.ColumnInt(1), delivered: row.ColumnInt64(2)}
-			return nil
-		})
-}
-
 func (s *Store) loadLanes(c *sqlite.Conn) error {
-	return each(c, "SELECT lane, host, record, wait_until, paused, blocked FROM hosts", nil, func(row *sqlite.Stmt) error {
+	return each(c, "SELECT lane, host, record, wait_until, paused, blocked, wait_since FROM hosts", nil, func(row *sqlite.Stmt) error {
 		l := newLane(row.ColumnInt64(0), row.ColumnText(1))
 		l.wait, l.paused, l.blocked = row.ColumnInt64(3), row.ColumnBool(4), row.ColumnBool(5)
+		l.since = row.ColumnInt64(6)
 		s.index.add(l)
 		return decode(row.ColumnText(2), &l.record)
 	})
 }
 
 func (s *Store) loadActivities(c *sqlite.Conn) error {
-	return each(c, "SELECT seq, first, id, key_id, ordering_key, priority, created FROM activities WHERE expires_next IS NOT NULL",
+	return each(c, "SELECT seq, first, id, key_id, ordering_key, priority, created, role FROM activities WHERE expires_next IS NOT NULL",
 		nil, func(row *sqlite.Stmt) error {
 			s.index.addActivity(&activity{
 				seq: row.ColumnInt64(0), first: row.ColumnInt64(1), id: [16]byte(blob(row, 2)), keyID: row.ColumnText(3),
 				ordering: orderingHash(row.ColumnText(4)), priority: queue.Priority(row.ColumnInt64(5)), created: row.ColumnInt64(6),
+				role: queue.Role(row.ColumnInt64(7)),
 			})
 			return nil
 		})
@@ -62,11 +57,16 @@ func (s *Store) loadDeliveries(c *sqlite.Conn) error {
 			due: row.ColumnInt64(3), attempts: uint16(row.ColumnInt64(4)),
 		}
 		flags := uint8(row.ColumnInt64(5))
-		e.flags = flags & hostFailed
+		e.flags = flags & (hostFailed | tried)
 		if _, there := s.keys[e.act.keyID]; flags&waitsKey != 0 && !there {
 			x.park(e)
 		}
-		x.push(e, now)
+		x.push(e, nil, now)
 		return nil
 	})
+}
+
+// turned tells those who watch that a host's state has changed. The store's mutex must be held.
+func (s *Store) turned(l *lane) {
+	s.hub.tell(queue.Event{Kind: queue.EventHostState, At: time.Now().UTC(), Host: l.host, State: l.state})
 }

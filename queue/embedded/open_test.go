@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -191,5 +192,39 @@ func TestAFullStore(t *testing.T) {
 	}
 	if r, err := s.Enqueue(bg, sub); err != nil || r.Accepted != 1 {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A store of the first version goes on with all it holds.
+func TestAStoreOfTheFirstVersionIsMigrated(t *testing.T) {
+	dir := t.TempDir()
+	c, err := sqlite.OpenConn(filepath.Join(dir, "postrider.db"), sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := migrations[0] + `PRAGMA user_version = 1;
+		INSERT INTO activities (seq, id, uri, type, key_id, ordering_key, priority, created, first, total, dead, letters, expires_next)
+			VALUES (1, x'0197f3a0000070008000000000000001', 'u', 'Create', 'k', 'o', 1, 1000, 1, 2, 1, 1, 9000000000000);
+		INSERT INTO bodies VALUES (1, x'7b7d');
+		INSERT INTO hosts (lane, host, record, wait_until) VALUES (1, 'a.example', '{"breaker":{"State":1}}', 9000000000000);
+		INSERT INTO deliveries (id, activity, lane, inbox, due, expires) VALUES (1, 1, 1, 'https://a.example/inbox', 1000, 9000000000000);
+		INSERT INTO dead (id, activity, host, inbox, reason, attempts, died_at) VALUES (2, 1, 'a.example', 'https://a.example/2', 'gone', 1, 2000);`
+	if err := errors.Join(sqlitex.ExecuteScript(c, script, nil), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	st, err := s.Stats(bg)
+	if err != nil || st.Pending != 1 || st.Dead != 1 || st.Died[queue.ReasonGone] != 1 {
+		t.Errorf("stats %+v, %v, want one pending and one dead", st, err)
+	}
+	if h, err := s.Act(bg, "a.example", queue.Reset); err != nil || !h.RetryAt.IsZero() || h.Record.Epoch != 1 {
+		t.Errorf("reset: %+v, %v", h, err)
+	}
+	n, err := s.RetryDead(bg, queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "a.example"}}, time.Hour)
+	if want := (queue.DeadLetterCount{Matched: 1, Done: 1}); err != nil || n != want {
+		t.Errorf("retried %+v, %v", n, err)
+	}
+	if ds := takeAll(t, s, 1); len(ds) != 1 || string(ds[0].Activity.Body) != "{}" || hostOf(t, s).Pending != 2 {
+		t.Errorf("took %+v, want the first of two with one ordering key", ds)
 	}
 }

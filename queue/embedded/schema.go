@@ -85,6 +85,17 @@ var migrations = []string{
 	) STRICT, WITHOUT ROWID;
 	CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), delivered INTEGER NOT NULL) STRICT;
 	INSERT INTO meta VALUES (1, 0);`,
+
+	// What operators do to hosts and dead letters, and how hosts are given up. The reason in the index of hosts lets a list
+	// by both skip quickly what it leaves out.
+	`ALTER TABLE activities ADD COLUMN role INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE activities ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE hosts ADD COLUMN wait_since INTEGER NOT NULL DEFAULT 0;
+	ALTER TABLE meta ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+	CREATE TABLE died (reason TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+	INSERT INTO died SELECT reason, count(*) FROM dead GROUP BY reason;
+	DROP INDEX dead_host;
+	CREATE INDEX dead_host ON dead (host, died_at, id, reason);`,
 }
 
 // migrate brings the database to the newest version, each step in a transaction of its own.

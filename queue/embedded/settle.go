@@ -18,7 +18,7 @@ func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settle
 	if !o.writes() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		o.check()
+		o.check(nil)
 		o.now = millis(time.Now())
 		o.apply()
 		return o.err
@@ -36,22 +36,23 @@ type settle struct {
 	st      queue.Settlement
 	err     error
 	l       *lane
-	entries []*entry // of the results, nil for those that are not there any more
+	entries []*entry          // of the results, nil for those that are not there any more
+	host    *queue.HostRecord // what of the settlement is not outdated
+	pause   time.Duration
 	now     int64
-	dead    int
-	done    int64
 }
 
 // check finds the lane and what the results are about. The store's mutex must be held.
-func (o *settle) check() {
+func (o *settle) check(reset map[int64]bool) {
 	o.err, o.entries = nil, make([]*entry, len(o.st.Results))
 	o.l = o.s.index.lanes[o.lease.Host]
 	if o.l == nil || o.lease.Token != o.l.token {
 		o.err = queue.ErrNotHeld
 		return
 	}
-	if h := o.st.Host; h != nil && h.Epoch < o.l.record.Epoch {
-		o.st.Host = nil
+	o.host, o.pause = o.st.Host, o.st.Wait
+	if o.host != nil && (o.host.Epoch < o.l.record.Epoch || reset[o.l.id]) {
+		o.host, o.pause = nil, 0
 	}
 	for i, r := range o.st.Results {
 		act, ordinal, ok := splitID(r.ID)
@@ -84,12 +85,12 @@ func (o *settle) writes() bool {
 
 func (o *settle) run(t *tx) error {
 	o.s.mu.Lock()
-	o.check()
+	o.check(t.reset)
 	o.s.mu.Unlock()
 	if o.err != nil {
 		return nil
 	}
-	o.now, o.dead, o.done = millis(t.now), 0, 0
+	o.now = millis(t.now)
 	for i := range o.st.Results {
 		if e := o.entries[i]; e != nil {
 			if err := o.write(t, e, &o.st.Results[i]); err != nil {
@@ -111,15 +112,11 @@ func (o *settle) write(t *tx, e *entry, r *queue.Result) error {
 		changed, err := t.deleteDelivery(e.id)
 		if changed {
 			t.count(e.act.seq).delivered++
-			t.delivered++
-			o.done++
+			t.totals.delivered++
 		}
 		return err
 	case queue.Dead:
-		buried, err := t.bury(e.id, r)
-		if buried {
-			o.dead++
-		}
+		_, err := t.bury(e.id, r)
 		return err
 	}
 	return o.keep(t, e, r)
@@ -153,6 +150,8 @@ func (t *tx) bury(id int64, r *queue.Result) (buried bool, err error) {
 	d := t.count(seq)
 	d.dead++
 	d.letters++
+	t.totals.dead++
+	t.totals.die(r.Reason, 1)
 	return t.deleteDelivery(id)
 }
 
@@ -178,68 +177,65 @@ func (o *settle) keep(t *tx, e *entry, r *queue.Result) error {
 
 // next returns when a delivery that stays pending is due, and its flags that last.
 func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
-	due, flags = e.due, e.flags&hostFailed
+	due, flags = e.due, e.flags&(hostFailed|tried)
 	if r.After > 0 || r.Verdict == queue.Retry {
 		due = o.now + r.After.Milliseconds()
 	}
 	if r.Verdict == queue.Retry {
-		flags = 0
+		flags &^= hostFailed
 		if r.HostFailed {
-			flags = hostFailed
+			flags |= hostFailed
 		}
 	}
+	if r.Spent || r.Attempt != nil {
+		flags |= tried
+	}
 	if r.WaitKey {
-		flags |= waitsKey
+		due, flags = o.now, flags|waitsKey // once the key is there
 	}
 	return due, flags
 }
 
 func (o *settle) recover(t *tx) error {
-	var failed []int64
 	o.s.mu.Lock()
-	for _, e := range o.l.later.es {
-		if e.flags&hostFailed != 0 {
-			failed = append(failed, e.id)
+	failed := o.l.failed()
+	for i, r := range o.st.Results {
+		if o.entries[i] != nil && r.Verdict == queue.Retry && r.HostFailed {
+			failed = append(failed, o.entries[i])
 		}
 	}
 	o.s.mu.Unlock()
-	for _, id := range failed {
-		if err := t.exec("UPDATE deliveries SET due = ? WHERE id = ?", o.now, id); err != nil {
+	return t.makeDue(failed, o.now)
+}
+
+// writeHost writes what of the host has to last. What other operations of this transaction write stays.
+func (o *settle) writeHost(t *tx) error {
+	o.s.mu.Lock()
+	known := o.l.record
+	o.s.mu.Unlock()
+	if o.pause != 0 {
+		if err := t.exec("UPDATE hosts SET wait_until = ?, wait_since = ? WHERE lane = ?", o.wait(), o.now, o.l.id); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func (o *settle) writeHost(t *tx) error {
-	o.s.mu.Lock()
-	record, wait := o.l.record, o.wait()
-	same := o.st.Wait == 0 && (o.st.Host == nil || sameForGood(&record, o.st.Host))
-	o.s.mu.Unlock()
-	if same {
+	if o.host == nil || sameForGood(&known, o.host) {
 		return nil
 	}
-	if o.st.Host != nil {
-		epoch := record.Epoch
-		record = *o.st.Host
-		record.Epoch = epoch
-	}
+	record := *o.host
+	record.Epoch = known.Epoch
 	b, err := json.Marshal(record)
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE hosts SET record = ?, wait_until = ? WHERE lane = ?", string(b), wait, o.l.id)
+	return t.exec("UPDATE hosts SET record = ? WHERE lane = ?", string(b), o.l.id)
 }
 
-// wait returns until when the lane waits.
+// wait returns until when the lane waits, where the settlement says so.
 func (o *settle) wait() int64 {
-	switch {
-	case o.st.Wait > 0:
-		return o.now + o.st.Wait.Milliseconds()
-	case o.st.Wait < 0:
+	if o.pause < 0 {
 		return 0
 	}
-	return o.l.wait
+	return o.now + o.pause.Milliseconds()
 }
 
 func (o *settle) apply() {
@@ -252,30 +248,38 @@ func (o *settle) apply() {
 			o.applyResult(e, &o.st.Results[i])
 		}
 	}
-	o.s.stats.dead += o.dead
-	o.s.stats.delivered += o.done
-	if o.st.Host != nil {
-		epoch := l.record.Epoch
-		l.record = *o.st.Host
-		l.record.Epoch = epoch
-	}
-	l.wait = o.wait()
+	o.applyHost()
 	if o.st.Recovered {
-		o.applyRecovered()
+		x.advance(l.failed(), o.now)
 	}
 	if l.token == o.lease.Token { // no later lease took the lane while this was written
 		l.hidden = o.now + o.lease.TTL.Milliseconds()
 		if o.st.Release {
-			l.untake(o.now)
+			x.untake(l, o.now)
 			l.hidden = 0
 		}
 	}
 	x.place(l, o.now)
 }
 
+func (o *settle) applyHost() {
+	l := o.l
+	if o.host != nil {
+		epoch := l.record.Epoch
+		l.record = *o.host
+		l.record.Epoch = epoch
+		if !l.record.Probed() {
+			l.quick = 0
+		}
+	}
+	if o.pause != 0 {
+		l.wait, l.since = o.wait(), o.now
+	}
+}
+
 func (o *settle) applyResult(e *entry, r *queue.Result) {
 	x := o.s.index
-	if r.Verdict == queue.Delivered || r.Verdict == queue.Dead {
+	if r.Verdict == queue.Delivered || r.Verdict == queue.Dead || e.flags&gone != 0 {
 		x.remove(e, o.now)
 		return
 	}
@@ -289,18 +293,6 @@ func (o *settle) applyResult(e *entry, r *queue.Result) {
 		due = never
 	}
 	e.lane.reschedule(e, due, o.now)
-}
-
-func (o *settle) applyRecovered() {
-	var failed []*entry
-	for _, e := range o.l.later.es {
-		if e.flags&hostFailed != 0 && e.flags&waitsKey == 0 {
-			failed = append(failed, e)
-		}
-	}
-	for _, e := range failed {
-		o.l.reschedule(e, o.now, o.now)
-	}
 }
 
 // sameForGood tells that two records differ at most in what need not survive a crash: the window, and how long ago

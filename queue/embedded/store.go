@@ -31,12 +31,7 @@ import (
 var ErrLocked = errors.New("the store is in use by another process")
 
 // Options configure a Store.
-type Options struct {
-	// Retention is how long a finished activity can be looked up; less than queue.IdempotencyTTL counts as that.
-	Retention time.Duration
-	// DeadRetention is how long dead letters are kept. 0 keeps them for ever.
-	DeadRetention time.Duration
-}
+type Options struct{ queue.Limits }
 
 // Store is a queue.Queue in a folder.
 type Store struct {
@@ -45,21 +40,17 @@ type Store struct {
 	writer  *writer
 	readers chan *sqlite.Conn // idle read connections
 	wake    chan struct{}
+	hub     hub
 
 	mu    sync.Mutex
 	index *index               // guarded by mu
 	keys  map[string]queue.Key // guarded by mu
 	stats totals               // guarded by mu
+	rates rates                // guarded by mu
 	sweep int64                // when Sweep may find something, in ms; guarded by mu
 }
 
 var _ queue.Queue = (*Store)(nil)
-
-// totals are kept as counters, so that looking at them costs the same whatever the store holds.
-type totals struct {
-	activities, dead int
-	delivered        int64
-}
 
 const readConns = 4
 
@@ -95,7 +86,7 @@ func (s *Store) open(path string) error {
 	if err != nil {
 		return err
 	}
-	s.writer = newWriter(conn, &s.mu)
+	s.writer = newWriter(conn, &s.mu, s.committed)
 	if err := migrate(conn); err != nil {
 		return err
 	}
@@ -145,6 +136,7 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // Close implements queue.Queue.
 func (s *Store) Close() error {
+	s.hub.close()
 	var errs []error
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())

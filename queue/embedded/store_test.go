@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 	}
 	backend := queuetest.Backend{
 		Open: func(t *testing.T, o queuetest.Options) queue.Queue {
-			return open(t, t.TempDir(), Options{Retention: o.Retention, DeadRetention: o.DeadRetention})
+			return open(t, t.TempDir(), Options{Limits: o.Limits})
 		},
 		Reopen: func(t *testing.T, q queue.Queue) queue.Queue {
 			if err := q.Close(); err != nil {

@@ -20,17 +20,24 @@ func (s *Store) expiryAt(ms int64) { s.sweep = min(s.sweep, ms) }
 
 // Sweep implements queue.Lanes. Called when nothing is due it costs next to nothing.
 func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
-	s.mu.Lock()
-	wait := s.sweep - millis(time.Now())
-	s.mu.Unlock()
-	if wait > 0 {
-		return time.Duration(wait) * time.Millisecond, nil
+	if wait := s.sweepIn(); wait > 0 {
+		return wait, nil
 	}
 	o := &sweep{s: s}
 	if err := s.writer.do(ctx, o.run, o.apply); err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
-	return max(0, time.Duration(o.next-o.now)*time.Millisecond), nil
+	return min(max(0, time.Duration(o.next-o.now)*time.Millisecond), s.sweepIn()), nil
+}
+
+// sweepIn returns how long there is nothing to sweep.
+func (s *Store) sweepIn() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.index.excess) > 0 || s.opts.DeadLetters > 0 && s.stats.dead > s.opts.DeadLetters {
+		return 0
+	}
+	return max(0, time.Duration(s.sweep-millis(time.Now()))*time.Millisecond)
 }
 
 // sweep is one bounded step of cleaning up.
@@ -38,14 +45,12 @@ type sweep struct {
 	s       *Store
 	now     int64
 	next    int64
-	expired []int64 // deliveries
-	dropped int     // activities
-	letters int     // dead letters dropped
+	victims []victim
 }
 
 func (o *sweep) run(t *tx) error {
 	*o = sweep{s: o.s, now: millis(t.now), next: millis(t.now.Add(queue.MaxIdle))}
-	for _, step := range []func(*tx) error{o.expire, o.dropLetters, o.dropActivities} {
+	for _, step := range []func(*tx) error{o.expire, o.giveUp, o.dropLetters, o.capLetters, o.dropActivities} {
 		if err := step(t); err != nil {
 			return err
 		}
@@ -67,7 +72,7 @@ func (o *sweep) expire(t *tx) error {
 			return nil
 		})
 	for i := 0; err == nil && i < len(overdue); i++ {
-		if len(o.expired) >= sweepRows || i == 63 {
+		if len(o.victims) >= sweepRows || i == 63 {
 			o.next = o.now // there may be more
 			break
 		}
@@ -88,13 +93,11 @@ func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
 	if err != nil {
 		return err
 	}
-	reasons, again := o.judge(rows)
-	for id, reason := range reasons {
-		if _, err := t.bury(id, &queue.Result{Reason: reason}); err != nil {
-			return err
-		}
-		o.expired = append(o.expired, id)
+	overdue, again := o.judge(rows)
+	if err := o.s.giveUp(t, overdue); err != nil {
+		return err
 	}
+	o.victims = append(o.victims, overdue...)
 	if again == never {
 		return nil // nothing is pending any more
 	}
@@ -103,25 +106,36 @@ func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
 }
 
 // judge says which deliveries die of what, and when to look at the others again.
-func (o *sweep) judge(rows []row) (reasons map[int64]queue.Reason, again int64) {
-	reasons, again = map[int64]queue.Reason{}, never
+func (o *sweep) judge(rows []row) (overdue []victim, again int64) {
+	again = never
 	o.s.mu.Lock()
 	defer o.s.mu.Unlock()
 	for _, r := range rows {
 		switch e := o.s.index.entries[r.id]; {
 		case r.expires > o.now:
 			again = min(again, r.expires)
-		case len(reasons) >= sweepRows:
+		case len(overdue) >= sweepRows:
 			again = o.now
-		case e != nil && e.flags&taken != 0:
+		case e == nil || e.flags&taken != 0: // or not in memory yet
 			again = min(again, o.now+sweepSoon.Milliseconds())
-		case e != nil && e.flags&waitsKey != 0:
-			reasons[r.id] = queue.ReasonKeyMissing
+		case e.flags&waitsKey != 0:
+			overdue = append(overdue, victim{e, queue.ReasonKeyMissing})
 		default:
-			reasons[r.id] = queue.ReasonExpired
+			overdue = append(overdue, victim{e, queue.ReasonExpired})
 		}
 	}
-	return reasons, again
+	return overdue, again
+}
+
+// giveUp dead-letters what lanes hold too much of. What expires goes first: it may make this needless.
+func (o *sweep) giveUp(t *tx) error {
+	if len(o.victims) > 0 {
+		return nil
+	}
+	o.s.mu.Lock()
+	o.victims = o.s.index.allVictims(sweepRows)
+	o.s.mu.Unlock()
+	return o.s.giveUp(t, o.victims)
 }
 
 // dropLetters drops dead letters that have outlived their retention.
@@ -130,16 +144,35 @@ func (o *sweep) dropLetters(t *tx) error {
 		return nil
 	}
 	before := o.now - o.s.opts.DeadRetention.Milliseconds()
-	err := each(t.conn, "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE died_at <= ? ORDER BY died_at, id LIMIT ?) RETURNING activity",
-		[]any{before, sweepRows}, func(row *sqlite.Stmt) error {
-			o.letters++
-			t.count(row.ColumnInt64(0)).letters--
-			return nil
-		})
-	if o.letters == sweepRows {
+	dropped, err := t.dropLetters("SELECT id FROM dead WHERE died_at <= ? ORDER BY died_at, id LIMIT ?", before, sweepRows)
+	if dropped == sweepRows {
 		o.next = o.now
 	}
 	return err
+}
+
+// capLetters drops the oldest of too many dead letters.
+func (o *sweep) capLetters(t *tx) error {
+	o.s.mu.Lock()
+	excess := o.s.stats.dead + t.totals.dead - o.s.opts.DeadLetters
+	o.s.mu.Unlock()
+	if o.s.opts.DeadLetters <= 0 || excess <= 0 {
+		return nil
+	}
+	dropped, err := t.dropLetters("SELECT id FROM dead ORDER BY died_at, id LIMIT ?", min(excess, sweepRows))
+	t.totals.dropped += int64(dropped)
+	return err
+}
+
+// dropLetters drops the dead letters that a query gives.
+func (t *tx) dropLetters(which string, args ...any) (dropped int, err error) {
+	err = each(t.conn, "DELETE FROM dead WHERE id IN ("+which+") RETURNING activity", args, func(row *sqlite.Stmt) error {
+		t.count(row.ColumnInt64(0)).letters--
+		dropped++
+		return nil
+	})
+	t.totals.dead -= dropped
+	return dropped, err
 }
 
 // dropActivities drops finished activities that have outlived their retention and have no dead letters.
@@ -147,21 +180,15 @@ func (o *sweep) dropActivities(t *tx) error {
 	before := o.now - o.s.opts.Retention.Milliseconds()
 	err := t.exec(`DELETE FROM activities WHERE seq IN (SELECT seq FROM activities
 		WHERE done_at IS NOT NULL AND letters = 0 AND done_at <= ? ORDER BY done_at LIMIT ?)`, before, sweepRows)
-	if o.dropped = t.conn.Changes(); o.dropped == sweepRows {
+	dropped := t.conn.Changes()
+	t.totals.activities -= dropped
+	if dropped == sweepRows {
 		o.next = o.now
 	}
 	return err
 }
 
 func (o *sweep) apply() {
-	x := o.s.index
-	for _, id := range o.expired {
-		if e := x.entries[id]; e != nil {
-			x.remove(e, o.now)
-			x.place(e.lane, o.now)
-		}
-	}
-	o.s.stats.dead += len(o.expired) - o.letters
-	o.s.stats.activities -= o.dropped
+	o.s.forget(o.victims, o.now)
 	o.s.sweep = o.next
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
 
-	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -111,195 +110,24 @@ func (x *index) nextAttempt(id int64) time.Time {
 	return fromMillis(max(e.due, e.lane.wait))
 }
 
-// Cancel implements queue.Watching.
-func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
-	var a stored
-	var answer error
-	var ids []int64
-	err := s.writer.do(ctx, func(t *tx) error {
-		ids = nil
-		if a, answer = readActivity(t.conn, id); answer != nil {
-			return nil
-		}
-		err := each(t.conn, "DELETE FROM deliveries WHERE id >= ? AND id < ? RETURNING id", []any{a.first, a.end}, func(row *sqlite.Stmt) error {
-			ids = append(ids, row.ColumnInt64(0))
-			return nil
-		})
-		if len(ids) > 0 {
-			t.count(a.seq).cancelled += int64(len(ids))
-		}
-		return err
-	}, func() {
-		now := millis(time.Now())
-		for _, id := range ids {
-			if e := s.index.entries[id]; e != nil {
-				s.index.remove(e, now)
-				s.index.place(e.lane, now)
-			}
-		}
-	})
-	if err == nil {
-		err = answer
-	}
-	if err != nil {
-		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
-	}
-	return s.Activity(ctx, id)
-}
-
-// Host implements queue.Watching.
-func (s *Store) Host(_ context.Context, host string) (queue.HostStatus, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.index.lanes[host]; l != nil {
-		return l.status(millis(time.Now())), nil
-	}
-	return queue.HostStatus{Host: host, State: queue.HostHealthy}, nil
-}
-
-func (l *lane) status(now int64) queue.HostStatus {
-	h := queue.HostStatus{
-		Host: l.host, State: l.state(), Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)), Record: l.record,
-	}
-	if l.wait > now {
-		h.RetryAt = fromMillis(l.wait)
-	}
-	if oldest := l.oldest(); oldest != nil {
-		h.OldestPendingAt = fromMillis(oldest.act.created)
-	}
-	return h
-}
-
-// oldest returns the oldest pending delivery: one that is the head of its chain.
-func (l *lane) oldest() (oldest *entry) {
-	older := func(e *entry) {
-		if oldest == nil || e.id < oldest.id {
-			oldest = e
-		}
-	}
-	for p := range l.ready {
-		if es := l.ready[p].es; len(es) > 0 {
-			older(es[0])
-		}
-	}
-	for _, e := range l.later.es {
-		older(e)
-	}
-	for _, e := range l.taken {
-		older(e)
-	}
-	return oldest
-}
-
-func (l *lane) state() queue.HostState {
-	switch {
-	case l.blocked:
-		return queue.HostBlocked
-	case l.paused:
-		return queue.HostPaused
-	case l.record.Unavailable:
-		return queue.HostUnavailable
-	case l.record.Breaker.State != breaker.Closed:
-		return queue.HostOpen
-	case l.record.Breaker.Failed:
-		return queue.HostFailing
-	}
-	return queue.HostHealthy
-}
-
-// hostsAtOnce is how many hosts are looked at under the lock at once.
-const hostsAtOnce = 500
-
-// Hosts implements queue.Watching.
-func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
-	var list queue.List[queue.HostStatus]
-	after, err := nameAfter(p.Cursor)
-	if err != nil {
-		return list, err
-	}
-	for {
-		names, err := s.hostNames(ctx, after, strings.ToLower(f.Query))
-		if err != nil {
-			return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
-		}
-		if full := s.addHosts(&list, names, f.State, p.Limit); full || len(names) < hostsAtOnce {
-			return list, nil
-		}
-		after = names[len(names)-1]
-	}
-}
-
-func (s *Store) hostNames(ctx context.Context, after, part string) (names []string, err error) {
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, "SELECT host FROM hosts WHERE host > ? AND instr(host, ?) > 0 ORDER BY host LIMIT ?",
-			[]any{after, part, hostsAtOnce}, func(row *sqlite.Stmt) error {
-				names = append(names, row.ColumnText(0))
+// Stats implements queue.Watching.
+func (s *Store) Stats(ctx context.Context) (queue.Stats, error) {
+	var oldest time.Time
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		return each(c, "SELECT a.created FROM deliveries d JOIN activities a ON a.seq = d.activity ORDER BY d.id LIMIT 1", nil,
+			func(row *sqlite.Stmt) error {
+				oldest = fromMillis(row.ColumnInt64(0))
 				return nil
 			})
 	})
-	return names, err
-}
-
-// addHosts adds the hosts of a state to a list and tells whether that is full and there are more.
-func (s *Store) addHosts(list *queue.List[queue.HostStatus], names []string, state queue.HostState, limit int) (full bool) {
+	if err != nil {
+		return queue.Stats{}, fmt.Errorf("stats: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := millis(time.Now())
-	for _, name := range names {
-		l := s.index.lanes[name]
-		if l == nil || state != "" && l.state() != state {
-			continue
-		}
-		if len(list.Items) == limit {
-			list.Next = cursorAfter(list.Items[limit-1].Host)
-			return true
-		}
-		list.Items = append(list.Items, l.status(now))
-	}
-	return false
-}
-
-// DeadLetters implements queue.Watching.
-func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
-	var list queue.List[queue.DeadLetter]
-	before, err := cursor(p.Cursor, 2)
-	if err != nil {
-		return list, err
-	}
-	if p.Cursor == "" {
-		before = []int64{never, never}
-	}
-	query := `SELECT d.id, d.died_at, a.id, a.first, a.uri, d.inbox, d.host, d.reason, d.attempts, d.last
-		FROM dead d JOIN activities a ON a.seq = d.activity WHERE (d.died_at, d.id) < (?, ?) AND d.died_at >= ?`
-	args := []any{before[0], before[1], max(0, millis(f.Since))}
-	if f.Host != "" {
-		query, args = query+" AND d.host = ?", append(args, f.Host)
-	}
-	if f.Reason != "" {
-		query, args = query+" AND d.reason = ?", append(args, string(f.Reason))
-	}
-	query, args = query+" ORDER BY d.died_at DESC, d.id DESC LIMIT ?", append(args, p.Limit+1)
-	var last [2]int64
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, query, args, func(row *sqlite.Stmt) error {
-			if len(list.Items) == p.Limit {
-				list.Next = fmt.Sprintf("%d-%d", last[0], last[1])
-				return nil
-			}
-			last = [2]int64{row.ColumnInt64(1), row.ColumnInt64(0)}
-			act := uuid.UUID(blob(row, 2)).String()
-			list.Items = append(list.Items, queue.DeadLetter{
-				ID: act + "." + strconv.FormatInt(row.ColumnInt64(0)-row.ColumnInt64(3), 10), ActivityID: act,
-				URI: row.ColumnText(4), Inbox: row.ColumnText(5), Host: row.ColumnText(6), Reason: queue.Reason(row.ColumnText(7)),
-				Attempts: row.ColumnInt(8), DiedAt: fromMillis(row.ColumnInt64(1)),
-			})
-			return decode(row.ColumnText(9), &list.Items[len(list.Items)-1].LastAttempt)
-		})
-	})
-	if err != nil {
-		return queue.List[queue.DeadLetter]{}, fmt.Errorf("dead letters: %w", err)
-	}
-	return list, nil
+	st := s.snapshot(millis(time.Now()))
+	st.OldestPendingAt = oldest
+	return st, nil
 }
 
 // cursor parses n numbers that are not negative, joined by "-"; an empty cursor is all zeros.
@@ -335,26 +163,4 @@ func nameAfter(cursor string) (string, error) {
 		return "", queue.ErrBadCursor
 	}
 	return string(name), nil
-}
-
-// Stats implements queue.Watching.
-func (s *Store) Stats(ctx context.Context) (queue.Stats, error) {
-	st := queue.Stats{Hosts: map[queue.HostState]int{}}
-	err := s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, "SELECT a.created FROM deliveries d JOIN activities a ON a.seq = d.activity ORDER BY d.id LIMIT 1", nil,
-			func(row *sqlite.Stmt) error {
-				st.OldestPendingAt = fromMillis(row.ColumnInt64(0))
-				return nil
-			})
-	})
-	if err != nil {
-		return st, fmt.Errorf("stats: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.index.lanes {
-		st.Hosts[l.state()]++
-	}
-	st.Activities, st.Pending, st.Dead, st.Delivered = s.stats.activities, len(s.index.entries), s.stats.dead, s.stats.delivered
-	return st, nil
 }

@@ -23,6 +23,7 @@ const (
 type writer struct {
 	conn    *sqlite.Conn
 	mu      *sync.Mutex // guards what apply functions change
+	after   func(*tx)   // called once a transaction is applied, with mu held
 	ops     chan *op
 	stop    chan struct{}
 	closed  chan struct{} // closed when the last operation was answered
@@ -39,9 +40,9 @@ type op struct {
 	done  chan error
 }
 
-func newWriter(conn *sqlite.Conn, mu *sync.Mutex) *writer {
+func newWriter(conn *sqlite.Conn, mu *sync.Mutex, after func(*tx)) *writer {
 	return &writer{
-		conn: conn, mu: mu,
+		conn: conn, mu: mu, after: after,
 		ops: make(chan *op, maxQueued), stop: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
@@ -154,7 +155,7 @@ func (w *writer) runGroup(group []*op) (last bool) {
 // transact runs the operations, commits, applies and answers them. On an error nothing was changed or answered.
 func (w *writer) transact(group []*op) (err error) {
 	defer func() { w.note(err) }()
-	t := &tx{conn: w.conn, now: time.Now(), counts: map[int64]*delta{}}
+	t := &tx{conn: w.conn, now: time.Now(), counts: map[int64]*delta{}, reset: map[int64]bool{}, probes: map[int64]bool{}}
 	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		return storeError(err)
 	}
@@ -175,6 +176,7 @@ func (w *writer) transact(group []*op) (err error) {
 			o.apply()
 		}
 	}
+	w.after(t)
 	w.mu.Unlock()
 	for _, o := range group {
 		o.done <- nil
@@ -213,14 +215,20 @@ func storeError(err error) error {
 // tx is a transaction of the writer. It sums up what its operations change in the counts of activities, so that a
 // group that settles thousands of deliveries of one activity updates that activity once.
 type tx struct {
-	conn      *sqlite.Conn
-	now       time.Time
-	counts    map[int64]*delta // by activity
-	delivered int64
+	conn   *sqlite.Conn
+	now    time.Time
+	counts map[int64]*delta // by activity
+	totals totals
+	events []queue.Event  // to tell of once it is durable
+	reset  map[int64]bool // lanes of hosts that it resets
+	probes map[int64]bool // lanes that it gives their next probe
 }
 
-// delta is what a transaction adds to an activity's counts.
-type delta struct{ delivered, dead, cancelled, letters int64 }
+// delta is what a transaction adds to an activity's counts, and when the first expires of what it makes pending again.
+type delta struct {
+	delivered, dead, cancelled, letters int64
+	expires                             int64
+}
 
 func (t *tx) count(activity int64) *delta {
 	d := t.counts[activity]
@@ -249,10 +257,7 @@ func (t *tx) flush() error {
 			return err
 		}
 	}
-	if t.delivered == 0 {
-		return nil
-	}
-	return t.exec("UPDATE meta SET delivered = delivered + ?", t.delivered)
+	return t.flushTotals()
 }
 
 func (t *tx) flushActivity(seq int64, d *delta) error {
@@ -268,8 +273,11 @@ func (t *tx) flushActivity(seq int64, d *delta) error {
 		return err
 	}
 	pending, letters := s.ColumnInt64(0), s.ColumnInt64(1)
-	if err := s.Reset(); err != nil || pending > 0 {
+	if err := s.Reset(); err != nil {
 		return err
+	}
+	if pending > 0 {
+		return t.revive(seq, d)
 	}
 	if err := t.exec("UPDATE activities SET expires_next = NULL, done_at = coalesce(done_at, ?) WHERE seq = ?", millis(t.now), seq); err != nil {
 		return err
@@ -278,4 +286,12 @@ func (t *tx) flushActivity(seq int64, d *delta) error {
 		return nil
 	}
 	return t.exec("DELETE FROM bodies WHERE activity = ?", seq)
+}
+
+// revive makes an activity pending that may have been finished.
+func (t *tx) revive(seq int64, d *delta) error {
+	if d.expires == 0 {
+		return nil
+	}
+	return t.exec("UPDATE activities SET done_at = NULL, expires_next = min(coalesce(expires_next, ?1), ?1) WHERE seq = ?2", d.expires, seq)
 }

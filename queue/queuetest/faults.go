@@ -123,7 +123,7 @@ func (f *Faults) Deliveries(ctx context.Context, id string, state queue.Delivery
 	return call(ctx, f, "Deliveries", func() (queue.List[queue.DeliveryStatus], error) { return f.Queue.Deliveries(ctx, id, state, p) })
 }
 
-// Cancel implements queue.Watching.
+// Cancel implements queue.Operating.
 func (f *Faults) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
 	return call(ctx, f, "Cancel", func() (queue.ActivityStatus, error) { return f.Queue.Cancel(ctx, id) })
 }
@@ -146,6 +146,26 @@ func (f *Faults) DeadLetters(ctx context.Context, filter queue.DeadLetterFilter,
 // Stats implements queue.Watching.
 func (f *Faults) Stats(ctx context.Context) (queue.Stats, error) {
 	return call(ctx, f, "Stats", func() (queue.Stats, error) { return f.Queue.Stats(ctx) })
+}
+
+// Events implements queue.Watching.
+func (f *Faults) Events(ctx context.Context) (<-chan queue.Event, error) {
+	return call(ctx, f, "Events", func() (<-chan queue.Event, error) { return f.Queue.Events(ctx) })
+}
+
+// Act implements queue.Operating.
+func (f *Faults) Act(ctx context.Context, host string, action queue.HostAction) (queue.HostStatus, error) {
+	return call(ctx, f, "Act", func() (queue.HostStatus, error) { return f.Queue.Act(ctx, host, action) })
+}
+
+// RetryDead implements queue.Operating.
+func (f *Faults) RetryDead(ctx context.Context, which queue.DeadLetterChoice, ttl time.Duration) (queue.DeadLetterCount, error) {
+	return call(ctx, f, "RetryDead", func() (queue.DeadLetterCount, error) { return f.Queue.RetryDead(ctx, which, ttl) })
+}
+
+// DeleteDead implements queue.Operating.
+func (f *Faults) DeleteDead(ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
+	return call(ctx, f, "DeleteDead", func() (queue.DeadLetterCount, error) { return f.Queue.DeleteDead(ctx, which) })
 }
 
 // PutKey implements queue.Keys.

@@ -18,7 +18,7 @@ var intakeCases = []testCase{
 	{name: "replays a repeated submission", run: replays},
 	{name: "replays what it refused and found twice", run: replaysWhole},
 	{name: "stores a submission once, however many bring it", run: storesOnce},
-	{name: "replays for a day", run: replaysForADay, days: true, opts: Options{Retention: second}},
+	{name: "replays for a day", run: replaysForADay, days: true, opts: limits(queue.Limits{Retention: second})},
 	{name: "does not confuse bytes under one idempotency key", run: mismatch},
 	{name: "counts duplicates while they are pending", run: duplicates},
 	{name: "knows duplicates by activity and inbox", run: notDuplicates},
@@ -101,9 +101,7 @@ func replays(s *suite) {
 }
 
 func replaysWhole(s *suite) {
-	sick := healthy()
-	sick.Unavailable = true
-	s.learn("sick.example", sick)
+	s.givenUp("sick.example", time.Hour)
 	s.put("https://app.example/a/1", "a.example")
 	sub := submission("https://app.example/a/1", "a.example", "b.example", "sick.example")
 	first := s.enqueue(sub)
@@ -206,9 +204,7 @@ func notDuplicates(s *suite) {
 }
 
 func refusesUnavailable(s *suite) {
-	sick := failing(0)
-	sick.Unavailable = true
-	s.learn("sick.example", sick)
+	s.givenUp("sick.example", time.Hour)
 	sub := submission("https://app.example/a/1", "a.example", "https://sick.example/inbox", "https://sick.example/second", "b.example")
 	r := s.enqueue(sub)
 	slices.SortFunc(r.Refused, func(a, b queue.Refusal) int { return strings.Compare(a.Inbox, b.Inbox) })
@@ -223,9 +219,7 @@ func refusesUnavailable(s *suite) {
 }
 
 func storesNothing(s *suite) {
-	sick := failing(0)
-	sick.Unavailable = true
-	s.learn("sick.example", sick)
+	s.givenUp("sick.example", time.Hour)
 	before := s.stats()
 	sub := submission("https://app.example/a/1", "sick.example")
 	r := s.enqueue(sub)
@@ -237,6 +231,7 @@ func storesNothing(s *suite) {
 	s.same("stats", before, s.stats())
 
 	s.put("https://app.example/probe", "sick.example", priority(queue.High))
+	s.act("sick.example", queue.Probe)
 	l, well := s.lease("sick.example"), healthy()
 	d := s.one(l, "https://app.example/probe")
 	s.settlement(l, queue.Settlement{Results: []queue.Result{delivered(d)}, Host: &well, Release: true})

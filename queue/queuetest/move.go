@@ -33,6 +33,11 @@ func RunMove(t *testing.T, from, to Backend) {
 		{"keeps receipts", moveReceipts},
 		{"keeps dead letters and counts", moveLetters},
 		{"keeps TTLs", moveExpiry},
+		{"keeps what operators did to hosts", moveActed},
+		{"keeps who is given up", moveGivenUp},
+		{"keeps what deletions make needless", moveSupersedes},
+		{"keeps the places of dead letters", moveRetried},
+		{"keeps the TTLs of what was retried", moveRevived},
 		{"keeps deep lanes that wait", moveDeep},
 		{"keeps order in deep lanes", moveDeepOrder},
 		{"takes a large fan-out whole", moveLarge},
@@ -81,7 +86,7 @@ func (s *suite) move(to *suite) []queue.Record {
 
 // left tells durations that pass while a store is moved.
 var left = gocmp.FilterPath(func(p gocmp.Path) bool {
-	return slices.Contains([]string{"Wait", "After", "TTL", "Finished"}, strings.TrimPrefix(p.Last().String(), "."))
+	return slices.Contains([]string{"Wait", "Waited", "After", "TTL", "Finished"}, strings.TrimPrefix(p.Last().String(), "."))
 }, gocmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < time.Minute }))
 
 // sameRecords checks that two stores held the same. What has no promised order may be in any.
@@ -184,7 +189,7 @@ func moveKeepsAll(from, to *suite) {
 	from.same("keys, hosts, activities and receipts", [4]int{2, 12, 8, 7}, kinds)
 	to.sameRecords(records, to.export())
 	want, got := from.stats(), to.stats()
-	want.Delivered = got.Delivered // since the store was made
+	want.Delivered, want.Died, want.PerSecond = got.Delivered, got.Died, got.PerSecond // since the store was made
 	to.same("stats", want, got)
 	to.reopen()
 	to.sameRecords(records, to.export())

@@ -174,6 +174,115 @@ func moveExpiry(from, to *suite) {
 	to.counts(lasts, queue.Counts{Pending: 1})
 }
 
+// moveActed moves what operators did to hosts, and what came of it.
+func moveActed(from, to *suite) {
+	from.put("1", "paused.example")
+	from.act("paused.example", queue.Pause)
+	from.act("blocked.example", queue.Block)
+	from.move(to)
+	to.same("state", queue.HostPaused, to.host("paused.example").State)
+	to.offers()
+	to.act("paused.example", queue.Resume)
+	to.one(to.lease("paused.example"), "1")
+	to.same("reason", queue.ReasonHostBlocked, to.enqueue(submission("2", "blocked.example", "a.example")).Refused[0].Reason)
+	to.act("blocked.example", queue.Unblock)
+	to.put("3", "blocked.example")
+	to.hostsAre(queue.HostBlocked)
+	to.hostsAre(queue.HostHealthy, "a.example", "blocked.example", "paused.example")
+}
+
+// hostsAre checks which hosts are listed with a state.
+func (s *suite) hostsAre(state queue.HostState, want ...string) {
+	s.t.Helper()
+	list, err := s.Hosts(s.t.Context(), queue.HostFilter{State: state}, queue.Page{Limit: 100})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var got []string
+	for _, h := range list.Items {
+		got = append(got, h.Host)
+	}
+	s.same("hosts that are "+string(state), want, got)
+}
+
+// moveGivenUp moves a host that was given up: with what was kept for its next probe, and what is still to be buried.
+func moveGivenUp(from, to *suite) {
+	names := from.fill("a.example", 3)
+	from.giveUp("a.example", second)
+	from.givenUp("b.example", time.Hour)
+	from.act("b.example", queue.Seen)
+	from.move(to)
+	to.sweep()
+	to.buried(queue.ReasonHostUnavailable, names[:2]...)
+	to.hostsAre(queue.HostUnavailable, "a.example", "b.example")
+	to.near("end of the wait", from.host("b.example").RetryAt, to.host("b.example").RetryAt)
+	time.Sleep(passing)
+	l := to.lease("a.example")
+	fine := healthy()
+	to.settlement(l, queue.Settlement{Results: []queue.Result{delivered(to.one(l, names[2]))}, Host: &fine, Wait: -1, Release: true})
+	to.same("state", queue.HostHealthy, to.host("a.example").State)
+	sick := failing(breaker.Open)
+	sick.Unavailable = true
+	for n := 1; n <= 3; n++ { // one was hastened before
+		to.fails("b.example", sick)
+		to.near("end of the wait", time.Now().Add(queue.SeenPause(n)), to.act("b.example", queue.Seen).RetryAt)
+	}
+}
+
+// moveSupersedes moves what a deletion makes needless, and a receipt that tells so.
+func moveSupersedes(from, to *suite) {
+	create := from.put("create", "a.example", role(queue.Makes), alsoTo("b.example"))
+	tried := from.put("tried", "c.example", role(queue.Makes))
+	l := from.lease("c.example")
+	from.finish(l, retry(from.one(l, "tried"), time.Hour))
+	earlier := deletion("earlier", "b.example")
+	want := from.enqueue(earlier)
+	from.same("superseded before", 1, want.Superseded)
+	from.move(to)
+	want.Replayed = true
+	to.same("second receipt", want, to.enqueue(earlier))
+	to.same("superseded", 1, to.enqueue(deletion("delete", "a.example", "c.example")).Superseded)
+	to.counts(create, queue.Counts{Cancelled: 2})
+	to.counts(tried, queue.Counts{Pending: 1})
+	to.same("role", queue.Deletes, to.one(to.lease("a.example"), "delete").Activity.Role)
+}
+
+// moveRetried moves dead letters that are retried after it, and take their places, and one that was before.
+func moveRetried(from, to *suite) {
+	from.chain("a.example")
+	l := from.lease("a.example")
+	from.settle(l, dead(from.one(l, "1"), queue.ReasonRejected))
+	from.finish(l, dead(from.one(l, "2"), queue.ReasonRejected))
+	old := from.bury("old", "b.example", queue.ReasonGone)
+	if _, err := from.RetryDead(from.t.Context(), queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "b.example"}}, 2*second); err != nil {
+		from.t.Fatal(err)
+	}
+	from.move(to)
+	to.same("count", done(2), to.retryDead(queue.DeadLetterChoice{}))
+	l = to.lease("a.example")
+	for _, uri := range []string{"1", "2", "3"} {
+		to.settle(l, delivered(to.one(l, uri)))
+	}
+	to.counts(old, queue.Counts{Pending: 1})
+	time.Sleep(2*second + second/2)
+	to.sweep()
+	to.counts(old, queue.Counts{Dead: 1})
+	to.buried(queue.ReasonExpired, "old")
+}
+
+// moveRevived moves an activity of which one delivery was retried and has more time than the other.
+func moveRevived(from, to *suite) {
+	id := from.put("1", "a.example", alsoTo("b.example", "c.example"), lasting(3*second))
+	l := from.lease("a.example")
+	from.finish(l, dead(from.one(l, "1"), queue.ReasonRejected))
+	from.same("count", done(1), from.retryDead(queue.DeadLetterChoice{}))
+	from.move(to)
+	time.Sleep(3*second + second/2)
+	to.sweep()
+	to.counts(id, queue.Counts{Pending: 1, Dead: 2})
+	to.one(to.lease("a.example"), "1")
+}
+
 // moveDeep moves a lane in which more waits for its retry than a store may look at, and more behind that.
 func moveDeep(from, to *suite) {
 	waiting := from.fill("a.example", 60)

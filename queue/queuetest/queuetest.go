@@ -32,10 +32,7 @@ type Backend struct {
 }
 
 // Options are what a case needs of a store. Zero fields leave it to the back-end.
-type Options struct {
-	Retention     time.Duration // of finished activities
-	DeadRetention time.Duration // of dead letters
-}
+type Options struct{ queue.Limits }
 
 // testCase is one promise.
 type testCase struct {
@@ -45,6 +42,8 @@ type testCase struct {
 	days  bool // sleeps for days
 	alone bool // holds where only one node uses a store
 }
+
+func limits(l queue.Limits) Options { return Options{Limits: l} }
 
 // Run checks every promise of package queue on the back-end.
 func Run(t *testing.T, b Backend) {
@@ -61,7 +60,15 @@ func Run(t *testing.T, b Backend) {
 		{"Order", orderCases},
 		{"Settle", settleCases},
 		{"Host", hostCases},
+		{"Act", actCases},
+		{"Seen", seenCases},
 		{"Sweep", sweepCases},
+		{"GiveUp", giveUpCases},
+		{"LaneCap", capCases},
+		{"Supersede", supersedeCases},
+		{"Retry", retryCases},
+		{"Delete", deleteCases},
+		{"Events", eventCases},
 		{"Watching", watchingCases},
 		{"Lists", listCases},
 		{"Keys", keyCases},

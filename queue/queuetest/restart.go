@@ -24,7 +24,7 @@ var restartCases = []testCase{
 
 func restartPending(s *suite) {
 	sub := submission("https://app.example/a/1", "a.example")
-	sub.OrderingKey = "https://app.example/notes/1"
+	sub.OrderingKey, sub.Role = "https://app.example/notes/1", queue.Makes
 	sub.Recipients[0].Headers = []queue.Header{{Name: "X-Test", Value: "1"}}
 	s.enqueue(sub)
 	s.reopen()
@@ -87,9 +87,7 @@ func restartRetries(s *suite) {
 func restartRecord(s *suite) {
 	want := fullRecord()
 	s.learn("a.example", want)
-	sick := healthy()
-	sick.Unavailable = true
-	s.learn("sick.example", sick)
+	s.givenUp("sick.example", time.Hour)
 	s.reopen()
 	s.same("record", want, s.host("a.example").Record)
 	s.same("record in the turn", want, s.turn(s.lease("a.example"), 1).Host)
@@ -149,7 +147,7 @@ func restartReceipts(s *suite) {
 	a, b := s.lease("a.example"), s.lease("b.example")
 	s.finish(a, delivered(s.one(a, "1")))
 	s.finish(b, dead(s.one(b, "1"), queue.ReasonRejected))
-	before := s.stats()
+	before := s.totals()
 	s.reopen()
 	want.Replayed = true
 	s.same("second receipt", want, s.enqueue(sub))
@@ -158,7 +156,7 @@ func restartReceipts(s *suite) {
 	_, err := s.Enqueue(s.t.Context(), other)
 	s.is("Enqueue of other bytes", err, queue.ErrIdempotencyMismatch)
 	s.counts(sub.ID, queue.Counts{Pending: 1, Delivered: 1, Dead: 1})
-	s.same("stats", before, s.stats())
+	s.same("stats", before, s.totals())
 	s.same("duplicates", 1, s.enqueue(submission("1", "c.example")).Duplicates)
 	s.cancel(sub.ID)
 	s.reopen()

@@ -17,11 +17,11 @@ var sweepCases = []testCase{
 	{name: "comes back for what is taken", run: expiresOnceBack},
 	{name: "moves on behind what expired", run: expiresHead},
 	{name: "tells when a key was missing", run: expiresForKey},
-	{name: "drops dead letters after their retention", run: dropsLetters, opts: Options{DeadRetention: second}},
-	{name: "keeps dead letters until then", run: keepsLetters, opts: Options{DeadRetention: time.Hour}},
-	{name: "drops finished activities after their retention", run: dropsActivities, days: true, opts: Options{Retention: 48 * time.Hour}},
-	{name: "keeps activities that pend", run: keepsPending, days: true, opts: Options{Retention: 48 * time.Hour}},
-	{name: "keeps finished activities for a day at least", run: keepsForADay, days: true, opts: Options{Retention: second}},
+	{name: "drops dead letters after their retention", run: dropsLetters, opts: limits(queue.Limits{DeadRetention: second})},
+	{name: "keeps dead letters until then", run: keepsLetters, opts: limits(queue.Limits{DeadRetention: time.Hour})},
+	{name: "drops finished activities after their retention", run: dropsActivities, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
+	{name: "keeps activities that pend", run: keepsPending, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
+	{name: "keeps finished activities for a day at least", run: keepsForADay, days: true, opts: limits(queue.Limits{Retention: second})},
 }
 
 func expires(s *suite) {

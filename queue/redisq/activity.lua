@@ -3,11 +3,15 @@
 -- An activity is kept, in each partition it goes to, in three keys:
 --   a  HASH: m description, i its ID, u hash of its URI, o of its ordering key, k of its key ID, q priority,
 --      e when it expires, t when it was accepted, n d x c counts (all, delivered, dead, cancelled), l dead letters, f when it was finished,
---      p partitions (only in its home partition), s claim (while it is not yet committed), j when it was finished in the
---      store that it was moved from (while it is staged)
+--      z whether it makes what its ordering key names, v when those revived of dead letters expire, p partitions (only in
+--      its home partition), s claim (while it is not yet committed), j when it was finished in the store that it was
+--      moved from (while it is staged)
 --   b  STRING: the body, while anything pends or is a dead letter
 --   r  LIST, as long as the body: where each delivery goes, "HOST/PATH" or "HOST\nINBOX"; '' once it is done, with a
 --      "!" before it once it is a dead letter
+-- A dead letter is named by its activity and ordinal and kept, as JSON, as {host, path, headers, reason, attempts, last
+-- attempt, when it died, its number}. It is filed twice, as "hHOST\0" or "rREASON\0" with when it died, in eight bytes,
+-- and its name.
 local function new_activity(at) return {a = KEYS[at], b = KEYS[at + 1], r = KEYS[at + 2]} end
 
 local function field(act, name) return redis.call('HGET', act.a, name) end
@@ -52,24 +56,55 @@ end
 local function delivered(act, ordinal)
   redis.call('HINCRBY', act.a, 'd', 1)
   redis.call('LSET', act.r, ordinal, '')
-  redis.call('HINCRBY', STATS, 'delivered', 1)
-  redis.call('HINCRBY', STATS, 'pending', -1)
+  total('delivered', 1)
+  total('pending', -1)
+  rate('delivered', 1)
 end
 
 local function cancelled(act, ordinal)
   redis.call('HINCRBY', act.a, 'c', 1)
   redis.call('LSET', act.r, ordinal, '')
-  redis.call('HINCRBY', STATS, 'pending', -1)
+  total('pending', -1)
 end
 
--- died makes a dead letter of a delivery: now or, if that is given, at.
+local function letter_name(id, ordinal) return id .. struct.pack('>I4', ordinal) end
+
+-- filed returns how a letter is filed by its host and by its reason.
+local function filed(name, letter)
+  local rest = '\0' .. struct.pack('>I8', letter[7]) .. name
+  return 'h' .. letter[1] .. rest, 'r' .. letter[4] .. rest
+end
+
+-- died makes a dead letter of a delivery, and returns its name. It died now or, if that is given, at: in the store that
+-- it was moved from.
 local function died(act, e, host, reason, at)
   redis.call('HINCRBY', act.a, 'x', 1)
   redis.call('HINCRBY', act.a, 'l', 1)
-  redis.call('HINCRBY', STATS, 'pending', -1)
-  redis.call('HINCRBY', STATS, 'dead', 1)
+  total('pending', -1)
+  total('dead', 1)
+  if not at then
+    total('died:' .. reason, 1)
+    rate('dead', 1)
+  end
   redis.call('LSET', act.r, e.ordinal, '!' .. redis.call('LINDEX', act.r, e.ordinal))
-  local id = e.activity .. struct.pack('>I4', e.ordinal)
-  redis.call('ZADD', DEAD, at or now, id)
-  redis.call('HSET', LETTERS, id, cjson.encode({host, e.rest, e.headers, reason, e.attempts, e.last, at or now}))
+  local name = letter_name(e.activity, e.ordinal)
+  local letter = {host, e.rest, e.headers, reason, e.attempts, e.last, at or now, e.id and string.format('%.0f', e.id)}
+  local by_host, by_reason = filed(name, letter)
+  redis.call('ZADD', DEAD, at or now, name)
+  redis.call('ZADD', FILED, 0, by_host, 0, by_reason)
+  redis.call('HSET', LETTERS, name, cjson.encode(letter))
+  return name
+end
+
+-- unfile takes a dead letter out, and returns what it was, or nil if it isn't there.
+local function unfile(act, name)
+  local text = redis.call('HGET', LETTERS, name)
+  if not text then return end
+  local letter = cjson.decode(text)
+  redis.call('HDEL', LETTERS, name)
+  redis.call('ZREM', DEAD, name)
+  redis.call('ZREM', FILED, filed(name, letter))
+  redis.call('HINCRBY', act.a, 'l', -1)
+  total('dead', -1)
+  return letter
 end

@@ -1,20 +1,20 @@
 -- Commits a submission that is stored in steps, or gives it up. This is the moment that decides: what is staged is
 -- released from now on, or taken back.
 --
--- KEYS[18]     the claim
--- ARGV[2]      the activity's ID
--- ARGV[3]      '' to give it up, else what the client wants back from the receipt
--- ARGV[4…6]    accepted, duplicates, refused
--- ARGV[7]      how long the claim lasts, in ms
--- RETURNS      1, or 0 if it is too late for that: the claim has lapsed or, to give it up, was committed
-local claim = redis.call('HMGET', KEYS[18], 's', 'i')
+-- KEYS[FIRST] the claim
+-- ARGV[2]     the activity's ID
+-- ARGV[3]     '' to give it up, else what the client wants back from the receipt
+-- ARGV[4…6]   accepted, duplicates, refused
+-- ARGV[7]     how long the claim lasts, in ms
+-- RETURNS     1, or 0 if it is too late for that: the claim has lapsed or, to give it up, was committed
+local claim = redis.call('HMGET', KEYS[FIRST], 's', 'i')
 if claim[2] == ARGV[2] then return ARGV[3] == '' and 0 or 1 end
 if claim[1] ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then
-  redis.call('DEL', KEYS[18])
+  redis.call('DEL', KEYS[FIRST])
 else
-  redis.call('HDEL', KEYS[18], 's')
-  redis.call('HSET', KEYS[18], 'i', ARGV[2], 'h', ARGV[3], 'n', ARGV[4], 'd', ARGV[5], 'x', ARGV[6])
-  redis.call('PEXPIRE', KEYS[18], ARGV[7])
+  redis.call('HDEL', KEYS[FIRST], 's')
+  redis.call('HSET', KEYS[FIRST], 'i', ARGV[2], 'h', ARGV[3], 'n', ARGV[4], 'd', ARGV[5], 'x', ARGV[6])
+  redis.call('PEXPIRE', KEYS[FIRST], ARGV[7])
 end
 return 1

@@ -1,10 +1,10 @@
 -- Offers lanes that are due, drawn at random.
 --
--- ARGV[2]  how many at most
--- ARGV[3]  how many of these may be suspect
--- ARGV[4]  how long an offered lane is kept from others, in ms
--- ARGV[5]  a seed
--- RETURNS  in how many ms another lane is due, -1 if none is; how many of the lanes are suspect; their hosts
+-- ARGV[2] how many at most
+-- ARGV[3] how many of these may be suspect
+-- ARGV[4] how long an offered lane is kept from others, in ms
+-- ARGV[5] a seed
+-- RETURNS in how many ms another lane is due, -1 if none is; how many of the lanes are suspect; their hosts
 local want, suspects, ttl = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 math.randomseed(tonumber(ARGV[5]))
 redis.call('ZREMRANGEBYSCORE', OFFERED, '-inf', now)

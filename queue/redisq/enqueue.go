@@ -21,10 +21,11 @@ const chunk = 500
 
 // description is what is stored of an activity besides its body and what has a field of its own.
 type description struct {
-	URI         string `json:"uri"`
-	Type        string `json:"type"`
-	KeyID       string `json:"key_id"`
-	OrderingKey string `json:"ordering_key"`
+	URI         string     `json:"uri"`
+	Type        string     `json:"type"`
+	KeyID       string     `json:"key_id"`
+	OrderingKey string     `json:"ordering_key"`
+	Role        queue.Role `json:"role,omitempty"`
 }
 
 // head is what a receipt has besides numbers and refusals.
@@ -49,6 +50,12 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
 	s.sweepIn(sub.TTL)
+	if s.opts.Lane > 0 || sub.Priority == queue.High { // a lane may hold too much now, or an unavailable one more than one
+		s.sweepIn(0)
+	}
+	if sub.Role == queue.Deletes && r.Accepted > 0 && !r.Replayed {
+		r.Superseded = in.supersede(context.WithoutCancel(ctx))
+	}
 	return r, nil
 }
 
@@ -77,13 +84,13 @@ func (s *Store) newIntake(sub *queue.Submission) (*intake, error) {
 	if in.head, err = encode(head{sub.ID, sub.URI, sub.Note}, false); err != nil {
 		return nil, err
 	}
-	d, err := encode(description{sub.URI, sub.Type, sub.KeyID, sub.OrderingKey}, false)
+	d, err := encode(description{sub.URI, sub.Type, sub.KeyID, sub.OrderingKey, sub.Role}, false)
 	if err != nil {
 		return nil, err
 	}
 	in.shared = []string{
 		string(id[:]), d, nameHash(sub.URI), orderingHash(sub.OrderingKey), nameHash(sub.KeyID),
-		strconv.Itoa(int(sub.Priority)), upMillis(sub.TTL), string(sub.Body),
+		strconv.Itoa(int(sub.Priority)), upMillis(sub.TTL), flag(sub.Role == queue.Makes), string(sub.Body),
 	}
 	return in, nil
 }
@@ -208,9 +215,9 @@ func othersKeys(p *partition, others string) (keys []string) {
 	return keys
 }
 
-// receipt reads what a script tells of a submission: what became of it, head, accepted, duplicates, refused.
+// receipt reads what a script tells of a submission: what became of it, head, accepted, duplicates, refused, cancelled.
 func receipt(a []rueidis.RedisMessage) (r queue.Receipt, err error) {
-	var text [5]string
+	var text [6]string
 	for i := range a {
 		if text[i], err = asText(a[i]); err != nil {
 			return r, err
@@ -224,11 +231,10 @@ func receipt(a []rueidis.RedisMessage) (r queue.Receipt, err error) {
 		return r, err
 	}
 	r = queue.Receipt{ID: h.ID, URI: h.URI, Note: h.Note, Replayed: text[0] == "known"}
-	if r.Accepted, err = strconv.Atoi(text[2]); err != nil {
-		return r, err
-	}
-	if r.Duplicates, err = strconv.Atoi(text[3]); err != nil {
-		return r, err
+	for i, n := range map[int]*int{2: &r.Accepted, 3: &r.Duplicates, 5: &r.Superseded} {
+		if *n, err = strconv.Atoi(text[i]); err != nil {
+			return r, err
+		}
 	}
 	r.Refused, err = refusals(text[4])
 	return r, err

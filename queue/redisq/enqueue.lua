@@ -1,53 +1,55 @@
 -- Stores a submission whole. It is for stores of one partition; others do it in steps, see stage.lua.
 --
--- KEYS[18…20]  the activity's a, b and r
--- KEYS[21]     the claim of its idempotency key: HASH f fingerprint, o nonce of the call, h what the client made of the
---              receipt, n accepted, d duplicates, x refused
--- KEYS[22…]    the r of other activities of the same URI, then six keys for each lane
--- ARGV[2…8]    ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms
--- ARGV[9]      the body
--- ARGV[10]     a nonce of this call, so that it may be repeated
--- ARGV[11]     the fingerprint
--- ARGV[12]     what the client wants back from the receipt
--- ARGV[13]     how long the claim lasts, in ms
--- ARGV[14]     the IDs of the other activities, joined
--- ARGV[15…]    the recipients, by lane: see sort_out
--- RETURNS      {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not decided about
---              yet; {'mismatch'}; else {'new' or 'known', what the client wanted back, accepted, duplicates, refused}
-local claim = redis.call('HMGET', KEYS[21], 'f', 'o', 'h', 'n', 'd', 'x')
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3]       the claim of its idempotency key: HASH f fingerprint, o nonce of the call, h what the client made
+--                     of the receipt, n accepted, d duplicates, x refused, c cancelled
+-- KEYS[FIRST+4…]      the r of other activities of the same URI, then six keys for each lane
+-- ARGV[2…9]           ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes
+--                     what its ordering key names
+-- ARGV[10]            the body
+-- ARGV[11]            a nonce of this call, so that it may be repeated
+-- ARGV[12]            the fingerprint
+-- ARGV[13]            what the client wants back from the receipt
+-- ARGV[14]            how long the claim lasts, in ms
+-- ARGV[15]            the IDs of the other activities, joined
+-- ARGV[16…]           the recipients, by lane: see sort_out
+-- RETURNS             {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not
+--                     decided about yet; {'mismatch'}; else {'new' or 'known', what the client wanted back, accepted,
+--                     duplicates, refused, cancelled}
+local claim = redis.call('HMGET', KEYS[FIRST + 3], 'f', 'o', 'h', 'n', 'd', 'x', 'c')
 if claim[1] then
-  if claim[1] ~= ARGV[11] then return {'mismatch'} end
-  return {claim[2] == ARGV[10] and 'new' or 'known', claim[3], claim[4], claim[5], claim[6]}
+  if claim[1] ~= ARGV[12] then return {'mismatch'} end
+  return {claim[2] == ARGV[11] and 'new' or 'known', claim[3], claim[4], claim[5], claim[6], claim[7] or 0}
 end
 local d = described(2)
 local known = redis.call('HGET', URIS, d.uri) or ''
-if known ~= ARGV[14] then return {'again', known} end
+if known ~= ARGV[15] then return {'again', known} end
 local staged = undecided(known)
 if staged then return {'staged', staged} end
 
 local others = {}
-for i = 1, #known / 16 do others[i] = 21 + i end
+for i = 1, #known / 16 do others[i] = FIRST + 3 + i end
 local lanes = {}
-local accepted, duplicates, refused = sort_out(15, function(i, host)
-  lanes[i] = read_for_push(22 + #others + 6 * i, host)
+local accepted, duplicates, refused = sort_out(16, function(i, host)
+  lanes[i] = read_for_push(FIRST + 4 + #others + 6 * i, host)
   return lanes[i]
 end, d.priority, pending_inboxes(others))
 local refused_text = #refused > 0 and cjson.encode(refused) or ''
-if #accepted == 0 and duplicates == 0 then return {'new', '', 0, 0, refused_text} end
+if #accepted == 0 and duplicates == 0 then return {'new', '', 0, 0, refused_text, 0} end
 
-local act = new_activity(18)
-describe(act, ARGV[9], d)
+local act = new_activity(FIRST)
+describe(act, ARGV[10], d)
 redis.call('HSET', act.a, 'p', '0')
 redis.call('HINCRBY', STATS, 'activities', 1)
 local first = list(act, accepted)
 local touched = {}
 for i, to in ipairs(accepted) do
-  push(to.lane, new_delivery(d.id, d.ordering, d.priority, first + i - 1, to.rest, to.headers))
+  push(to.lane, new_delivery(d.id, d.ordering, d.priority, d.makes, first + i - 1, to.rest, to.headers))
   touched[to.lane] = true
 end
 for l in pairs(touched) do write_pushed(l) end
 finish(act)
-redis.call('HSET', KEYS[21], 'f', ARGV[11], 'o', ARGV[10], 'h', ARGV[12], 'n', #accepted, 'd', duplicates, 'x', refused_text)
-redis.call('PEXPIRE', KEYS[21], ARGV[13])
+redis.call('HSET', KEYS[FIRST + 3], 'f', ARGV[12], 'o', ARGV[11], 'h', ARGV[13], 'n', #accepted, 'd', duplicates, 'x', refused_text)
+redis.call('PEXPIRE', KEYS[FIRST + 3], ARGV[14])
 signal()
-return {'new', ARGV[12], #accepted, duplicates, refused_text}
+return {'new', ARGV[13], #accepted, duplicates, refused_text, 0}

@@ -52,6 +52,7 @@ type detail struct {
 const (
 	hostFailed = 1
 	waitsKey   = 2
+	revived    = 16
 )
 
 // decideAll waits until nothing is staged any more: what is accepted is in the lanes then.
@@ -125,30 +126,40 @@ func (x *export) keys(ctx context.Context) error {
 
 // hosts hands over the hosts, and keeps what their lanes tell of deliveries.
 func (x *export) hosts(ctx context.Context) error {
-	names, err := x.s.hostNames(ctx, "", "")
-	if err != nil {
-		return err
-	}
-	for some := range slices.Chunk(names, chunk/5) {
-		byPartition := map[*partition][]string{}
-		for _, host := range some {
-			p := x.s.partitionOf(host)
-			byPartition[p] = append(byPartition[p], host)
+	for after, more := "", true; more; {
+		var some []string
+		var err error
+		if some, after, more, err = x.s.hostNames(ctx, queue.HostFilter{}, after, chunk/5); err != nil {
+			return err
 		}
-		found := map[string]*queue.MovedHost{}
-		for p, hosts := range byPartition {
-			if err := x.lanes(ctx, p, hosts, found); err != nil {
-				return err
-			}
-		}
-		for _, host := range some {
-			if err := x.next(queue.Record{Host: found[host]}); err != nil {
-				return err
-			}
+		if err := x.someHosts(ctx, some); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+func (x *export) someHosts(ctx context.Context, some []string) error {
+	byPartition := map[*partition][]string{}
+	for _, host := range some {
+		p := x.s.partitionOf(host)
+		byPartition[p] = append(byPartition[p], host)
+	}
+	found := map[string]*queue.MovedHost{}
+	for p, hosts := range byPartition {
+		if err := x.lanes(ctx, p, hosts, found); err != nil {
+			return err
+		}
+	}
+	for _, host := range some {
+		if err := x.next(queue.Record{Host: found[host]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const lanePartsTold = 9 // by export.lua of a lane
 
 func (x *export) lanes(ctx context.Context, p *partition, hosts []string, found map[string]*queue.MovedHost) error {
 	answer, err := x.page(ctx, p, "window", 0, hosts)
@@ -156,22 +167,23 @@ func (x *export) lanes(ctx context.Context, p *partition, hosts []string, found 
 		return err
 	}
 	for i, m := range answer {
-		f, err := fields(m, 7)
+		f, err := fields(m, lanePartsTold)
 		if err != nil {
 			return err
 		}
 		h := &queue.MovedHost{
 			Host: hosts[i], Paused: f[2].number != 0, Blocked: f[3].number != 0, Wait: time.Duration(f[4].number) * time.Millisecond,
+			Waited: time.Duration(f[5].number) * time.Millisecond, Hastened: int(f[6].number),
 		}
 		if h.Record, err = record(f[0].text, f[1].number); err != nil {
 			return err
 		}
 		found[h.Host] = h
-		if err := x.learn(p, f[6].list); err != nil {
+		if err := x.learn(p, f[8].list); err != nil {
 			return err
 		}
-		if f[5].number > 0 {
-			if err := x.deep(ctx, p, h.Host, f[5].number); err != nil {
+		if f[7].number > 0 {
+			if err := x.deep(ctx, p, h.Host, f[7].number); err != nil {
 				return err
 			}
 		}
@@ -193,11 +205,11 @@ func (x *export) deep(ctx context.Context, p *partition, host string, pending in
 			if err != nil {
 				return err
 			}
-			f, err := fields(answer[0], 7)
+			f, err := fields(answer[0], lanePartsTold)
 			if err != nil {
 				return err
 			}
-			if err := x.learn(p, f[6].list); err != nil {
+			if err := x.learn(p, f[8].list); err != nil {
 				return err
 			}
 		}
@@ -228,7 +240,7 @@ func (x *export) learn(p *partition, told []rueidis.RedisMessage) error {
 	return nil
 }
 
-// found activities are sorted by when they were accepted, as far as they pend.
+// accepted is an activity that was found, by when it was accepted.
 type accepted struct {
 	at int64
 	id uuid.UUID
@@ -239,24 +251,10 @@ func (a accepted) compare(b accepted) int { return cmp.Or(cmp.Compare(a.at, b.at
 func (a accepted) compareID(b accepted) int { return slices.Compare(a.id[:], b.id[:]) }
 
 func (x *export) activities(ctx context.Context) error {
-	var all []accepted
-	for _, p := range x.s.parts {
-		for kind, pends := range map[string]bool{"pending": true, "done": false, "dead": false} {
-			err := x.scores(ctx, p, kind, func(z rueidis.ZScore) {
-				a := accepted{at: 1 << 62, id: uuid.UUID([]byte(z.Member[:16]))}
-				if pends {
-					a.at = int64(z.Score)
-				}
-				all = append(all, a)
-			})
-			if err != nil {
-				return err
-			}
-		}
+	all, err := x.accepted(ctx)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(all, func(a, b accepted) int { return cmp.Or(a.compareID(b), cmp.Compare(a.at, b.at)) })
-	all = slices.CompactFunc(all, func(a, b accepted) bool { return a.id == b.id })
-	slices.SortFunc(all, accepted.compare)
 	for _, a := range all {
 		m, err := x.activity(ctx, a.id)
 		if errors.Is(err, queue.ErrNotFound) {
@@ -267,6 +265,51 @@ func (x *export) activities(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// accepted returns all activities, in the order accepted.
+func (x *export) accepted(ctx context.Context) (all []accepted, err error) {
+	for _, p := range x.s.parts {
+		for _, kind := range []string{"pending", "done", "dead"} {
+			first := len(all)
+			err := x.scores(ctx, p, kind, func(z rueidis.ZScore) {
+				all = append(all, accepted{int64(z.Score), uuid.UUID([]byte(z.Member[:16]))})
+			})
+			if err == nil && kind != "pending" { // others have another time there
+				err = x.whenAccepted(ctx, p, all[first:])
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b accepted) int { return cmp.Or(a.compareID(b), cmp.Compare(a.at, b.at)) })
+	all = slices.CompactFunc(all, func(a, b accepted) bool { return a.id == b.id })
+	slices.SortFunc(all, accepted.compare)
+	return all, nil
+}
+
+// whenAccepted looks when activities of a partition were accepted.
+func (x *export) whenAccepted(ctx context.Context, p *partition, all []accepted) error {
+	for some := range slices.Chunk(all, chunk) {
+		commands := make([]rueidis.Completed, len(some))
+		for i, a := range some {
+			commands[i] = x.s.client.B().Hget().Key(p.Of("a", a.id.String())).Field("t").Build()
+		}
+		answers, err := x.s.do(ctx, commands...)
+		if err != nil {
+			return err
+		}
+		for i, m := range answers {
+			if m.IsNil() {
+				continue // it was dropped meanwhile
+			}
+			if some[i].at, err = m.AsInt64(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,13 +1,14 @@
 -- Looks at lanes in full, a page of each at a time.
 --
--- KEYS[18…]  six keys for each lane
--- ARGV[2]    the page: 'window', 'behind' or the priority of a backlog
--- ARGV[3]    where it begins: 0 for the window, which is one page
--- ARGV[4]    how long it is
--- ARGV[5…]   the hosts
--- RETURNS    for each lane {record, epoch, whether it is paused, whether it is blocked, what is left of its wait in ms, how
---            many deliveries are not in the window, the deliveries of the page of which there is more to tell than where
---            they go}; each delivery is {activity, ordinal, when it is due in ms, flags, attempts, headers, last attempt}
+-- KEYS[FIRST…] six keys for each lane
+-- ARGV[2]      the page: 'window', 'behind' or the priority of a backlog
+-- ARGV[3]      where it begins: 0 for the window, which is one page
+-- ARGV[4]      how long it is
+-- ARGV[5…]     the hosts
+-- RETURNS      for each lane {record, epoch, whether it is paused, whether it is blocked, what is left of its wait and how
+--              long ago that began in ms, how many probes Seen hastened, how many deliveries are not in the window, the
+--              deliveries of the page of which there is more to tell than where they go}; each delivery is {activity,
+--              ordinal, when it is due in ms, flags, attempts, headers, last attempt}
 local first, last = tonumber(ARGV[3]), ARGV[3] + ARGV[4] - 1
 
 local function page(l)
@@ -28,14 +29,15 @@ end
 
 local answer = {}
 for i = 5, #ARGV do
-  local l = read(18 + 6 * (i - 5), ARGV[i])
+  local l = read(FIRST + 6 * (i - 5), ARGV[i])
   local s, told = l.state, {}
   for _, e in ipairs(page(l)) do
-    local flags = band(e.flags, bnot(TAKEN))
+    local flags = band(e.flags, bnot(TAKEN + MAKES)) -- what it makes is the activity's
     if e.due > 0 or flags > 0 or e.attempts > 0 or e.headers ~= '' or e.last ~= '' then
       told[#told + 1] = {e.activity, e.ordinal, e.due, flags, e.attempts, e.headers, e.last}
     end
   end
-  answer[i - 4] = {l.record, s.g, s.p, s.b, math.max(0, s.w - now), s.n - l.size, told}
+  local wait = math.max(0, s.w - now)
+  answer[i - 4] = {l.record, s.g, s.p, s.b, wait, wait > 0 and now - s.o or 0, s.y, s.n - l.size, told}
 end
 return answer

@@ -28,9 +28,13 @@ func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivi
 	}
 	home, finished, pending := parts[0], int64(0), 0
 	m := &queue.MovedActivity{Activity: queue.Activity{
-		ID: text, URI: home.URI, Type: home.Type, KeyID: home.KeyID, OrderingKey: home.OrderingKey, CreatedAt: timeOf(home.created),
+		ID: text, URI: home.URI, Type: home.Type, KeyID: home.KeyID, OrderingKey: home.OrderingKey, Role: home.Role,
+		CreatedAt: timeOf(home.created),
 	}}
-	var now int64
+	now, err := x.s.now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var all []numbered
 	for _, part := range parts {
 		m.Delivered += part.counts.Delivered
@@ -39,7 +43,7 @@ func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivi
 		pending += part.counts.Pending
 		finished = max(finished, part.finished)
 		var some []numbered
-		if some, now, err = x.part(ctx, part.partition, id, m); err != nil {
+		if some, err = x.part(ctx, part.partition, id, m, now); err != nil {
 			return nil, err
 		}
 		all = append(all, some...)
@@ -54,45 +58,59 @@ func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivi
 	return m, nil
 }
 
+// lasts says when deliveries expire, in ms: those that were revived have a time of their own.
+type lasts struct{ now, all, revived int64 }
+
+// left is what is left of the TTL of a delivery.
+func (l lasts) left(flags int) time.Duration {
+	at := l.all
+	if flags&revived != 0 && l.revived > 0 {
+		at = l.revived
+	}
+	return time.Duration(at-l.now) * time.Millisecond
+}
+
 // part reads the deliveries that a partition has of an activity, and what else there is to be known. now is Redis's
 // time.
-func (x *export) part(ctx context.Context, p *partition, id uuid.UUID, m *queue.MovedActivity) (all []numbered, now int64, err error) {
+func (x *export) part(ctx context.Context, p *partition, id uuid.UUID, m *queue.MovedActivity, now int64) (all []numbered, err error) {
 	b := x.s.client.B
-	answers, err := x.s.do(ctx, b().Hmget().Key(p.Of("a", m.ID)).Field("q", "e").Build(), b().Get().Key(p.Of("b", m.ID)).Build())
+	answers, err := x.s.do(ctx, b().Hmget().Key(p.Of("a", m.ID)).Field("q", "e", "v").Build(), b().Get().Key(p.Of("b", m.ID)).Build())
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	about, err := fields(answers[0], 2)
+	about, err := fields(answers[0], 3)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	priority, err := strconv.ParseUint(about[0].text, 10, 8)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	expires, err := strconv.ParseInt(about[1].text, 10, 64)
-	if err != nil {
-		return nil, 0, err
+	until := lasts{now: now}
+	if until.all, err = strconv.ParseInt(about[1].text, 10, 64); err != nil {
+		return nil, err
+	}
+	if about[2].text != "" {
+		if until.revived, err = strconv.ParseInt(about[2].text, 10, 64); err != nil {
+			return nil, err
+		}
 	}
 	m.Priority = queue.Priority(priority)
 	if !answers[1].IsNil() && m.Body == nil {
 		if m.Body, err = answers[1].AsBytes(); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
-	if now, err = x.s.now(ctx); err != nil {
-		return nil, 0, err
-	}
 	err = x.s.pages(ctx, p, m.ID, 0, func(page []listed) (bool, error) {
-		some, err := x.deliveries(ctx, p, id, page, expires-now, now)
+		some, err := x.deliveries(ctx, p, id, page, until)
 		all = append(all, some...)
 		return true, err
 	})
-	return all, now, err
+	return all, err
 }
 
-// deliveries completes a page of an activity's list. left is what is left of their TTL, in ms.
-func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, page []listed, left, now int64) (all []numbered, err error) {
+// deliveries completes a page of an activity's list.
+func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, page []listed, until lasts) (all []numbered, err error) {
 	for _, l := range page {
 		d := numbered{x.s.place(p, l.ordinal), queue.MovedDelivery{Recipient: queue.Recipient{Host: l.host, Inbox: l.inbox}}}
 		switch {
@@ -101,8 +119,7 @@ func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, pag
 		case l.dead:
 			err = x.letter(ctx, p, letterName(id, l.ordinal), &d.MovedDelivery)
 		default:
-			d.TTL = time.Duration(left) * time.Millisecond
-			err = x.pending(place{id, d.number}, &d.MovedDelivery, now)
+			err = x.pending(place{id, d.number}, &d.MovedDelivery, until)
 		}
 		if err != nil {
 			return nil, err
@@ -112,15 +129,17 @@ func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, pag
 	return all, nil
 }
 
-func (x *export) pending(at place, d *queue.MovedDelivery, now int64) error {
+func (x *export) pending(at place, d *queue.MovedDelivery, until lasts) error {
 	known := x.details[at]
 	if known == nil {
+		d.TTL = until.left(0)
 		return nil
 	}
 	delete(x.details, at)
 	d.Attempts, d.HostFailed, d.WaitKey = known.attempts, known.flags&hostFailed != 0, known.flags&waitsKey != 0
+	d.TTL = until.left(known.flags)
 	if !d.WaitKey {
-		d.After = time.Duration(max(0, known.due-now)) * time.Millisecond
+		d.After = time.Duration(max(0, known.due-until.now)) * time.Millisecond
 	}
 	return errors.Join(decode(known.headers, &d.Headers), decode(known.last, &d.LastAttempt))
 }

@@ -18,7 +18,7 @@ func (x *export) receipts(ctx context.Context) error {
 	return x.s.scan(ctx, "claim", func(keys []string) error {
 		commands := make([]rueidis.Completed, 0, 2*len(keys))
 		for _, key := range keys {
-			commands = append(commands, x.s.client.B().Hmget().Key(key).Field("f", "h", "n", "d", "x", "s").Build(),
+			commands = append(commands, x.s.client.B().Hmget().Key(key).Field("f", "h", "n", "d", "x", "s", "c").Build(),
 				x.s.client.B().Pttl().Key(key).Build())
 		}
 		answers, err := x.s.do(ctx, commands...)
@@ -43,7 +43,7 @@ func (x *export) receipts(ctx context.Context) error {
 
 // movedReceipt reads a claim, or returns nil if it is over or not committed.
 func movedReceipt(name string, claim, left rueidis.RedisMessage) (*queue.MovedReceipt, error) {
-	f, err := fields(claim, 6)
+	f, err := fields(claim, 7)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +66,11 @@ func movedReceipt(name string, claim, left rueidis.RedisMessage) (*queue.MovedRe
 	}
 	if m.Duplicates, err = strconv.Atoi(f[3].text); err != nil {
 		return nil, err
+	}
+	if f[6].text != "" {
+		if m.Superseded, err = strconv.Atoi(f[6].text); err != nil {
+			return nil, err
+		}
 	}
 	m.Refused, err = refusals(f[4].text)
 	return m, err

@@ -81,7 +81,7 @@ func TestFull(t *testing.T) {
 	for _, partitions := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
 			server := testredis.Start(t)
-			s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: partitions, DeadRetention: time.Hour})
+			s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: partitions, Limits: queue.Limits{DeadRetention: time.Hour}})
 			hosts := manyHosts(30)
 			enqueue(t, s, submission("1", 1000, hosts...))
 			server.Must("CONFIG", "SET", "maxmemory", "1")

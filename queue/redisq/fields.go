@@ -5,7 +5,6 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -53,7 +52,7 @@ const (
 
 func recordFlags(r *queue.HostRecord) (f int) {
 	for flag, is := range map[int]bool{
-		isGood: !r.Breaker.Suspect(), isProbing: r.Breaker.State != breaker.Closed,
+		isGood: !r.Breaker.Suspect(), isProbing: r.Probed(),
 		isUnavailable: r.Unavailable, isFailed: r.Breaker.Failed,
 	} {
 		if is {

@@ -1,11 +1,12 @@
 -- Looks at deliveries of an activity.
 --
--- KEYS[18…20]  the activity's a, b and r
--- KEYS[21…]    six keys for each lane
--- ARGV[2]      the activity's ID
--- ARGV[3…]     of each lane: host, how many deliveries, their ordinals
--- RETURNS      for each delivery found {ordinal, attempts, when it is due in ms or 0 if that is not known, last attempt}
-local act, answer = new_activity(18), {}
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3…]      six keys for each lane
+-- ARGV[2]             the activity's ID
+-- ARGV[3…]            of each lane: host, how many deliveries, their ordinals
+-- RETURNS             for each delivery found {ordinal, attempts, when it is due in ms or 0 if that is not known, last
+--                     attempt}
+local act, answer = new_activity(FIRST), {}
 local ordering = field(act, 'o') or ''
 
 -- due_at tells when a delivery may be attempted. What is behind another has no time.
@@ -18,7 +19,7 @@ local function due_at(l, e, where)
   return math.max(l.state.w, due(e))
 end
 
-local at, keys = 3, 21
+local at, keys = 3, FIRST + 3
 while ARGV[at] do
   local host, wanted
   host, wanted, at = wanted_of(at)

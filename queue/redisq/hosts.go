@@ -70,63 +70,91 @@ func hostStatus(host string, m rueidis.RedisMessage) (queue.HostStatus, error) {
 	return h, err
 }
 
-// Hosts implements queue.Watching. Each page reads the names of all hosts, as they are in no order in Redis: they are
-// kept only where they are needed for more than this list.
+// hostStates are the states of hosts, as lane.lua has them.
+var hostStates = []queue.HostState{
+	queue.HostHealthy, queue.HostFailing, queue.HostOpen, queue.HostUnavailable, queue.HostPaused, queue.HostBlocked,
+}
+
+// Hosts implements queue.Watching.
 func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
-	var list queue.List[queue.HostStatus]
+	list, err := s.hosts(ctx, f, p)
+	if err != nil {
+		return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
+	}
+	return list, nil
+}
+
+func (s *Store) hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (list queue.List[queue.HostStatus], err error) {
 	after, err := parseNameCursor(p.Cursor)
 	if err != nil {
-		return list, fmt.Errorf("hosts: %w", err)
+		return list, err
 	}
-	names, err := s.hostNames(ctx, after, strings.ToLower(f.Query))
-	if err != nil {
-		return list, fmt.Errorf("hosts: %w", err)
-	}
-	for some := range slices.Chunk(names, max(p.Limit+1, chunk/5)) {
-		found, err := s.hostStatuses(ctx, some)
-		if err != nil {
-			return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
+	query, wanted := strings.ToLower(f.Query), func(h queue.HostStatus) bool { return f.State == "" || f.State == h.State }
+	for more := true; more; {
+		var names []string
+		if names, after, more, err = s.hostNames(ctx, f, after, p.Limit+1); err != nil {
+			return list, err
 		}
-		for _, h := range found {
-			if f.State != "" && h.State != f.State {
-				continue
+		names = slices.DeleteFunc(names, func(name string) bool { return !strings.Contains(name, query) })
+		for some := range slices.Chunk(names, max(p.Limit+1-len(list.Items), 1)) {
+			found, err := s.hostStatuses(ctx, some)
+			if err != nil {
+				return list, err
 			}
-			if len(list.Items) == p.Limit {
-				list.Next = nameCursor(list.Items[p.Limit-1].Host)
-				return list, nil
+			for _, h := range found {
+				if !wanted(h) { // it has changed meanwhile
+					continue
+				}
+				if len(list.Items) == p.Limit {
+					list.Next = nameCursor(list.Items[p.Limit-1].Host)
+					return list, nil
+				}
+				list.Items = append(list.Items, h)
 			}
-			list.Items = append(list.Items, h)
 		}
 	}
 	return list, nil
 }
 
-// hostNames returns the hosts after one whose names hold a text, by name.
-func (s *Store) hostNames(ctx context.Context, after, part string) ([]string, error) {
+// hostNames returns names of hosts after one, in their order: about as many as wanted. It returns too after which name
+// to go on, and whether there may be more.
+func (s *Store) hostNames(ctx context.Context, f queue.HostFilter, after string, want int) (names []string, last string, more bool, err error) {
+	if f.Query != "" {
+		want = chunk // most may be left out
+	}
+	states := hostStates
+	if f.State != "" {
+		states = []queue.HostState{f.State}
+	}
+	most := min(want, max(20, 2*want/len(s.parts)))
+	first := "-"
+	if after != "" {
+		first = "(" + after
+	}
 	var commands []rueidis.Completed
 	for _, p := range s.parts {
-		for _, set := range p.common[1:8] {
-			commands = append(commands, s.client.B().Zrange().Key(set).Min("0").Max("-1").Build())
+		for _, state := range states {
+			commands = append(commands, s.client.B().Zrangebylex().Key(hostsIn(p.Partition, state)).Min(first).Max("+").Limit(0, int64(most)).Build())
 		}
 	}
 	answers, err := s.do(ctx, commands...)
 	if err != nil {
-		return nil, err
+		return nil, "", false, err
 	}
-	var names []string
 	for _, m := range answers {
 		some, err := m.AsStrSlice()
 		if err != nil {
-			return nil, err
+			return nil, "", false, err
 		}
-		for _, name := range some {
-			if name > after && strings.Contains(name, part) {
-				names = append(names, name)
-			}
+		if names = append(names, some...); len(some) == most && (!more || some[most-1] < last) {
+			more, last = true, some[most-1] // what comes after it may not be here
 		}
 	}
+	if more {
+		names = slices.DeleteFunc(names, func(name string) bool { return name > last })
+	}
 	slices.Sort(names)
-	return slices.Compact(names), nil // one may have moved from set to set meanwhile
+	return slices.Compact(names), last, more, nil // one may have been in two states meanwhile
 }
 
 // nameCursor is the cursor after a name.
@@ -142,49 +170,4 @@ func parseNameCursor(cursor string) (string, error) {
 		return "", queue.ErrBadCursor
 	}
 	return string(name), nil
-}
-
-// Stats implements queue.Watching.
-func (s *Store) Stats(ctx context.Context) (queue.Stats, error) {
-	st := queue.Stats{Hosts: map[queue.HostState]int{}}
-	commands := make([]rueidis.Completed, 0, 2*len(s.parts))
-	for _, p := range s.parts {
-		commands = append(commands, s.client.B().Hgetall().Key(p.Key("stats")).Build(),
-			s.client.B().Zrange().Key(p.Key("pending")).Min("0").Max("0").Withscores().Build())
-	}
-	answers, err := s.do(ctx, commands...)
-	if err != nil {
-		return st, fmt.Errorf("stats: %w", err)
-	}
-	for i := range s.parts {
-		totals, err := answers[2*i].AsIntMap()
-		if err != nil {
-			return st, fmt.Errorf("stats: %w", err)
-		}
-		addTotals(&st, totals)
-		oldest, err := answers[2*i+1].AsZScores()
-		if err != nil {
-			return st, fmt.Errorf("stats: %w", err)
-		}
-		if len(oldest) > 0 {
-			if at := timeOf(int64(oldest[0].Score)); st.OldestPendingAt.IsZero() || at.Before(st.OldestPendingAt) {
-				st.OldestPendingAt = at
-			}
-		}
-	}
-	return st, nil
-}
-
-func addTotals(st *queue.Stats, totals map[string]int64) {
-	st.Activities += int(totals["activities"])
-	st.Pending += int(totals["pending"])
-	st.Dead += int(totals["dead"])
-	st.Delivered += totals["delivered"]
-	for _, state := range []queue.HostState{
-		queue.HostHealthy, queue.HostFailing, queue.HostOpen, queue.HostUnavailable, queue.HostPaused, queue.HostBlocked,
-	} {
-		if n := int(totals[string(state)]); n != 0 {
-			st.Hosts[state] += n
-		}
-	}
 }

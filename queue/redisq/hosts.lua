@@ -1,9 +1,9 @@
 -- Looks at lanes.
 --
--- KEYS[18…]  six keys for each lane
--- ARGV[2…]   the hosts
--- RETURNS    for each {record, epoch, state, pending, taken, when the oldest pending was accepted in ms or 0, until when
---            it waits in ms or 0}, false if it isn't known
+-- KEYS[FIRST…] six keys for each lane
+-- ARGV[2…]     the hosts
+-- RETURNS      for each {record, epoch, state, pending, taken, when the oldest pending was accepted in ms or 0, until
+--              when it waits in ms or 0}, false if it isn't known
 local function oldest(l)
   local id
   for _, e in pairs(l.window) do
@@ -18,7 +18,7 @@ end
 
 local answer = {}
 for i = 2, #ARGV do
-  local l = read(18 + 6 * (i - 2), ARGV[i])
+  local l = read(FIRST + 6 * (i - 2), ARGV[i])
   local s = l.state
   answer[i - 1] = l.known and {l.record, s.g, state(s), s.n, taken(l), oldest(l), s.w > now and s.w or 0}
 end

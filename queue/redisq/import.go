@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -66,7 +67,7 @@ func (s *Store) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool,
 	p := s.partitionOf(m.Host)
 	n, err := s.number(ctx, importHostScript, p, p.lane(nil, m.Host), []string{
 		m.Host, text, strconv.FormatInt(m.Record.Epoch, 10), strconv.Itoa(recordFlags(&m.Record)), upMillis(m.Wait),
-		flag(m.Paused), flag(m.Blocked),
+		millis(m.Waited), strconv.Itoa(m.Hastened), flag(m.Paused), flag(m.Blocked),
 	})
 	return n == 1, err
 }
@@ -90,7 +91,8 @@ func (s *Store) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew
 	name := hex.EncodeToString(m.Key[:])
 	p := s.partitionOf(name)
 	n, err := s.number(ctx, importReceiptScript, p, []string{p.Of("claim", name)}, []string{
-		string(m.Fingerprint[:]), about, strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates), refused, upMillis(m.TTL),
+		string(m.Fingerprint[:]), about, strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates), refused,
+		strconv.Itoa(m.Superseded), upMillis(m.TTL),
 	})
 	return n == 1, err
 }
@@ -109,6 +111,8 @@ type arrival struct {
 	claims *partition
 	claim  string
 	to     map[*partition][]queue.MovedDelivery
+
+	ttl, revivedTTL time.Duration // what is left to most that pends, and to what has more; 0 if there is none
 }
 
 func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity) (isNew bool, err error) {
@@ -139,8 +143,22 @@ func (s *Store) newArrival(m *queue.MovedActivity) (*arrival, error) {
 		all = append(all, p)
 	}
 	in.parts = joinParts(all)
+	for _, d := range m.Deliveries {
+		if d.Reason == "" && (in.ttl == 0 || d.TTL < in.ttl) {
+			in.ttl = d.TTL
+		}
+	}
+	for _, d := range m.Deliveries {
+		if in.lastsLonger(&d) {
+			in.revivedTTL = max(in.revivedTTL, d.TTL)
+		}
+	}
 	return in, nil
 }
+
+// lastsLonger tells a delivery that outlives others of its activity: it was retried, or they were with a shorter TTL.
+// Those that do expire together.
+func (in *arrival) lastsLonger(d *queue.MovedDelivery) bool { return d.Reason == "" && d.TTL > in.ttl }
 
 // inSteps stores an activity that is for several partitions, or too large for one script. See stage.lua.
 func (in *arrival) inSteps(ctx context.Context) (isNew bool, err error) {
@@ -283,7 +301,7 @@ func (in *arrival) store(ctx context.Context, p *partition, some []queue.MovedDe
 		if claim == "" && !seen[d.Host] {
 			seen[d.Host], keys = true, p.lane(keys, d.Host)
 		}
-		if args, err = appendMoved(args, d); err != nil {
+		if args, err = in.appendMoved(args, &d); err != nil {
 			return 0, err
 		}
 	}
@@ -293,7 +311,7 @@ func (in *arrival) store(ctx context.Context, p *partition, some []queue.MovedDe
 // about is what the script has to know of the activity.
 func (in *arrival) about(p *partition, claim string, n int) ([]string, error) {
 	m, parts, finished, body := in.m, "", "", ""
-	d, err := encode(description{m.URI, m.Type, m.KeyID, m.OrderingKey}, false)
+	d, err := encode(description{m.URI, m.Type, m.KeyID, m.OrderingKey, m.Role}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -303,24 +321,18 @@ func (in *arrival) about(p *partition, claim string, n int) ([]string, error) {
 	if n == 0 {
 		body = string(m.Body)
 	}
-	ttl, pends := time.Duration(0), false
-	for _, d := range m.Deliveries {
-		if d.Reason == "" {
-			ttl, pends = max(ttl, d.TTL), true
-		}
-	}
-	if !pends {
+	if !slices.ContainsFunc(m.Deliveries, func(d queue.MovedDelivery) bool { return d.Reason == "" }) {
 		finished = millis(m.Finished)
 	}
 	return []string{
-		string(in.id[:]), d, nameHash(m.URI), orderingHash(m.OrderingKey), nameHash(m.KeyID), strconv.Itoa(int(m.Priority)), upMillis(ttl),
-		body, claim, parts, strconv.Itoa(n), strconv.FormatInt(m.CreatedAt.UnixMilli(), 10),
-		strconv.Itoa(m.Delivered), strconv.Itoa(m.Dead), strconv.Itoa(m.Cancelled), finished,
+		string(in.id[:]), d, nameHash(m.URI), orderingHash(m.OrderingKey), nameHash(m.KeyID), strconv.Itoa(int(m.Priority)), upMillis(max(0, in.ttl)),
+		flag(m.Role == queue.Makes), body, claim, parts, strconv.Itoa(n), strconv.FormatInt(m.CreatedAt.UnixMilli(), 10),
+		strconv.Itoa(m.Delivered), strconv.Itoa(m.Dead), strconv.Itoa(m.Cancelled), finished, upMillis(in.revivedTTL),
 	}, nil
 }
 
 // appendMoved appends a delivery as the script wants it.
-func appendMoved(args []string, d queue.MovedDelivery) ([]string, error) {
+func (in *arrival) appendMoved(args []string, d *queue.MovedDelivery) ([]string, error) {
 	headers, err := encode(d.Headers, len(d.Headers) == 0)
 	if err != nil {
 		return nil, err
@@ -335,6 +347,9 @@ func appendMoved(args []string, d queue.MovedDelivery) ([]string, error) {
 	}
 	if d.WaitKey {
 		flags |= waitsKey
+	}
+	if in.lastsLonger(d) {
+		flags |= revived
 	}
 	if d.Reason != "" {
 		died = strconv.FormatInt(d.DiedAt.UnixMilli(), 10)

@@ -1,42 +1,45 @@
 -- Stores an activity that another store held: at once or, where it is for several partitions or too large for a single
 -- script, in steps as a submission is, see stage.lua.
 --
--- KEYS[18…20]  the activity's a, b and r
--- KEYS[21]     what is staged
--- KEYS[22…]    six keys for each lane, in the order in which the deliveries name them; none if it is staged
--- ARGV[2…8]    ID, description, hash of the URI, ordering key and key ID, priority, what is left of the TTL in ms
--- ARGV[9]      the body
--- ARGV[10]     the claim's name, '' to store it at once
--- ARGV[11]     the partitions of the activity if this is its home, else ''
--- ARGV[12]     number of this call for this activity and partition, so that it may be repeated
--- ARGV[13]     when it was accepted, in ms
--- ARGV[14…16]  how many deliveries there were besides: delivered, dead, cancelled
--- ARGV[17]     for how many ms it has been finished, '' if it isn't
--- ARGV[18…]    the deliveries: host, path, headers, in how many ms it is due, flags, attempts, last attempt, reason, when it
---              died in ms
--- RETURNS      1, or 0 if it is there already
-local act, staged = new_activity(18), ARGV[10] ~= ''
-if staged and field(act, 'g') == ARGV[12] then return 1 end
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3]       what is staged
+-- KEYS[FIRST+4…]      six keys for each lane, in the order in which the deliveries name them; none if it is staged
+-- ARGV[2…9]           ID, description, hash of the URI, ordering key and key ID, priority, what is left of the TTL in ms,
+--                     whether it makes what its ordering key names
+-- ARGV[10]            the body
+-- ARGV[11]            the claim's name, '' to store it at once
+-- ARGV[12]            the partitions of the activity if this is its home, else ''
+-- ARGV[13]            number of this call for this activity and partition, so that it may be repeated
+-- ARGV[14]            when it was accepted, in ms
+-- ARGV[15…17]         how many deliveries there were besides: delivered, dead, cancelled
+-- ARGV[18]            for how many ms it has been finished, '' if it isn't
+-- ARGV[19]            what is left of the TTL of those that were revived, in ms, 0 if there are none
+-- ARGV[20…]           the deliveries: host, path, headers, in how many ms it is due, flags, attempts, last attempt, reason,
+--                     when it died in ms
+-- RETURNS             1, or 0 if it is there already
+local act, staged = new_activity(FIRST), ARGV[11] ~= ''
+if staged and field(act, 'g') == ARGV[13] then return 1 end
 if not staged and redis.call('EXISTS', act.a) == 1 then return 0 end
 
 local d = described(2)
-d.created = tonumber(ARGV[13])
+d.created = tonumber(ARGV[14])
 d.ttl = d.ttl + now - d.created -- counted from now
-describe(act, ARGV[9], d)
-if ARGV[11] ~= '' and redis.call('HSETNX', act.a, 'p', ARGV[11]) == 1 then
+describe(act, ARGV[10], d)
+if ARGV[19] ~= '0' then redis.call('HSET', act.a, 'v', now + ARGV[19]) end
+if ARGV[12] ~= '' and redis.call('HSETNX', act.a, 'p', ARGV[12]) == 1 then
   redis.call('HINCRBY', STATS, 'activities', 1)
   for i, name in ipairs({'d', 'x', 'c'}) do
-    local count = tonumber(ARGV[13 + i])
+    local count = tonumber(ARGV[14 + i])
     if count > 0 then
       redis.call('HINCRBY', act.a, name, count)
       redis.call('HINCRBY', act.a, 'n', count)
     end
   end
 end
-local finished = ARGV[17] ~= '' and now - tonumber(ARGV[17])
+local finished = ARGV[18] ~= '' and now - tonumber(ARGV[18])
 
 local items = {}
-for i = 18, #ARGV, 9 do
+for i = 20, #ARGV, 9 do
   local after = tonumber(ARGV[i + 3])
   items[#items + 1] = {
     ARGV[i], ARGV[i + 1], ARGV[i + 2], 0, after > 0 and now + after or 0, tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]),
@@ -50,18 +53,19 @@ end
 
 if staged then
   redis.call('ZADD', STAGED, now, d.id)
-  redis.call('HSET', act.a, 's', ARGV[10], 'g', ARGV[12])
+  redis.call('HSET', act.a, 's', ARGV[11], 'g', ARGV[13])
   if finished then redis.call('HSET', act.a, 'j', finished) end
-  for _, item in ipairs(items) do redis.call('RPUSH', KEYS[21], cmsgpack.pack(item)) end
+  for _, item in ipairs(items) do redis.call('RPUSH', KEYS[FIRST + 3], cmsgpack.pack(item)) end
   return 1
 end
-local lanes, at, about = {}, 22, {d.ordering, d.priority, d.created, d.key}
+local lanes, at = {}, FIRST + 4
 for _, item in ipairs(items) do
   if not lanes[item[1]] then
     lanes[item[1]] = read(at, item[1])
     at = at + 6
   end
-  adopt(act, lanes[item[1]], new_delivery(d.id, d.ordering, d.priority, item[4], item[2], item[3]), item, about)
+  local e = new_delivery(d.id, d.ordering, d.priority, d.makes, item[4], item[2], item[3])
+  adopt(act, lanes[item[1]], e, item, d.created, d.key)
 end
 for _, l in pairs(lanes) do write_adopted(l) end
 finish(act, finished)

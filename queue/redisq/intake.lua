@@ -20,10 +20,13 @@ local function undecided(ids)
   end
 end
 
--- refusal tells why a lane takes nothing of a priority, or nil.
-local function refusal(l, priority)
-  if l.state.b > 0 then return 'host_blocked' end
-  if band(l.state.f, UNAVAILABLE) > 0 and priority > 0 then return 'host_unavailable' end
+-- refusal tells why a lane takes nothing of a priority, or nil. accepted is whether it takes something of this submission
+-- already.
+local function refusal(l, priority, accepted)
+  local s = l.state
+  if s.b > 0 then return 'host_blocked' end
+  if band(s.f, UNAVAILABLE) == 0 or priority == 0 then return end
+  if accepted or s.w > now or s.n > 0 then return 'host_unavailable' end
 end
 
 -- describe writes what an activity's deliveries share, the first time it is called for it.
@@ -31,6 +34,7 @@ local function describe(act, body, d)
   if redis.call('EXISTS', act.a) == 1 then return end
   redis.call('HSET', act.a, 'm', d.description, 'i', d.id, 'u', d.uri, 'o', d.ordering, 'k', d.key, 'q', d.priority,
     'e', d.created + d.ttl, 't', d.created)
+  if d.makes then redis.call('HSET', act.a, 'z', 1) end
   redis.call('SET', act.b, body)
   redis.call('ZADD', EXPIRES, d.created + d.ttl, d.id)
   redis.call('ZADD', PENDING, d.created, d.id)
@@ -41,14 +45,14 @@ end
 local function described(at)
   return {
     id = ARGV[at], description = ARGV[at + 1], uri = ARGV[at + 2], ordering = ARGV[at + 3], key = ARGV[at + 4],
-    priority = tonumber(ARGV[at + 5]), ttl = tonumber(ARGV[at + 6]), created = now,
+    priority = tonumber(ARGV[at + 5]), ttl = tonumber(ARGV[at + 6]), makes = ARGV[at + 7] == '1', created = now,
   }
 end
 
 -- delivery makes a delivery that was never tried.
-local function new_delivery(id, ordering, priority, ordinal, rest, headers)
+local function new_delivery(id, ordering, priority, makes, ordinal, rest, headers)
   return {
-    due = 0, flags = 0, attempts = 0, priority = priority, activity = id, ordinal = ordinal, ordering = ordering,
+    due = 0, flags = makes and MAKES or 0, attempts = 0, priority = priority, activity = id, ordinal = ordinal, ordering = ordering,
     rest = rest, headers = headers, last = '', key = '',
   }
 end
@@ -59,13 +63,13 @@ local function sort_out(at, look, priority, inboxes)
   local accepted, duplicates, refused, number_of_lane = {}, 0, {}, 0
   while ARGV[at] do
     local host, count, lane = ARGV[at], tonumber(ARGV[at + 1]), look(number_of_lane, ARGV[at])
-    local why = refusal(lane, priority)
+    local before = #accepted
     for i = at + 2, at + 2 * count, 2 do
-      local inbox = host .. ARGV[i]
-      if why then
-        refused[#refused + 1] = {inbox, why}
-      elseif inboxes[inbox] then
+      local inbox, why = host .. ARGV[i], refusal(lane, priority, #accepted > before)
+      if inboxes[inbox] then
         duplicates = duplicates + 1
+      elseif why then
+        refused[#refused + 1] = {inbox, why}
       else
         accepted[#accepted + 1] = {lane = lane, inbox = inbox, rest = ARGV[i], headers = ARGV[i + 1]}
       end
@@ -112,7 +116,7 @@ local function arrive(l, priority)
   local at = math.max(s.w, s.x, l.known and offered_until(l.host) or 0)
   if at <= now then at = 0 end
   local class = band(s.f, GOOD) > 0 and 0 or 1
-  local before = s.z > 0 and s.z ~= IDLE and tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host))
+  local before = s.z ~= IDLE and tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host))
   if before and before <= math.max(at, now) then
     at, priority = before, math.min(priority, (s.z - DUE) % 3)
     if s.z == DUE + class * 3 + priority then return end
@@ -124,7 +128,12 @@ end
 local function push(l, e)
   local s, priority = l.state, e.priority
   e.id = math.max(s.i + 1, micros)
-  s.i, s.n = e.id, s.n + 1
+  s.i, s.n, l.changed = e.id, s.n + 1, true
+  rate('accepted', 1)
+  if priority == 0 and band(s.f, UNAVAILABLE) > 0 then
+    hasten(l)
+    l.arrived = 0
+  end
   if s.k > 0 then
     priority = enter_backlog(l, e)
   elseif is_head(l, e.ordering) then
@@ -143,6 +152,5 @@ end
 -- write_pushed writes what changed of a lane that was appended to.
 local function write_pushed(l)
   if l.arrived then arrive(l, l.arrived) end
-  count_state(l)
   write_state(l)
 end

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]     stats     HASH of totals, and of how many hosts are in each state
 -- KEYS[2…7]   due0…5    ZSETs of hosts by when they are due, in ms (0: at once): healthy by priority, suspect by priority
--- KEYS[8]     idle      ZSET of the other hosts: each host is in exactly one of these seven
+-- KEYS[8]     excess    ZSET of hosts of whose lanes Sweep shall give something up, by when to look at them
 -- KEYS[9]     offered   ZSET of hosts that Due offered, by until when they are kept from others
 -- KEYS[10]    expires   ZSET of activities of which something pends, by when it expires
 -- KEYS[11]    pending   ZSET of the same, by when they were accepted
@@ -12,7 +12,10 @@
 -- KEYS[15]    uris      HASH from the hash of a URI to the IDs of the activities that pend, joined
 -- KEYS[16]    parked    ZSET, by name, of hosts with deliveries that wait for a key: hash of the key's ID, host
 -- KEYS[17]    staged    ZSET of activities not yet in their lanes, by when they were staged
--- ARGV[1]     the channel on which nodes are woken
+-- KEYS[18]    filed     ZSET, by name, of dead letters by host and by reason; see activity.lua
+-- KEYS[19…24] hosts:…   ZSETs, by name, of hosts by state: each host known is in exactly one
+-- KEYS[25…]   FIRST…    what else the script needs
+-- ARGV[1]     how many deliveries a lane may hold (0: any number), a blank, and the channel on which nodes are woken
 --
 -- A lane is kept in six keys, most of them there only while they are needed:
 --   h       HASH: s its state, r the host's record, and the window: deliveries that may go next, by their number
@@ -22,18 +25,26 @@
 -- A new delivery goes into the window while there is room and nothing waits before it, else to the backlog. So a lane of
 -- few deliveries is one small hash, a deep one costs little more than its bytes, and no call reads much of it.
 --
--- State: n pending, k of these in the backlog, i last number, t token, x hidden until (leased), w waits until, f what the
--- record says (bits below), p paused, b blocked, u turn among the priorities, z the set it is in, g epoch. It is packed
--- in this order, which may only grow.
-local STATS, DUE, IDLE, OFFERED, EXPIRES, PENDING = KEYS[1], 1, 7, KEYS[9], KEYS[10], KEYS[11]
+-- State: n pending, i last number, z the set it is due in (0: none), k how many of those pending are in the backlog, t
+-- token, f what the record says (bits below), u turn among the priorities, x hidden until (leased), w waits until, o when
+-- the wait was set, g epoch, y how many probes Seen hastened since the last success, v whether it is in excess, p paused,
+-- b blocked. It is packed in this order, which may only grow, without zeros at the end.
+local STATS, DUE, IDLE, EXCESS, OFFERED, EXPIRES, PENDING = KEYS[1], 1, 0, KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local DONE, DEAD, LETTERS, URIS, PARKED, STAGED = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
+local FILED, FIRST = KEYS[18], 25
+local STATES = {'healthy', 'failing', 'open', 'unavailable', 'paused', 'blocked'}
+local HOSTS = {}
+for i, name in ipairs(STATES) do HOSTS[name] = KEYS[18 + i] end
+local LANE, WAKES = string.match(ARGV[1], '^(%d+) (.*)$')
+LANE = tonumber(LANE)
 
-local NUMBERS = {'n', 'k', 'i', 't', 'x', 'w', 'f', 'p', 'b', 'u', 'z', 'g'}
+local NUMBERS = {'n', 'i', 'z', 'k', 't', 'f', 'u', 'x', 'w', 'o', 'g', 'y', 'v', 'p', 'b'}
 local GOOD, PROBING, UNAVAILABLE, FAILED = 1, 2, 4, 8 -- of f; a host never reached has none
-local HOST_FAILED, WAITS_KEY, TAKEN = 1, 2, 4 -- of a delivery's flags
+local HOST_FAILED, WAITS_KEY, TAKEN, MAKES, REVIVED = 1, 2, 4, 8, 16 -- of a delivery's flags
 local WINDOW = 32
 local EPOCH = 1735689600 -- numbers of deliveries are microseconds since 2025, so that they stay exact in a double
 local HOUR = 3600000
+local RETRY = 1000 -- in how many ms to look again at what could not be given up, for it was taken
 
 local redis_time = redis.call('TIME')
 local micros = (redis_time[1] - EPOCH) * 1e6 + redis_time[2]
@@ -44,15 +55,19 @@ local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
 local function has(e, flag) return band(e.flags, flag) ~= 0 end
 
+local function untried(e) return e.attempts == 0 and e.last == '' end
+
 local function created(e) return EPOCH * 1000 + math.floor(e.id / 1000) end
 
 -- due returns when a delivery may go; one never tried may go since it was created.
 local function due(e) return e.due > 0 and e.due or created(e) end
 
+-- pack makes a few bytes of a delivery: most were never tried, and go to an inbox of the usual name.
 local function pack(e)
-  local r = {e.due, e.flags, e.attempts, e.priority, e.activity, e.ordinal, e.ordering, e.rest}
-  if e.headers ~= '' or e.last ~= '' or e.key ~= '' then
-    r[9], r[10], r[11] = e.headers, e.last, e.key
+  local rest = e.rest == '/inbox' and '' or e.rest
+  local r = {e.flags * 4 + e.priority, e.ordinal, e.activity .. e.ordering .. rest}
+  if e.due ~= 0 or e.attempts ~= 0 or e.headers ~= '' or e.last ~= '' or e.key ~= '' then
+    r[4], r[5], r[6], r[7], r[8] = e.due, e.attempts, e.headers, e.last, e.key
   end
   return cmsgpack.pack(r)
 end
@@ -60,14 +75,16 @@ end
 -- is_delivery tells a packed delivery from a packed state and a record by its first byte.
 local function is_delivery(text)
   local byte = string.byte(text)
-  return byte == 0x98 or byte == 0x9b
+  return byte == 0x93 or byte == 0x98
 end
 
 local function unpack_delivery(id, packed)
   local r = cmsgpack.unpack(packed)
+  local rest = string.sub(r[3], 23)
   return {
-    id = id, due = r[1], flags = r[2], attempts = r[3], priority = r[4], activity = r[5], ordinal = r[6],
-    ordering = r[7], rest = r[8], headers = r[9] or '', last = r[10] or '', key = r[11] or '',
+    id = id, flags = math.floor(r[1] / 4), priority = r[1] % 4, ordinal = r[2], activity = string.sub(r[3], 1, 16),
+    ordering = string.sub(r[3], 17, 22), rest = rest == '' and '/inbox' or rest, due = r[4] or 0, attempts = r[5] or 0,
+    headers = r[6] or '', last = r[7] or '', key = r[8] or '',
   }
 end
 
@@ -103,7 +120,7 @@ end
 
 -- open_state reads a lane's state from its field, or makes that of a lane not known before.
 local function open_state(l, packed)
-  local values = packed and cmsgpack.unpack(packed) or {}
+  local values = packed and {cmsgpack.unpack(packed)} or {}
   l.known, l.packed, l.state = packed and true, packed, {}
   for i, name in ipairs(NUMBERS) do l.state[name] = values[i] or 0 end
   l.label = l.known and state(l.state)
@@ -170,13 +187,37 @@ local function hand_back(l)
     if has(e, TAKEN) then
       e.flags = e.flags - TAKEN
       set(l, e)
+      l.changed = true
     end
   end
 end
 
+-- recover makes due what waits because the host failed.
+local function recover(l)
+  for _, e in pairs(l.window) do
+    if has(e, HOST_FAILED) and not has(e, WAITS_KEY) and not has(e, TAKEN) and e.due > now then
+      e.due = now
+      set(l, e)
+    end
+  end
+end
+
+-- hasten lets the next probe of a host be sooner, as it was heard from. See queue.SeenPause.
+local function hasten(l)
+  local s = l.state
+  if band(s.f, PROBING) == 0 or s.w <= now then return end
+  local at = s.o + math.min(10000 * 2 ^ math.min(math.max(0, s.y - 2), 20), HOUR)
+  if at < s.w then s.w, s.y = math.max(now, at), s.y + 1 end
+end
+
+-- behind_of returns what waits behind a delivery of an ordering key, oldest first.
+local function behind_of(l, ordering, first, most)
+  return redis.call('ZRANGEBYLEX', l.w, '[' .. ordering, '[' .. ordering .. '\255', 'LIMIT', first, most)
+end
+
 -- next_of moves up what waits behind a delivery that left the window.
 local function next_of(l, ordering)
-  local found = redis.call('ZRANGEBYLEX', l.w, '[' .. ordering, '[' .. ordering .. '\255', 'LIMIT', 0, 1)[1]
+  local found = behind_of(l, ordering, 0, 1)[1]
   if not found then return end
   redis.call('ZREM', l.w, found)
   local e = from_numbered(string.sub(found, #ordering + 1))
@@ -208,14 +249,37 @@ local function leave_backlog(l, ordering)
   end
 end
 
--- enter_backlog appends a delivery to the backlog: where others of its ordering key are already, or to that of its
--- priority, which it returns.
-local function enter_backlog(l, e)
+-- join_backlog counts a delivery into the backlog, and returns where it belongs: where others of its ordering key are
+-- already, or to those of its priority.
+local function join_backlog(l, e)
   l.state.k = l.state.k + 1
   local priority, count = string.match(redis.call('HGET', l.c, e.ordering) or e.priority .. ':0', '(%d):(%d+)')
   redis.call('HSET', l.c, e.ordering, priority .. ':' .. (count + 1))
-  redis.call('RPUSH', l.q[tonumber(priority)], with_number(e))
   return tonumber(priority)
+end
+
+-- enter_backlog appends a delivery to the backlog, and returns to which.
+local function enter_backlog(l, e)
+  local priority = join_backlog(l, e)
+  redis.call('RPUSH', l.q[priority], with_number(e))
+  return priority
+end
+
+-- take_out takes a delivery out of a lane, wherever it is: where is 'window', 'behind' or the priority of a backlog, text
+-- what is stored there. It tells whether it was there still.
+local function take_out(l, e, where, text)
+  if where == 'window' then
+    drop(l, e)
+    return true
+  end
+  if where == 'behind' then
+    if redis.call('ZREM', l.w, text) == 0 then return false end
+  else
+    if redis.call('LREM', l.q[where], 1, text) == 0 then return false end
+    leave_backlog(l, e.ordering)
+  end
+  l.state.n = l.state.n - 1
+  return true
 end
 
 local function offered_until(host) return tonumber(redis.call('ZSCORE', OFFERED, host) or 0) end
@@ -261,27 +325,74 @@ end
 -- move puts a lane into the set where Due finds it, and wakes nodes if it is due earlier than it was.
 local function move(l, set_number, at)
   local s, before = l.state, math.huge
-  if s.z > 0 then
-    if s.z ~= IDLE then before = tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host)) or before end
+  if s.z ~= IDLE then
+    before = tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host)) or before
     if s.z ~= set_number then redis.call('ZREM', KEYS[1 + s.z], l.host) end
   end
   s.z = set_number
+  if set_number == IDLE then return end
   redis.call('ZADD', KEYS[1 + set_number], at, l.host)
-  if set_number ~= IDLE and math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
+  if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
+end
+
+-- What the script did, to be added to the totals and to the counts of this minute; see signal.
+local totals, rates = {}, {}
+
+local function total(name, n) totals[name] = (totals[name] or 0) + n end
+
+local function rate(kind, n) rates[kind] = (rates[kind] or 0) + n end
+
+-- count_rates adds what the script did to the counts of this minute, and begins a new minute when it is time.
+local function count_rates()
+  if not next(rates) then return end
+  local minute = math.floor(now / 60000)
+  local last = tonumber(redis.call('HGET', STATS, 'minute') or 0)
+  if minute ~= last then
+    redis.call('HSET', STATS, 'minute', minute)
+    for _, kind in ipairs({'accepted', 'delivered', 'dead'}) do
+      local before = minute == last + 1 and redis.call('HGET', STATS, 'minute_' .. kind) or 0
+      redis.call('HSET', STATS, 'before_' .. kind, before, 'minute_' .. kind, 0)
+    end
+  end
+  for kind, n in pairs(rates) do redis.call('HINCRBY', STATS, 'minute_' .. kind, n) end
+end
+
+-- note_state keeps the hosts by their states. Where the state is another than before, it is in l.turned.
+local function note_state(l)
+  local label = state(l.state)
+  if label == l.label then return end
+  if l.label then
+    redis.call('HINCRBY', STATS, l.label, -1)
+    redis.call('ZREM', HOSTS[l.label], l.host)
+  end
+  redis.call('HINCRBY', STATS, label, 1)
+  redis.call('ZADD', HOSTS[label], 0, l.host)
+  if label ~= (l.label or 'healthy') then l.turned = label end
+end
+
+-- exceeds tells whether Sweep has something to give up of a lane.
+local function exceeds(s)
+  return s.b > 0 and s.n > 0 or band(s.f, UNAVAILABLE) > 0 and s.n > 1 or LANE > 0 and s.n > LANE
+end
+
+-- note_excess has Sweep look at a lane. It does so again when deliveries came to it or came back.
+local function note_excess(l)
+  local s, is = l.state, exceeds(l.state)
+  if is and (s.v == 0 or l.changed) then redis.call('ZADD', EXCESS, now, l.host) end
+  if not is and s.v == 1 then redis.call('ZREM', EXCESS, l.host) end
+  s.v = is and 1 or 0
 end
 
 local function write_state(l)
-  local values = {}
-  for i, name in ipairs(NUMBERS) do values[i] = l.state[name] end
-  local packed = cmsgpack.pack(values)
+  note_state(l)
+  note_excess(l)
+  local values, last = {}, 1
+  for i, name in ipairs(NUMBERS) do
+    values[i] = l.state[name]
+    if values[i] ~= 0 then last = i end
+  end
+  local packed = cmsgpack.pack(unpack(values, 1, last))
   if packed ~= l.packed then redis.call('HSET', l.h, 's', packed) end
-end
-
-local function count_state(l)
-  local label = state(l.state)
-  if label == l.label then return end
-  if l.label then redis.call('HINCRBY', STATS, l.label, -1) end
-  redis.call('HINCRBY', STATS, label, 1)
 end
 
 -- write writes what changed of a lane that was read, and puts it where Due finds it.
@@ -289,11 +400,13 @@ local function write(l)
   for id, e in pairs(l.dirty) do redis.call('HSET', l.h, id, pack(e)) end
   for _, id in ipairs(l.gone) do redis.call('HDEL', l.h, id) end
   move(l, place_of(l))
-  count_state(l)
   write_state(l)
 end
 
--- signal tells the nodes what was found out about when lanes are due. It stands at the end of a script.
+-- signal counts what was done, and tells the nodes what was found out about when lanes are due. It stands at the end of a
+-- script.
 local function signal()
-  if wake then redis.call('PUBLISH', ARGV[1], string.format('%.0f', wake)) end
+  for name, n in pairs(totals) do redis.call('HINCRBY', STATS, name, n) end
+  count_rates()
+  if wake then redis.call('PUBLISH', WAKES, string.format('%.0f', wake)) end
 end

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
@@ -53,7 +54,8 @@ func (s *Store) parseLetterCursor(cursor string) (*letterID, error) {
 	return &letterID{s.parts[n], int64(died), string(name)}, nil //nolint:gosec // it has 53 bits
 }
 
-// DeadLetters implements queue.Watching. A filter by host or reason reads past what it leaves out.
+// DeadLetters implements queue.Watching. Letters are filed by host and by reason; where both are asked for, those of the
+// host are read past what the reason leaves out.
 func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
 	list, err := s.deadLetters(ctx, f, p)
 	if err != nil {
@@ -63,18 +65,22 @@ func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 }
 
 func (s *Store) deadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (list queue.List[queue.DeadLetter], err error) {
+	most := p.Limit + 1
+	if f.Host != "" && f.Reason != "" {
+		most = chunk
+	}
 	after, err := s.parseLetterCursor(p.Cursor)
 	for err == nil {
 		var page []letterID
 		var letters []*queue.DeadLetter
-		if page, err = s.letterPage(ctx, f, after); err == nil {
+		if page, err = s.letterPage(ctx, f, after, most); err == nil {
 			letters, err = s.lettersOf(ctx, page)
 		}
 		if err != nil || len(page) == 0 {
 			break
 		}
 		for i, l := range letters {
-			if l == nil || f.Host != "" && f.Host != l.Host || f.Reason != "" && f.Reason != l.Reason {
+			if l == nil || f.Reason != "" && f.Reason != l.Reason {
 				continue
 			}
 			if len(list.Items) == p.Limit {
@@ -89,11 +95,11 @@ func (s *Store) deadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 }
 
 // letterPage returns letters that come next, in their order; none if there are no more.
-func (s *Store) letterPage(ctx context.Context, f queue.DeadLetterFilter, after *letterID) ([]letterID, error) {
+func (s *Store) letterPage(ctx context.Context, f queue.DeadLetterFilter, after *letterID, most int) ([]letterID, error) {
 	var page []letterID
 	var bound *letterID // of the partitions that have more, the first to end
 	for _, p := range s.parts {
-		some, more, err := s.lettersAfter(ctx, p, f, after)
+		some, more, err := s.lettersAfter(ctx, p, f, after, most)
 		if err != nil {
 			return nil, err
 		}
@@ -106,20 +112,13 @@ func (s *Store) letterPage(ctx context.Context, f queue.DeadLetterFilter, after 
 	if bound != nil {
 		page = slices.DeleteFunc(page, bound.before)
 	}
-	return page, nil
+	return page[:min(len(page), most)], nil
 }
 
 // lettersAfter returns letters of a partition that come next, and whether there may be more.
-func (s *Store) lettersAfter(ctx context.Context, p *partition, f queue.DeadLetterFilter, after *letterID) (page []letterID, more bool, err error) {
-	newest, oldest := "+inf", "-inf"
-	if after != nil {
-		newest = strconv.FormatInt(after.died, 10)
-	}
-	if !f.Since.IsZero() {
-		oldest = strconv.FormatInt(f.Since.UnixMilli(), 10)
-	}
-	for offset := int64(0); len(page) == 0; offset += chunk {
-		some, err := s.letterIDs(ctx, p, newest, oldest, offset)
+func (s *Store) lettersAfter(ctx context.Context, p *partition, f queue.DeadLetterFilter, after *letterID, most int) (page []letterID, more bool, err error) {
+	for offset := 0; len(page) == 0; offset += most {
+		some, err := s.someLetters(ctx, p, f, after, offset, most)
 		if err != nil {
 			return nil, false, err
 		}
@@ -128,16 +127,35 @@ func (s *Store) lettersAfter(ctx context.Context, p *partition, f queue.DeadLett
 				page = append(page, l)
 			}
 		}
-		if more = len(some) == chunk; !more {
+		if more = len(some) == most; !more {
 			break
 		}
 	}
 	return page, more, nil
 }
 
-func (s *Store) letterIDs(ctx context.Context, p *partition, newest, oldest string, offset int64) ([]letterID, error) {
-	answers, err := s.do(ctx, s.client.B().Zrevrangebyscore().Key(p.Key("dead")).Max(newest).Min(oldest).
-		Withscores().Limit(offset, chunk).Build())
+// someLetters returns letters of a partition, newest first, from about those that come next, skipping some.
+func (s *Store) someLetters(ctx context.Context, p *partition, f queue.DeadLetterFilter, after *letterID, skip, most int) ([]letterID, error) {
+	if f.Host != "" {
+		return s.filedLetters(ctx, p, "h"+f.Host, f.Since, after, skip, most)
+	}
+	if f.Reason != "" {
+		return s.filedLetters(ctx, p, "r"+string(f.Reason), f.Since, after, skip, most)
+	}
+	newest, oldest := "+inf", "-inf"
+	if after != nil {
+		newest = strconv.FormatInt(after.died, 10)
+	}
+	if !f.Since.IsZero() {
+		oldest = strconv.FormatInt(f.Since.UnixMilli(), 10)
+	}
+	return s.lettersByTime(ctx, p, s.client.B().Zrevrangebyscore().Key(p.Key("dead")).Max(newest).Min(oldest).
+		Withscores().Limit(int64(skip), int64(most)).Build())
+}
+
+// lettersByTime reads letters from those of a partition by when they died.
+func (s *Store) lettersByTime(ctx context.Context, p *partition, command rueidis.Completed) ([]letterID, error) {
+	answers, err := s.do(ctx, command)
 	if err != nil {
 		return nil, err
 	}
@@ -152,8 +170,56 @@ func (s *Store) letterIDs(ctx context.Context, p *partition, newest, oldest stri
 	return ids, nil
 }
 
+// filedLetters reads letters of a partition as they are filed; see activity.lua.
+func (s *Store) filedLetters(ctx context.Context, p *partition, under string, since time.Time, after *letterID, skip, most int) ([]letterID, error) {
+	newest, oldest := "("+under+"\x01", "["+under+"\x00"
+	if after != nil {
+		newest = "[" + under + "\x00" + bigEndian(after.died) + after.name
+	}
+	if !since.IsZero() {
+		oldest += bigEndian(since.UnixMilli())
+	}
+	answers, err := s.do(ctx, s.client.B().Zrevrangebylex().Key(p.Key("filed")).Max(newest).Min(oldest).
+		Limit(int64(skip), int64(most)).Build())
+	if err != nil {
+		return nil, err
+	}
+	texts, err := answers[0].AsStrSlice()
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]letterID, len(texts))
+	for i, text := range texts {
+		text = text[len(under)+1:]
+		ids[i] = letterID{p, int64(binary.BigEndian.Uint64([]byte(text))), text[8:]} //nolint:gosec // it has 53 bits
+	}
+	return ids, nil
+}
+
+func bigEndian(ms int64) string { return string(binary.BigEndian.AppendUint64(nil, uint64(ms))) } //nolint:gosec // no time before 1970
+
 // lettersOf reads letters of several partitions, with the URIs of their activities. Those that are gone are nil.
 func (s *Store) lettersOf(ctx context.Context, page []letterID) ([]*queue.DeadLetter, error) {
+	all, err := s.read(ctx, page)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range s.parts {
+		var letters []*queue.DeadLetter
+		for i, l := range all {
+			if page[i].partition == p {
+				letters = append(letters, l)
+			}
+		}
+		if err := s.addURIs(ctx, p, letters); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// read reads letters of several partitions. Those that are gone are nil.
+func (s *Store) read(ctx context.Context, page []letterID) ([]*queue.DeadLetter, error) {
 	all := make([]*queue.DeadLetter, len(page))
 	for _, p := range s.parts {
 		var names []string
@@ -165,9 +231,6 @@ func (s *Store) lettersOf(ctx context.Context, page []letterID) ([]*queue.DeadLe
 		}
 		letters, err := s.letters(ctx, p, names)
 		if err != nil {
-			return nil, err
-		}
-		if err := s.addURIs(ctx, p, letters); err != nil {
 			return nil, err
 		}
 		for i, l := range letters {
@@ -208,7 +271,7 @@ func (s *Store) letter(p *partition, name, text string) (*queue.DeadLetter, erro
 	var died float64
 	id, ordinal := uuid.UUID([]byte(name[:16])).String(), int64(binary.BigEndian.Uint32([]byte(name[16:])))
 	l := &queue.DeadLetter{ID: s.deliveryID(p, id, ordinal), ActivityID: id}
-	parts := []any{&host, &rest, &headers, &l.Reason, &l.Attempts, &last, &died}
+	parts := []any{&host, &rest, &headers, &l.Reason, &l.Attempts, &last, &died} // its number is for scripts
 	if err := json.Unmarshal([]byte(text), &parts); err != nil {
 		return nil, err
 	}

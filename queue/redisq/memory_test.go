@@ -90,7 +90,13 @@ func cost(t *testing.T, activities, hosts int) int {
 	const body = 2600
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
-	enqueue(t, s, submission("warm", body, "warm.example"))
+	other := openStore(t, Options{URL: server.URL(), Prefix: "other"}) // so that scripts are there
+	for _, n := range []int{1, chunk + 1} {
+		enqueue(t, other, submission(strconv.Itoa(n), body, manyHosts(n)...))
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
 	before := used(t, server)
 	for i := range activities {
 		enqueue(t, s, submission(strconv.Itoa(i), body, manyHosts(hosts)...))
@@ -136,7 +142,7 @@ func TestLeavesNothingBehind(t *testing.T) {
 	for _, partitions := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d partitions", partitions), func(t *testing.T) {
 			server := testredis.Start(t)
-			o := Options{URL: server.URL(), Prefix: "p", Partitions: partitions, DeadRetention: time.Millisecond}
+			o := Options{URL: server.URL(), Prefix: "p", Partitions: partitions, Limits: queue.Limits{DeadRetention: time.Millisecond}}
 			s := openStore(t, o)
 			hosts := manyHosts(20)
 			for i := range 60 {
@@ -163,6 +169,7 @@ func TestLeavesNothingBehind(t *testing.T) {
 					return queue.Result{Verdict: queue.Retry, Spent: true, Attempt: last}
 				}
 			})
+			buryAndRetry(t, s, hosts)
 			s.opts.Retention = time.Nanosecond // as if a day had passed
 			for range 3 {                      // once for letters, then for parts that waited for other parts
 				sweepAll(t, s)
@@ -174,6 +181,31 @@ func TestLeavesNothingBehind(t *testing.T) {
 			leftOver(t, server, hosts)
 		})
 	}
+}
+
+// buryAndRetry has what is pending die and come back, to be cancelled or to expire.
+func buryAndRetry(t *testing.T, s *Store, hosts []string) {
+	t.Helper()
+	sub := submission("again", 100, hosts...)
+	enqueue(t, s, sub)
+	for _, action := range []queue.HostAction{queue.Block, queue.Unblock} {
+		for _, host := range hosts {
+			if _, err := s.Act(t.Context(), host, action); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count, err := s.RetryDead(t.Context(), queue.DeadLetterChoice{}, time.Millisecond)
+	if err != nil || count.Done == 0 || count.Done != count.Matched {
+		t.Fatalf("RetryDead gave %+v, %v", count, err)
+	}
+	if _, err := s.Cancel(t.Context(), sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	deletion := submission("deletion", 100, hosts...)
+	deletion.OrderingKey, deletion.Role = "0", queue.Deletes
+	enqueue(t, s, deletion)
+	work(t, s, 2, hosts, func(int) queue.Result { return queue.Result{} })
 }
 
 // sweepAll sweeps as long as there is more to do.
@@ -201,13 +233,13 @@ func leftOver(t *testing.T, server *testredis.Server, hosts []string) {
 			lanes++
 		case kind == "claim":
 			claims++
-		case rest == "meta", rest == "stats", rest == "idle", rest == "offered":
+		case rest == "meta", rest == "stats", rest == "offered", kind == "hosts":
 		default:
 			t.Errorf("%s is left", key)
 		}
 	}
-	if lanes != len(hosts) || claims != 61 {
-		t.Errorf("%d hosts and %d claims are known, want %d and 61", lanes, claims, len(hosts))
+	if lanes != len(hosts) || claims != 63 {
+		t.Errorf("%d hosts and %d claims are known, want %d and 63", lanes, claims, len(hosts))
 	}
 }
 

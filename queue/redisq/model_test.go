@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -24,14 +25,15 @@ import (
 // backlog a delivery goes by their priority, so there the order may differ.
 func TestSameAsEmbedded(t *testing.T) {
 	server := testredis.Start(t)
-	for seed := range uint64(12) {
+	for seed := range uint64(16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			e, err := embedded.Open(t.TempDir(), embedded.Options{})
+			limits := queue.Limits{Lane: 150 * int(seed%2)}
+			e, err := embedded.Open(t.TempDir(), embedded.Options{Limits: limits})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = e.Close() })
-			r := openStore(t, Options{URL: server.URL(), Prefix: fmt.Sprint("model", seed), Partitions: 1 + int(seed%3)})
+			r := openStore(t, Options{URL: server.URL(), Prefix: fmt.Sprint("model", seed), Partitions: 1 + int(seed%3), Limits: limits})
 			m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), stores: []queue.Queue{e, r}, taken: map[string][]string{}} //nolint:gosec // no secret
 			for range 250 {
 				m.step()
@@ -43,14 +45,15 @@ func TestSameAsEmbedded(t *testing.T) {
 
 // model makes the same calls to two stores and compares what they give.
 type model struct {
-	t      *testing.T
-	rand   *rand.Rand
-	stores []queue.Queue
-	token  uint64
-	ids    []string
-	ended  int                 // deliveries that were cancelled, delivered or died
-	taken  map[string][]string // by name of the delivery, its ID in each store
-	names  []string            // of taken, in order
+	t         *testing.T
+	rand      *rand.Rand
+	stores    []queue.Queue
+	token     uint64
+	submitted int
+	ids       []string
+	ended     int                 // deliveries that were cancelled, delivered or died
+	taken     map[string][]string // by name of the delivery, its ID in each store
+	names     []string            // of taken, in order
 }
 
 const modelHost = "a.example"
@@ -69,7 +72,7 @@ func (m *model) both(f func(i int, q queue.Queue) error) {
 }
 
 func (m *model) step() {
-	switch n := m.rand.IntN(20); {
+	switch n := m.rand.IntN(26); {
 	case n < 9:
 		m.enqueue()
 	case n < 10 && len(m.ids) > 0:
@@ -78,6 +81,12 @@ func (m *model) step() {
 		m.take(1 + m.rand.IntN(8))
 	case n < 19:
 		m.settle(m.rand.IntN(3) == 0)
+	case n < 22:
+		m.act()
+	case n < 23:
+		m.sweep()
+	case n < 25:
+		m.retry()
 	default:
 		m.token++
 		m.forget()
@@ -87,21 +96,113 @@ func (m *model) step() {
 func (m *model) enqueue() {
 	key := m.rand.IntN(90)
 	for range 1 + m.rand.IntN(4) {
-		sub := submission(strconv.Itoa(len(m.ids)), 10)
+		sub := submission(strconv.Itoa(m.submitted), 10)
+		m.submitted++
 		sub.OrderingKey = strconv.Itoa(key)
 		sub.Priority = queue.Priority(key % queue.Priorities)
 		for i := range 1 + m.rand.IntN(3) {
 			sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: fmt.Sprintf("https://%s/%d", modelHost, i), Host: modelHost})
 		}
-		m.ids = append(m.ids, sub.ID)
-		m.both(func(_ int, q queue.Queue) error {
-			_, err := q.Enqueue(m.t.Context(), sub)
-			return err
+		sub.Role = queue.Role(m.rand.IntN(8)) // mostly none of those that mean something
+		if sub.Role > queue.Deletes {
+			sub.Role = queue.Other
+		}
+		m.same("receipt", func(q queue.Queue) (any, error) {
+			r, err := q.Enqueue(m.t.Context(), sub)
+			if r.ID != "" && q == m.stores[0] {
+				m.ids = append(m.ids, r.ID)
+			}
+			return []int{r.Accepted, r.Duplicates, r.Superseded, len(r.Refused)}, err
 		})
 		if m.rand.IntN(2) == 0 {
 			key = m.rand.IntN(90)
 		}
 	}
+}
+
+// same checks that both stores answer a call alike.
+func (m *model) same(what string, call func(q queue.Queue) (any, error)) {
+	m.t.Helper()
+	var got [2]any
+	m.both(func(i int, q queue.Queue) (err error) {
+		got[i], err = call(q)
+		return err
+	})
+	if diff := cmp.Diff(got[0], got[1]); diff != "" {
+		m.t.Fatalf("%s is another (-embedded +redis):\n%s", what, diff)
+	}
+}
+
+// act does something to the host. What stops it is soon undone, so that there is something to compare.
+func (m *model) act() {
+	m.t.Helper()
+	actions := []queue.HostAction{queue.Reset, queue.Probe, queue.Seen, queue.Pause, queue.Block}
+	action := actions[m.rand.IntN(len(actions))]
+	undone := map[queue.HostAction]queue.HostAction{queue.Pause: queue.Resume, queue.Block: queue.Unblock}[action]
+	if action == queue.Block && m.rand.IntN(3) > 0 {
+		return
+	}
+	for _, action := range []queue.HostAction{action, undone} {
+		if action == "" {
+			continue
+		}
+		m.same(string(action), func(q queue.Queue) (any, error) {
+			h, err := q.Act(m.t.Context(), modelHost, action)
+			return []any{h.State, h.Pending, h.InFlight, h.Record.Epoch}, err
+		})
+		if undone != "" {
+			m.enqueue()
+			m.take(3)
+		}
+	}
+	m.letters()
+}
+
+func (m *model) sweep() {
+	m.t.Helper()
+	m.both(func(_ int, q queue.Queue) error {
+		for next := time.Duration(0); next == 0; {
+			var err error
+			if next, err = q.Sweep(m.t.Context()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	m.letters()
+}
+
+// letters compares what is dead and what that is counted as.
+func (m *model) letters() {
+	m.t.Helper()
+	m.same("what is dead", func(q queue.Queue) (any, error) {
+		list, err := q.DeadLetters(m.t.Context(), queue.DeadLetterFilter{Host: modelHost}, queue.Page{Limit: 10_000})
+		names := make([]string, len(list.Items))
+		for i, l := range list.Items {
+			names[i] = fmt.Sprint(l.URI, " ", l.Inbox, " ", l.Reason, " ", l.Attempts)
+		}
+		slices.Sort(names)
+		return names, err
+	})
+	m.same("totals", func(q queue.Queue) (any, error) {
+		st, err := q.Stats(m.t.Context())
+		return fmt.Sprint(st.Pending, st.Dead, st.Delivered, st.Died, st.Hosts), err
+	})
+}
+
+// retry makes some dead letters pending again, or drops some.
+func (m *model) retry() {
+	m.t.Helper()
+	reasons := []queue.Reason{"", queue.ReasonGone, queue.ReasonHostBlocked, queue.ReasonLaneFull}
+	which := queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Reason: reasons[m.rand.IntN(len(reasons))]}}
+	call := queue.Queue.DeleteDead
+	if m.rand.IntN(4) > 0 {
+		call = func(q queue.Queue, ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
+			return q.RetryDead(ctx, which, time.Hour)
+		}
+	}
+	m.same("count of dead letters", func(q queue.Queue) (any, error) { return call(q, m.t.Context(), which) })
+	m.letters()
 }
 
 func (m *model) cancel() {
@@ -125,10 +226,11 @@ func (m *model) take(n int) {
 		for _, d := range turns[0].Deliveries {
 			name := fmt.Sprint(d.Activity.URI, " ", d.Inbox, " ", d.Attempts, " ", d.Early)
 			got[i] = append(got[i], name)
-			m.taken[name] = append(m.taken[name], d.ID)
 			if i == 0 {
-				m.names = append(m.names, name)
+				m.names = append(slices.DeleteFunc(m.names, func(n string) bool { return n == name }), name) // it may have died and come back
+				m.taken[name] = nil
 			}
+			m.taken[name] = append(m.taken[name], d.ID)
 		}
 		got[i] = append(got[i], fmt.Sprint("more ", turns[0].More))
 		return nil
@@ -159,6 +261,7 @@ func (m *model) settle(release bool) {
 		record = &queue.HostRecord{Breaker: breaker.Record{Failed: true}}
 		if m.rand.IntN(3) == 0 {
 			record.Breaker.State = breaker.Open
+			record.Unavailable = m.rand.IntN(3) == 0
 		}
 	}
 	recovered := m.rand.IntN(5) == 0

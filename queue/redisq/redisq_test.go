@@ -52,7 +52,7 @@ func contract(t *testing.T, url string, partitions int, ahead time.Duration) {
 		Open: func(t *testing.T, o queuetest.Options) queue.Queue {
 			return start(t, Options{
 				URL: url, Prefix: fmt.Sprintf("test%d-%d", partitions, cases.Add(1)), Partitions: partitions,
-				Retention: o.Retention, DeadRetention: o.DeadRetention,
+				Limits: o.Limits,
 			})
 		},
 		Reopen: func(t *testing.T, q queue.Queue) queue.Queue {

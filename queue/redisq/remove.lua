@@ -1,54 +1,66 @@
--- Takes deliveries of an activity out of their lanes, wherever they are: cancelled, or dead letters.
+-- Takes deliveries of an activity out of their lanes, wherever they are.
 --
--- KEYS[18…20]  the activity's a, b and r
--- KEYS[21…]    six keys for each lane
--- ARGV[2]      the activity's ID
--- ARGV[3]      '' to cancel, else the reason of the dead letters; what is taken just now stays then
--- ARGV[4]      the reason of those that wait for their key
--- ARGV[5…]     of each lane: host, how many deliveries, their ordinals
--- RETURNS      how many were taken out
-local RETRY = 1000 -- in how many ms to look again at what was taken as it expired
-local act, removed = new_activity(18), 0
-local ordering = field(act, 'o')
-if not ordering then return 0 end
+-- KEYS[FIRST…FIRST+2] the activity's a, b and r
+-- KEYS[FIRST+3…]      six keys for each lane
+-- ARGV[2]             the activity's ID
+-- ARGV[3]             'cancel'; 'supersede' to cancel only what was never attempted; 'expire' to make dead letters of
+--                     what has outlived its TTL, unless it is taken just now
+-- ARGV[4…]            of each lane: host, how many deliveries, their ordinals
+-- RETURNS             the ordinals of those that were taken out
+local act, how, removed, left = new_activity(FIRST), ARGV[3], {}, false
+local about = redis.call('HMGET', act.a, 'o', 'e', 'v')
+local ordering, expires, revived_expire = about[1], tonumber(about[2] or 0), tonumber(about[3] or 0)
+if not ordering then return {} end
 
-local function take_out(l, e, where, text)
-  if where == 'window' then return drop(l, e) end
-  if where == 'behind' then
-    redis.call('ZREM', l.w, text)
-  else
-    redis.call('LREM', l.q[where], 1, text)
-    leave_backlog(l, e.ordering)
-  end
-  l.state.n = l.state.n - 1
+local function may_go(e)
+  if how == 'cancel' then return true end
+  if how == 'supersede' then return untried(e) and has(e, MAKES) and not has(e, TAKEN) end
+  if (has(e, REVIVED) and revived_expire or expires) > now then return false end
+  left = left or has(e, TAKEN)
+  return not has(e, TAKEN)
 end
 
 local function remove(l, f)
-  local e = f.e
-  local reason = has(e, WAITS_KEY) and ARGV[4] or ARGV[3]
+  local e, reason = f.e, has(f.e, WAITS_KEY) and 'key_missing' or 'expired'
   take_out(l, e, f.where, f.text)
-  if ARGV[3] == '' then cancelled(act, e.ordinal) else died(act, e, l.host, reason) end
-  removed = removed + 1
+  if how == 'expire' then died(act, e, l.host, reason) else cancelled(act, e.ordinal) end
+  removed[#removed + 1] = e.ordinal
 end
 
 -- lost takes out what pends by the activity's list, but is not in its lane: somebody has deleted that.
 local function lost(host, ordinal)
   local inbox = redis.call('LINDEX', act.r, ordinal) or ''
-  if inbox == '' or string.sub(inbox, 1, 1) == '!' then return end
+  if how == 'supersede' or inbox == '' or string.sub(inbox, 1, 1) == '!' then return end
+  if how == 'expire' and math.max(expires, revived_expire) > now then return end
   local e = {activity = ARGV[2], ordinal = ordinal, rest = string.sub(inbox, #host + 1), headers = '', attempts = 0, last = ''}
-  if ARGV[3] == '' then cancelled(act, ordinal) else died(act, e, host, ARGV[3]) end
-  removed = removed + 1
+  if how == 'expire' then died(act, e, host, 'expired') else cancelled(act, ordinal) end
+  removed[#removed + 1] = ordinal
+end
+
+-- expire_again says when to look at the activity again: soon if something was taken, else when more expires.
+local function expire_again()
+  if counts(act) == 0 then return end
+  local at = now + RETRY
+  if not left then
+    local next_ones = {tonumber(redis.call('ZSCORE', EXPIRES, ARGV[2])), expires, revived_expire}
+    for i = 1, 3 do
+      if not next_ones[i] or next_ones[i] <= now then next_ones[i] = math.huge end
+    end
+    local first = math.min(unpack(next_ones))
+    if first < math.huge then at = first end
+  end
+  redis.call('ZADD', EXPIRES, at, ARGV[2])
 end
 
 local staged = redis.call('ZSCORE', STAGED, ARGV[2])
-local at, keys = 5, 21
+local at, keys = 4, FIRST + 3
 while ARGV[at] do
   local host, wanted
   host, wanted, at = wanted_of(at)
   local l, found = read(keys, host), {}
   search(l, ARGV[2], ordering, wanted, function(e, where, text)
     wanted[e.ordinal] = nil
-    if ARGV[3] == '' or not has(e, TAKEN) then found[#found + 1] = {e = e, where = where, text = text} end
+    if may_go(e) then found[#found + 1] = {e = e, where = where, text = text} end
   end)
   -- From the back, as those behind would otherwise move up when the one before them goes.
   for i = #found, 1, -1 do remove(l, found[i]) end
@@ -58,7 +70,7 @@ while ARGV[at] do
   end
   keys = keys + 6
 end
-if removed > 0 then finish(act) end
-if ARGV[3] ~= '' and counts(act) > 0 then redis.call('ZADD', EXPIRES, now + RETRY, ARGV[2]) end
+if #removed > 0 then finish(act) end
+if how == 'expire' then expire_again() end
 signal()
 return removed

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,13 +34,21 @@ var (
 	releaseScript = script(frees, "lane", "activity", "intake", "moved", "release")
 	unstageScript = script(frees, "lane", "activity", "unstage")
 
-	dueScript    = script(frees, "lane", "due")
-	takeScript   = script(frees, "lane", "take")
-	settleScript = script(frees, "lane", "activity", "settle")
-	sweepScript  = script(looks, "lane", "sweep")
-	removeScript = script(frees, "lane", "activity", "search", "remove")
-	buryScript   = script(frees, "lane", "activity", "bury")
-	forgetScript = script(frees, "lane", "activity", "forget")
+	dueScript     = script(frees, "lane", "due")
+	takeScript    = script(frees, "lane", "take")
+	settleScript  = script(frees, "lane", "activity", "settle")
+	sweepScript   = script(looks, "lane", "sweep")
+	removeScript  = script(frees, "lane", "activity", "search", "remove")
+	chooseScript  = script(looks, "lane", "choose")
+	buryScript    = script(frees, "lane", "activity", "bury")
+	discardScript = script(frees, "lane", "activity", "discard")
+	forgetScript  = script(frees, "lane", "activity", "forget")
+
+	actScript        = script(frees, "lane", "act")
+	resetScript      = script(frees, "lane", "reset")
+	reviveScript     = script(stores, "lane", "activity", "revive")
+	makersScript     = script(looks, "lane", "makers")
+	supersededScript = script(frees, "lane", "superseded")
 
 	hostsScript = script(looks, "lane", "hosts")
 	findScript  = script(looks, "lane", "activity", "search", "find")
@@ -53,6 +62,8 @@ var (
 	dropKeyScript = script(frees, "lane", "dropkey")
 	resealScript  = script(stores, "lane", "resealkeys")
 	unparkScript  = script(frees, "lane", "unpark")
+
+	tellScript = script(frees, "lane", "tell")
 )
 
 // script joins files to one script. It may be sent again when a connection broke before its answer: each is written so
@@ -83,11 +94,34 @@ func (s *Store) call(ctx context.Context, lua *rueidis.Lua, p *partition, keys, 
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
 	all := append(p.common[:len(p.common):len(p.common)], keys...)
-	m, err := lua.Exec(ctx, s.client, all, append([]string{s.keys.Channel()}, args...)).ToMessage()
+	m, err := lua.Exec(ctx, s.client, all, append([]string{s.about()}, args...)).ToMessage()
 	if err != nil {
 		err = translate(ctx, s.diagnose(ctx, err, all))
 	}
 	return m, err
+}
+
+// about is the argument that every script has first; lane.lua tells of it.
+func (s *Store) about() string {
+	return strconv.Itoa(s.opts.Lane) + " " + s.keys.Channel()
+}
+
+// text runs a script that returns a text.
+func (s *Store) text(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (string, error) {
+	m, err := s.call(ctx, lua, p, keys, args)
+	if err != nil {
+		return "", err
+	}
+	return m.ToString()
+}
+
+// texts runs a script that returns texts.
+func (s *Store) texts(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) ([]string, error) {
+	m, err := s.call(ctx, lua, p, keys, args)
+	if err != nil {
+		return nil, err
+	}
+	return m.AsStrSlice()
 }
 
 // number runs a script that returns a number.

@@ -23,9 +23,7 @@ local function search(l, id, ordering, wanted, found)
   local heads = {}
   for _, e in pairs(l.window) do heads[#heads + 1] = e end
   for _, e in ipairs(heads) do look(e, 'window') end
-  pages(function(at)
-    return redis.call('ZRANGEBYLEX', l.w, '[' .. ordering, '[' .. ordering .. '\255', 'LIMIT', at, PAGE)
-  end, #ordering, 'behind')
+  pages(function(at) return behind_of(l, ordering, at, PAGE) end, #ordering, 'behind')
   local priority = l.state.k > 0 and string.match(redis.call('HGET', l.c, ordering) or '', '^%d')
   if priority then
     priority = tonumber(priority)

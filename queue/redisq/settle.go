@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/rueidis"
@@ -25,11 +26,25 @@ func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settle
 	if held, err := a[0].AsInt64(); err != nil || held == 0 {
 		return fmt.Errorf("settle %s: %w", lease.Host, orNotHeld(err))
 	}
-	if err := s.wakeParked(ctx, p, lease.Host, a[1:]); err != nil {
+	state, err := a[1].ToString()
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	s.tellState(lease.Host, state)
+	excess, err := a[2].AsInt64()
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	if excess > 0 || s.opts.DeadLetters > 0 && slices.ContainsFunc(st.Results, isDead) {
+		s.sweepIn(0)
+	}
+	if err := s.wakeParked(ctx, p, lease.Host, a[3:]); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	return nil
 }
+
+func isDead(r queue.Result) bool { return r.Verdict == queue.Dead }
 
 func orNotHeld(err error) error {
 	if err == nil {

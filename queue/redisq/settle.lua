@@ -1,24 +1,25 @@
 -- Writes back what came of deliveries taken under a lease.
 --
--- KEYS[18…23]  the lane
--- KEYS[24…]    a, b and r of each activity that the results are about
--- ARGV[2…7]    host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), whether the host
---              recovered, whether the turn ends
--- ARGV[8…10]   the host's record, '' to leave it; its epoch; what it says (see lane.lua, f)
--- ARGV[11…]    the results: number of the activity (from 0), ordinal, verdict (0 delivered, 1 retry, 2 defer, 3 dead),
---              after in ms, whether the host failed, whether an attempt was spent, whether it waits for its key, reason,
---              last attempt
--- RETURNS      {1, hashes of the keys that deliveries wait for}, or {0} if a later token took the lane; then nothing was
---              changed
+-- KEYS[FIRST…FIRST+5] the lane
+-- KEYS[FIRST+6…]      a, b and r of each activity that the results are about
+-- ARGV[2…7]           host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), whether
+--                     the host recovered, whether the turn ends
+-- ARGV[8…10]          the host's record, '' to leave it; its epoch; what it says (see lane.lua, f). A record of an
+--                     earlier epoch than the stored one is dropped, and so is the wait
+-- ARGV[11…]           the results: number of the activity (from 0), ordinal, verdict (0 delivered, 1 retry, 2 defer, 3
+--                     dead), after in ms, whether the host failed, whether an attempt was spent, whether it waits for
+--                     its key, reason, last attempt
+-- RETURNS             {1, the host's state if it turned, whether Sweep has something to give up of the lane, hashes of
+--                     the keys that deliveries wait for}, or {0} if a later token took the lane; then nothing was changed
 local parked = {}
-local l, token = read(18, ARGV[2]), tonumber(ARGV[3])
+local l, token = read(FIRST, ARGV[2]), tonumber(ARGV[3])
 local s = l.state
 if not l.known or token ~= s.t then return {0} end
 
 local activities = {}
 local function activity(n)
   if not activities[n] then
-    local act = new_activity(24 + 3 * n)
+    local act = new_activity(FIRST + 6 + 3 * n)
     act.id = field(act, 'i')
     activities[n] = act
   end
@@ -33,7 +34,7 @@ end
 
 -- keep puts a delivery back that stays pending.
 local function keep(e, act, verdict, after, host_failed, wait_key)
-  e.flags = e.flags - TAKEN
+  e.flags, l.changed = e.flags - TAKEN, true
   unpark(l, e)
   if after > 0 or verdict == 1 then e.due = now + after end
   if verdict == 1 then e.flags = host_failed and bor(e.flags, HOST_FAILED) or band(e.flags, bnot(HOST_FAILED)) end
@@ -63,26 +64,21 @@ local function apply(i)
   act.touched = act.touched or verdict == 0 or verdict == 3
 end
 
-local function recover()
-  for _, e in pairs(l.window) do
-    if has(e, HOST_FAILED) and not has(e, WAITS_KEY) and not has(e, TAKEN) and e.due > now then
-      e.due = now
-      set(l, e)
-    end
-  end
-end
-
 for i = 11, #ARGV, 9 do apply(i) end
 for _, act in pairs(activities) do
   if act.touched then finish(act) end
 end
-if ARGV[8] ~= '' and tonumber(ARGV[9]) >= s.g then
+local current, wait = ARGV[8] == '' or tonumber(ARGV[9]) >= s.g, tonumber(ARGV[5])
+if ARGV[8] ~= '' and current then
   redis.call('HSET', l.h, 'r', ARGV[8])
   s.f = tonumber(ARGV[10])
+  if band(s.f, PROBING) == 0 then s.y = 0 end
 end
-local wait = tonumber(ARGV[5])
-if wait ~= 0 then s.w = math.max(0, wait < 0 and 0 or now + wait) end
-if ARGV[6] == '1' then recover() end
+if wait ~= 0 and current then
+  s.w = math.max(0, wait < 0 and 0 or now + wait)
+  s.o = now
+end
+if ARGV[6] == '1' then recover(l) end
 s.x = now + tonumber(ARGV[4])
 if ARGV[7] == '1' then
   hand_back(l)
@@ -90,4 +86,4 @@ if ARGV[7] == '1' then
 end
 write(l)
 signal()
-return {1, unpack(parked)}
+return {1, l.turned or '', s.v, unpack(parked)}

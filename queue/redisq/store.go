@@ -7,14 +7,17 @@
 //
 // What callers may rely on beyond package queue: nodes wake one another within milliseconds; an idle node asks for
 // nothing; a node that died in the middle of an Enqueue leaves nothing behind, or the whole; of a host that has nothing
-// pending only what was learnt of it is kept.
+// pending only what was learnt of it is kept; what a node that died left of a Block, another's Sweep does; events are in
+// the order in which one node told them.
 //
 // What callers may not rely on: that what was acknowledged survives the death of Redis itself better than Redis is set
 // up to (with appendfsync everysec the last second may be lost, and in a failover what was not yet replicated); that
 // deliveries taken by a node that died are given again before its lease has ended; that a delivery that waits for its
 // key is left alone (it is looked at again every hour, in case a node died while it was being told of the key); that the
 // activity of an Enqueue under way can't be seen before it is all there; that what a node accepted expires on time if that
-// node is gone (others look every queue.MaxIdle).
+// node is gone (others look every queue.MaxIdle); that Events hears what other nodes tell in its first moments, before they
+// know that somebody watches; that all dead letters of an activity that were made pending again expire at times of their own
+// (the last TTL given, if longer, holds for them all).
 package redisq
 
 import (
@@ -22,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,10 +46,8 @@ type Options struct {
 	Prefix string
 	// Partitions is how many there are; 0 takes what the store was made with, or 1 (64 on a cluster) for a new one.
 	Partitions int
-	// Retention is how long a finished activity can be looked up; less than queue.IdempotencyTTL counts as that.
-	Retention time.Duration
-	// DeadRetention is how long dead letters are kept. 0 keeps them for ever.
-	DeadRetention time.Duration
+	// Limits bound what the store holds. A lane comes within a smaller Lane than before when next something happens in it.
+	queue.Limits
 	// Deaf stores don't hear of wakes: for tools that deliver nothing, so that they are not taken for nodes.
 	Deaf bool
 	// Log gets warnings about how Redis is set up, and about wakes that can't be heard. Nil is slog.Default.
@@ -68,8 +70,12 @@ type Store struct {
 	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since started
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 	start   time.Time
-	stop    context.CancelFunc // ends listening
-	work    sync.WaitGroup     // listening
+	stop    context.CancelFunc // ends listening and telling
+	work    sync.WaitGroup     // listening, telling and watching
+
+	told         chan queue.Event // to be spread
+	watchedUntil atomic.Int64     // until when somebody surely watches on some node, in ns since start
+	watchers     watchers
 }
 
 var _ queue.Queue = (*Store)(nil)
@@ -83,13 +89,21 @@ type partition struct {
 
 func newPartition(p rediskeys.Partition) *partition {
 	kinds := []string{
-		"stats", "due0", "due1", "due2", "due3", "due4", "due5", "idle", "offered", "expires", "pending", "done",
-		"dead", "letters", "uris", "parked", "staged",
+		"stats", "due0", "due1", "due2", "due3", "due4", "due5", "excess", "offered", "expires", "pending", "done",
+		"dead", "letters", "uris", "parked", "staged", "filed",
 	}
 	for i, kind := range kinds {
 		kinds[i] = p.Key(kind)
 	}
+	for _, state := range hostStates {
+		kinds = append(kinds, hostsIn(p, state))
+	}
 	return &partition{Partition: p, common: kinds}
+}
+
+// hostsIn is the key of the hosts of a partition in a state.
+func hostsIn(p rediskeys.Partition, state queue.HostState) string {
+	return p.Of("hosts", string(state))
 }
 
 // lane appends the six keys of a lane.
@@ -145,15 +159,18 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	s := &Store{
 		opts: o, log: o.Log, client: client, keys: rediskeys.Scheme{Prefix: o.Prefix, Partitions: partitions},
 		activities: newCache(cacheBytes), wake: make(chan struct{}, 1), start: time.Now(),
+		told: make(chan queue.Event, toldBuffer), watchers: watchers{all: map[chan queue.Event]struct{}{}},
 	}
 	for n := range partitions {
 		s.parts = append(s.parts, newPartition(s.keys.Partition(n)))
 	}
-	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.asleep.Store(math.MaxInt64) // until Due was asked every wake counts
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	if !o.Deaf {
-		s.work.Go(func() { s.listen(listening) })
+		s.work.Go(func() { s.listen(working) })
 	}
+	s.work.Go(func() { s.spread(working) })
 	return s, nil
 }
 
@@ -186,6 +203,7 @@ func (s *Store) Ready(ctx context.Context) error {
 // Close implements queue.Queue. Leases made from the store end with it.
 func (s *Store) Close() error {
 	s.stop()
+	s.watchers.close()
 	s.client.Close()
 	s.work.Wait()
 	return nil

@@ -2,7 +2,6 @@ package redisq
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -47,61 +46,72 @@ func (s *Store) sweepIn(d time.Duration) {
 
 func (s *Store) sweepAll(ctx context.Context) (time.Duration, error) {
 	var mu sync.Mutex
-	next := queue.MaxIdle
+	next, letters := queue.MaxIdle, 0
 	unsure := s.confirm(ctx)
 	err := s.each(func(p *partition) error {
-		n, err := s.sweep(ctx, p)
+		n, dead, err := s.sweep(ctx, p)
 		mu.Lock()
 		defer mu.Unlock()
-		next = min(next, n)
+		next, letters = min(next, n), letters+dead
 		return err
 	})
 	if err := errors.Join(unsure, err); err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
+	if s.opts.DeadLetters > 0 && letters > s.opts.DeadLetters {
+		next = 0
+		if _, err := s.discardOldest(ctx); err != nil {
+			return 0, fmt.Errorf("sweep: %w", err)
+		}
+	}
 	return next, nil
 }
 
-// sweep does one bounded step in a partition.
-func (s *Store) sweep(ctx context.Context, p *partition) (time.Duration, error) {
+// sweep does one bounded step in a partition, and returns when there is more to do, and how many dead letters there were.
+func (s *Store) sweep(ctx context.Context, p *partition) (next time.Duration, letters int, err error) {
 	a, err := s.array(ctx, sweepScript, p, nil, []string{
 		millis(s.opts.Retention), millis(s.opts.DeadRetention), millis(stageTTL), strconv.Itoa(sweepActivities),
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	soonest, err := a[0].AsInt64()
-	if err != nil {
-		return 0, err
+	var n [2]int64 // in how many ms there is more, dead letters
+	for i := range n {
+		if n[i], err = a[i].AsInt64(); err != nil {
+			return 0, 0, err
+		}
 	}
 	did, found := 0, 0
-	for i, step := range []func(context.Context, *partition, []string) (int, error){s.expire, s.dropLetters, s.forget, s.decide} {
-		names, err := a[i+1].AsStrSlice()
+	for i, step := range []func(context.Context, *partition, []string) (int, error){s.expire, s.dropLetters, s.forget, s.decide, s.relieve} {
+		names, err := a[i+len(n)].AsStrSlice()
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		n, err := step(ctx, p, names)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		did += n
 		found += len(names)
 	}
-	switch {
+	switch soonest := time.Duration(n[0]) * time.Millisecond; {
 	case did > 0:
-		return 0, nil
+		next = 0
 	case found > 0:
-		return sweepSoon, nil // what was taken as it expired; and there may be more behind it
+		next = sweepSoon // what was taken as it expired; and there may be more behind it
 	case soonest < 0:
-		return queue.MaxIdle, nil
+		next = queue.MaxIdle
+	default:
+		next = max(time.Millisecond, soonest)
 	}
-	return max(time.Millisecond, time.Duration(soonest)*time.Millisecond), nil
+	return next, int(n[1]), nil
 }
 
 // expire makes dead letters of what pends of activities that have outlived their TTL.
 func (s *Store) expire(ctx context.Context, p *partition, names []string) (did int, err error) {
 	for _, name := range names {
-		n, err := s.removeAll(ctx, p, uuid.UUID([]byte(name)), removal{queue.ReasonExpired, queue.ReasonKeyMissing})
+		id := uuid.UUID([]byte(name))
+		n, err := s.removeAll(ctx, p, id, expire)
 		if err != nil {
 			return did, err
 		}
@@ -112,27 +122,9 @@ func (s *Store) expire(ctx context.Context, p *partition, names []string) (did i
 	return did, nil
 }
 
-// dropLetters drops dead letters.
+// dropLetters drops dead letters that were kept long enough.
 func (s *Store) dropLetters(ctx context.Context, p *partition, names []string) (int, error) {
-	if len(names) == 0 {
-		return 0, nil
-	}
-	var keys, order []string
-	ordinals := map[string][]string{}
-	for _, name := range names {
-		id := name[:16]
-		if ordinals[id] == nil {
-			order = append(order, id)
-			keys = p.activity(keys, uuid.UUID([]byte(id)).String())
-		}
-		ordinals[id] = append(ordinals[id], strconv.FormatUint(uint64(binary.BigEndian.Uint32([]byte(name[16:]))), 10))
-	}
-	var args []string
-	for _, id := range order {
-		args = append(append(args, id, strconv.Itoa(len(ordinals[id]))), ordinals[id]...)
-	}
-	n, err := s.number(ctx, buryScript, p, keys, args)
-	return int(n), err
+	return s.discard(ctx, p, names, discarding{})
 }
 
 // forget drops finished activities. The home partition decides when all of an activity is over, and goes first: from

@@ -213,7 +213,7 @@ func activity(id string, about, body rueidis.RedisMessage) (*queue.Activity, err
 	}
 	a := &queue.Activity{
 		ID: id, URI: d.URI, Type: d.Type, KeyID: d.KeyID, OrderingKey: d.OrderingKey,
-		Priority: queue.Priority(priority), CreatedAt: timeOf(created),
+		Priority: queue.Priority(priority), Role: d.Role, CreatedAt: timeOf(created),
 	}
 	if a.Body, err = body.AsBytes(); err != nil {
 		return nil, err

@@ -1,10 +1,10 @@
 -- Takes deliveries from leased lanes.
 --
--- KEYS[18…]  six keys for each lane
--- ARGV[2]    how many deliveries of each at most
--- ARGV[3…]   of each lane: host, token, how long its lease lasts in ms
--- RETURNS    for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
---            each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
+-- KEYS[FIRST…] six keys for each lane
+-- ARGV[2]      how many deliveries of each at most
+-- ARGV[3…]     of each lane: host, token, how long its lease lasts in ms
+-- RETURNS      for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
+--              each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
 local MOVES = 1000 -- deliveries moved behind others in one call at most; the rest wait for the next
 local moves = 0
 -- Of eight takes five begin at high, two at normal and one at low, so that all get on.
@@ -42,13 +42,13 @@ local function candidate(l, ready, p)
   return head or new, not head
 end
 
--- pop returns the delivery whose turn it is, or nil.
-local function pop(l, ready)
-  local turn = SHARES[l.state.u % #SHARES + 1]
+-- pop returns the delivery whose turn it is, or nil. A probe is always the best by priority.
+local function pop(l, ready, probing)
+  local turn = probing and 0 or SHARES[l.state.u % #SHARES + 1]
   for _, p in ipairs({turn, 0, 1, 2}) do
     local e, new = candidate(l, ready, p)
     if e then
-      l.state.u = (l.state.u + 1) % #SHARES
+      if not probing then l.state.u = (l.state.u + 1) % #SHARES end
       if new then
         leave_backlog(l, e.ordering)
         redis.call('LPOP', l.q[p])
@@ -74,7 +74,7 @@ local function take(l, n)
   local ready, probing = ready_heads(l), band(s.f, PROBING) > 0
   if probing then n = math.min(n, 1 - taken(l)) end
   while #answer < n do
-    local e, early = pop(l, ready), 0
+    local e, early = pop(l, ready, probing), 0
     if not e and probing then
       local _, later = heads_due(l, now)
       e, early = later, 1
@@ -88,7 +88,7 @@ local function take(l, n)
 end
 
 local lanes, answer = {}, {}
-for i = 3, #ARGV, 3 do lanes[i] = read(18 + 2 * (i - 3), ARGV[i]) end -- all, before anything is changed: one may be broken
+for i = 3, #ARGV, 3 do lanes[i] = read(FIRST + 2 * (i - 3), ARGV[i]) end -- all, before anything is changed: one may be broken
 for i = 3, #ARGV, 3 do
   local l, token, ttl = lanes[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if not l.known or token < l.state.t then

@@ -25,7 +25,7 @@ const listenPause = time.Second // between tries to listen
 func (s *Store) listen(ctx context.Context) {
 	failing := false
 	for {
-		err := s.subscribe(ctx, func() {
+		err := s.subscribe(ctx, s.keys.Channel(), s.heard, func() {
 			if failing {
 				s.log.Info("store.wakes_heard_again")
 				s.sweepAt.Store(0) // it may be another Redis, or an empty one
@@ -47,16 +47,17 @@ func (s *Store) listen(ctx context.Context) {
 	}
 }
 
-// subscribe listens on a connection of its own until that breaks or ctx ends. It calls listening once it hears.
-func (s *Store) subscribe(ctx context.Context, listening func()) error {
+// subscribe listens to a channel on a connection of its own until that breaks or ctx ends. It calls listening once it
+// hears.
+func (s *Store) subscribe(ctx context.Context, channel string, heard func(message string), listening func()) error {
 	conn, release := s.client.Dedicate()
 	defer release()
 	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{
-		OnMessage:      func(m rueidis.PubSubMessage) { s.heard(m.Message) },
+		OnMessage:      func(m rueidis.PubSubMessage) { heard(m.Message) },
 		OnSubscription: func(rueidis.PubSubSubscription) { listening() },
 	})
 	call, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
-	err := conn.Do(call, conn.B().Subscribe().Channel(s.keys.Channel()).Build()).Error()
+	err := conn.Do(call, conn.B().Subscribe().Channel(channel).Build()).Error()
 	cancel()
 	if err != nil {
 		return err
@@ -68,9 +69,14 @@ func (s *Store) subscribe(ctx context.Context, listening func()) error {
 	return err
 }
 
-// heard signals if a lane is due, in the milliseconds given, before Due said that one would be.
-func (s *Store) heard(delay string) {
-	ms, err := strconv.ParseInt(delay, 10, 64)
+// heard signals if a lane is due, in the milliseconds given, before Due said that one would be. The message may also be
+// that somebody watches.
+func (s *Store) heard(message string) {
+	if message == watchMessage {
+		s.beWatched()
+		return
+	}
+	ms, err := strconv.ParseInt(message, 10, 64)
 	if err != nil || int64(time.Since(s.start))+ms*int64(time.Millisecond) < s.asleep.Load() {
 		s.signal()
 	}

@@ -109,7 +109,7 @@ func (s *Store) Activity(ctx context.Context, id string) (queue.ActivityStatus, 
 	return status, nil
 }
 
-// Cancel implements queue.Watching.
+// Cancel implements queue.Operating.
 func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
 	u, text, err := canonical(id)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, er
 	parts, err := s.readParts(ctx, text)
 	for _, p := range parts {
 		if err == nil && p.counts.Pending > 0 {
-			_, err = s.removeAll(ctx, p.partition, u, removal{})
+			_, err = s.removeAll(ctx, p.partition, u, cancel)
 		}
 	}
 	if err != nil {
@@ -127,23 +127,46 @@ func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, er
 	return s.Activity(ctx, text)
 }
 
-// removal says what becomes of deliveries that are taken out: dead letters for a reason or, where that is empty,
-// cancelled.
-type removal struct{ reason, reasonWaitingForKey queue.Reason }
+// removal says what is taken out, and what becomes of it; see remove.lua.
+type removal string
+
+const (
+	cancel    removal = "cancel"
+	supersede removal = "supersede"
+	expire    removal = "expire"
+)
 
 // removeAll takes out what pends of an activity in a partition.
-func (s *Store) removeAll(ctx context.Context, p *partition, id uuid.UUID, why removal) (removed int, err error) {
+func (s *Store) removeAll(ctx context.Context, p *partition, id uuid.UUID, how removal) (removed int, err error) {
 	err = s.pages(ctx, p, id.String(), 0, func(page []listed) (more bool, err error) {
-		lanes, args := wantPending(page)
-		if len(lanes) == 0 {
+		hosts, args := wantPending(page)
+		if len(hosts) == 0 {
 			return true, nil
 		}
-		args = append([]string{string(id[:]), string(why.reason), string(why.reasonWaitingForKey)}, args...)
-		n, err := s.number(ctx, removeScript, p, p.lanes(p.activity(nil, id.String()), lanes), args)
-		removed += int(n)
+		n, err := s.remove(ctx, p, id, how, hosts, args)
+		removed += n
 		return true, err
 	})
 	return removed, err
+}
+
+// remove takes deliveries of an activity out of lanes; args say which, as search.lua wants it.
+func (s *Store) remove(ctx context.Context, p *partition, id uuid.UUID, how removal, hosts, args []string) (removed int, err error) {
+	args = append([]string{string(id[:]), string(how)}, args...)
+	ordinals, err := s.array(ctx, removeScript, p, p.lanes(p.activity(nil, id.String()), hosts), args)
+	if err != nil || how != expire {
+		return len(ordinals), err
+	}
+	names := make([]string, len(ordinals))
+	for i, m := range ordinals {
+		ordinal, err := m.AsInt64()
+		if err != nil {
+			return len(ordinals), err
+		}
+		names[i] = letterName(id, ordinal)
+	}
+	s.tellDead(ctx, p, names)
+	return len(ordinals), nil
 }
 
 // listed is one delivery in an activity's list.

@@ -1,0 +1,194 @@
+package delivery
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/queuetest"
+)
+
+// offer enqueues an activity that lasts for 72 h to a host, and tells whether it was accepted.
+func (r *rig) offer(uri, host string, p queue.Priority) bool {
+	r.t.Helper()
+	receipt, err := r.store.Enqueue(r.t.Context(), &queue.Submission{
+		Activity:    queue.Activity{ID: uuid.Must(uuid.NewV7()).String(), URI: uri, KeyID: testKey, OrderingKey: uri, Priority: p, Body: []byte(uri)},
+		Recipients:  []queue.Recipient{{Inbox: "https://" + host + "/inbox", Host: host}},
+		TTL:         72 * time.Hour,
+		Idempotency: queue.Idempotency{Key: sha256.Sum256([]byte(uri)), Fingerprint: sha256.Sum256([]byte(uri))},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return receipt.Accepted == 1
+}
+
+// stream offers a delivery to a host every few hours, for so many days. It returns how many were accepted.
+func (r *rig) stream(host string, days int) (accepted int) {
+	r.t.Helper()
+	const pause = 3 * time.Hour
+	for i := range days * int(24*time.Hour/pause) {
+		if r.offer(fmt.Sprintf("https://app.example/%d/%d", time.Now().Unix(), i), host, queue.Normal) {
+			accepted++
+		}
+		time.Sleep(pause)
+	}
+	return accepted
+}
+
+// act does something to a host.
+func (r *rig) act(host string, action queue.HostAction) {
+	r.t.Helper()
+	if _, err := r.store.Act(r.t.Context(), host, action); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// rarely lets the pool sweep and extend its leases less often, so that days pass quickly.
+func rarely(o *Options) {
+	const ttl = time.Hour
+	f := queuetest.Faulty(o.Queue.(queue.Queue))
+	f.Delay("Sweep", time.Hour)
+	o.Queue, o.Leases = f, lockmgr.NewKeeper(lockmgr.NewLocal(ttl), ttl, o.Log)
+}
+
+// dying answers 500 until it is healed.
+func dying() (healed *atomic.Bool, answer func(*http.Request) Answer) {
+	healed = new(atomic.Bool)
+	return healed, func(*http.Request) Answer {
+		if healed.Load() {
+			return Answer{Status: 202}
+		}
+		return Answer{Status: 500}
+	}
+}
+
+func TestAHostThatFailsForDaysIsGivenUpAndProbedOnceADay(t *testing.T) {
+	t.Parallel()
+	healed, answer := dying()
+	pooled(t, answer, rarely, func(r *rig) {
+		const host = "h.example"
+		r.stream(host, 6)
+		if h := r.host(host); h.State != queue.HostOpen {
+			t.Fatalf("after six days the host is %s, want open", h.State)
+		}
+		r.stream(host, 2)
+		h := r.host(host)
+		if h.State != queue.HostUnavailable || h.Pending > 1 {
+			t.Fatalf("after eight days the host is %s with %d pending, want it unavailable with its next probe at the most", h.State, h.Pending)
+		}
+		dead, err := r.store.DeadLetters(r.t.Context(), queue.DeadLetterFilter{Reason: queue.ReasonHostUnavailable}, queue.Page{Limit: 1})
+		if err != nil || len(dead.Items) == 0 {
+			t.Errorf("%d dead letters of an unavailable host, %v", len(dead.Items), err)
+		}
+		before := len(r.to(host))
+		accepted := r.stream(host, 10)
+		if n := len(r.to(host)) - before; n < 8 || n > 11 {
+			t.Errorf("%d probes in ten days, want one a day", n)
+		}
+		if accepted > 10 {
+			t.Errorf("%d deliveries accepted in ten days, want no more than there were probes", accepted)
+		}
+		healed.Store(true)
+		r.stream(host, 2)
+		if h := r.host(host); h.State != queue.HostHealthy || h.Pending != 0 {
+			t.Errorf("two days after the host was healed it is %s with %d pending", h.State, h.Pending)
+		}
+	})
+}
+
+// Whatever the app sends, a host that is dead costs little.
+func TestAttemptsOnADeadHostInAMonth(t *testing.T) {
+	t.Parallel()
+	pooled(t, status(500), rarely, func(r *rig) {
+		r.stream("h.example", 30)
+		n := len(r.to("h.example"))
+		t.Logf("%d attempts in 30 days", n)
+		if n > 220 || n < 30 {
+			t.Errorf("%d attempts in 30 days, want no more than 220", n)
+		}
+	})
+}
+
+func TestSeenHastensTheProbe(t *testing.T) {
+	t.Parallel()
+	healed, answer := dying()
+	pooled(t, answer, rarely, func(r *rig) {
+		const host = "h.example"
+		r.stream(host, 8)
+		for i := range 4 {
+			before := len(r.to(host))
+			r.act(host, queue.Seen)
+			time.Sleep(queue.SeenPause(i) + time.Second)
+			if n := len(r.to(host)) - before; n != 1 {
+				t.Errorf("%d probes after the host was seen, want 1", n)
+			}
+			time.Sleep(time.Minute)
+		}
+		healed.Store(true)
+		r.act(host, queue.Seen)
+		time.Sleep(queue.SeenPause(4))
+		if h := r.host(host); h.State != queue.HostHealthy || h.Pending != 0 {
+			t.Errorf("after a probe that succeeded the host is %s with %d pending", h.State, h.Pending)
+		}
+	})
+}
+
+func TestHighPriorityIsTheNextProbe(t *testing.T) {
+	for name, threshold := range map[string]int{"open": 10, "closed": 1000} { // the breaker
+		t.Run(name, func(t *testing.T) { highPriorityProbes(t, threshold) })
+	}
+}
+
+func highPriorityProbes(t *testing.T, threshold int) {
+	t.Parallel()
+	healed, answer := dying()
+	change := func(o *Options) {
+		rarely(o)
+		o.Breaker.Threshold = threshold
+	}
+	pooled(t, answer, change, func(r *rig) {
+		const host = "h.example"
+		r.stream(host, 8)
+		time.Sleep(3 * time.Hour)
+		healed.Store(true)
+		if r.offer("https://app.example/normal", host, queue.Normal) {
+			t.Error("a delivery of normal priority was accepted while the host waits for its next probe")
+		}
+		before := len(r.to(host))
+		if !r.offer("https://app.example/high", host, queue.High) {
+			t.Fatal("a delivery of high priority was refused")
+		}
+		time.Sleep(time.Minute)
+		if probes := r.to(host)[before:]; len(probes) == 0 || probes[0].body != "https://app.example/high" {
+			t.Errorf("the probes were %+v, want the one of high priority first", probes)
+		}
+		if h := r.host(host); h.State != queue.HostHealthy || h.Pending != 0 {
+			t.Errorf("after a probe that succeeded the host is %s with %d pending", h.State, h.Pending)
+		}
+	})
+}
+
+// What an operator resets while an attempt is on its way stays reset.
+func TestResetIsNotUndoneByTheTurn(t *testing.T) {
+	t.Parallel()
+	pooled(t, func(req *http.Request) Answer {
+		lasting(req, 20*time.Second)
+		return Answer{Status: 500}
+	}, func(o *Options) { o.Breaker.Threshold = 1 }, func(r *rig) {
+		r.submit("https://app.example/1", "k", queue.Normal, day, "h.example")
+		time.Sleep(10 * time.Second)
+		r.act("h.example", queue.Reset)
+		time.Sleep(11 * time.Second)
+		if h := r.host("h.example"); h.State != queue.HostHealthy || !h.RetryAt.IsZero() {
+			t.Errorf("after its attempt failed the host is %s until %v, want it as it was reset", h.State, h.RetryAt)
+		}
+	})
+}

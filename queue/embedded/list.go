@@ -1,0 +1,217 @@
+package embedded
+
+import "github.com/postrider/postrider/queue"
+
+// fifo are the deliveries of one priority in a lane, in the order accepted.
+type fifo struct{ oldest, newest *entry }
+
+// insert puts e in its place, which is found from near backwards: one that is newer, or nil for the newest of all.
+func (f *fifo) insert(e, near *entry) {
+	var newer *entry
+	older := f.newest
+	if near != nil {
+		older = near
+	}
+	for older != nil && older.id > e.id {
+		newer, older = older, older.older
+	}
+	e.older, e.newer = older, newer
+	if older != nil {
+		older.newer = e
+	} else {
+		f.oldest = e
+	}
+	if newer != nil {
+		newer.older = e
+	} else {
+		f.newest = e
+	}
+}
+
+func (f *fifo) remove(e *entry) {
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		f.oldest = e.newer
+	}
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		f.newest = e.older
+	}
+	e.older, e.newer = nil, nil
+}
+
+// hints remember where deliveries were put, so that a row of ever older ones finds its places quickly. Nil is none.
+type hints struct {
+	chains map[chainKey]*entry
+	fifos  map[*fifo]*entry
+}
+
+func newHints() *hints { return &hints{chains: map[chainKey]*entry{}, fifos: map[*fifo]*entry{}} }
+
+// near returns what e was put near last, in its chain and in its fifo, and remembers e.
+func (h *hints) near(e *entry, key chainKey, f *fifo) (inChain, inFifo *entry) {
+	if h == nil {
+		return nil, nil
+	}
+	inChain, inFifo = h.chains[key], h.fifos[f]
+	h.chains[key], h.fifos[f] = e, e
+	return inChain, inFifo
+}
+
+// push puts a delivery into its lane, in its place in the order accepted; with hints it must be older than those put
+// before. The caller places the lane.
+func (x *index) push(e *entry, h *hints, now int64) {
+	e.pos = -1
+	x.entries[e.id] = e
+	e.act.pending++
+	e.lane.pending++
+	key, f := chainKey{e.lane.id, e.act.ordering}, &e.lane.fifos[e.act.priority]
+	inChain, inFifo := h.near(e, key, f)
+	f.insert(e, inFifo)
+	x.chain(e, key, inChain, now)
+}
+
+// chain puts a delivery among those of its ordering key: before what was accepted later, unless that is taken.
+func (x *index) chain(e *entry, key chainKey, near *entry, now int64) {
+	var next *entry
+	prev := x.tails[key]
+	if near != nil {
+		prev = near
+	}
+	for prev != nil && prev.id > e.id && prev.flags&taken == 0 {
+		next, prev = prev, prev.prev
+	}
+	e.prev, e.next = prev, next
+	if next != nil {
+		next.prev = e
+	} else {
+		x.tails[key] = e
+	}
+	if prev != nil {
+		prev.next = e
+		return
+	}
+	if next != nil {
+		e.lane.withdraw(next) // it is the head no more
+	}
+	e.lane.offer(e, now)
+}
+
+// unchain takes a delivery from among those of its ordering key, and lets the next one move up.
+func (x *index) unchain(e *entry, now int64) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	}
+	switch key := (chainKey{e.lane.id, e.act.ordering}); {
+	case e.next != nil:
+		e.next.prev = e.prev
+	case e.prev != nil:
+		x.tails[key] = e.prev
+	default:
+		delete(x.tails, key)
+	}
+	if e.next != nil && e.prev == nil {
+		e.lane.offer(e.next, now)
+	}
+}
+
+// remove takes a delivery out, wherever it is. The caller places the lane.
+func (x *index) remove(e *entry, now int64) {
+	if e.flags&gone == 0 {
+		x.discount(e)
+	} else {
+		x.gone--
+	}
+	e.lane.withdraw(e)
+	delete(x.entries, e.id)
+	x.unpark(e)
+	if e.act.pending--; e.act.pending == 0 {
+		delete(x.activities, e.act.seq)
+		delete(x.bySeq, e.act.id)
+	}
+	x.unchain(e, now)
+}
+
+// drop takes a delivery out; but if it was taken meanwhile it stays where it is, for as long as it is taken, so that
+// none of its ordering key overtakes it. The caller places the lane.
+func (x *index) drop(e *entry, now int64) {
+	if e.flags&taken == 0 {
+		x.remove(e, now)
+		return
+	}
+	x.discount(e)
+	e.flags |= gone
+	x.gone++
+}
+
+// discount counts a delivery as pending no more.
+func (x *index) discount(e *entry) {
+	e.lane.fifos[e.act.priority].remove(e)
+	e.lane.pending--
+}
+
+// pending counts what is pending.
+func (x *index) pending() int { return len(x.entries) - x.gone }
+
+// untake puts everything taken back as it was.
+func (x *index) untake(l *lane, now int64) {
+	back := l.taken
+	l.taken = nil
+	for _, e := range back {
+		e.flags &^= taken
+		if e.flags&gone != 0 {
+			x.remove(e, now)
+			continue
+		}
+		l.offer(e, now)
+	}
+}
+
+// oldest returns the oldest pending delivery of a lane, or nil.
+func (l *lane) oldest() (oldest *entry) {
+	for p := range l.fifos {
+		if e := l.fifos[p].oldest; e != nil && (oldest == nil || e.id < oldest.id) {
+			oldest = e
+		}
+	}
+	return oldest
+}
+
+// probe returns the delivery that is kept for the next probe of a lane that was given up: the newest, of those that
+// don't wait for a key if there are any.
+func (l *lane) probe() (newest *entry) {
+	better := func(e *entry) bool {
+		if newest == nil {
+			return true
+		}
+		if waits := e.flags & waitsKey; waits != newest.flags&waitsKey {
+			return waits == 0
+		}
+		return e.id > newest.id
+	}
+	for p := range l.fifos {
+		for e := l.fifos[p].newest; e != nil; e = e.older {
+			if better(e) {
+				newest = e
+			}
+			if e.flags&waitsKey == 0 {
+				break
+			}
+		}
+	}
+	return newest
+}
+
+// oldestOf returns up to n pending deliveries of a lane that are not to be spared, priority by priority, oldest first.
+func (l *lane) oldestOf(n int, spare func(*entry) bool, priorities ...queue.Priority) (es []*entry) {
+	for _, p := range priorities {
+		for e := l.fifos[p].oldest; e != nil && len(es) < n; e = e.newer {
+			if !spare(e) {
+				es = append(es, e)
+			}
+		}
+	}
+	return es
+}

@@ -1,0 +1,273 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/queue"
+)
+
+// Cancel implements queue.Operating.
+func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	var a stored
+	var answer error
+	var ids []int64
+	err := s.writer.do(ctx, func(t *tx) error {
+		ids = nil
+		if a, answer = readActivity(t.conn, id); answer != nil {
+			return nil
+		}
+		err := each(t.conn, "DELETE FROM deliveries WHERE id >= ? AND id < ? RETURNING id", []any{a.first, a.end}, func(row *sqlite.Stmt) error {
+			ids = append(ids, row.ColumnInt64(0))
+			return nil
+		})
+		if len(ids) > 0 {
+			t.count(a.seq).cancelled += int64(len(ids))
+		}
+		return err
+	}, func() {
+		now := millis(time.Now())
+		for _, id := range ids {
+			if e := s.index.entries[id]; e != nil {
+				s.index.remove(e, now)
+				s.index.place(e.lane, now)
+			}
+		}
+	})
+	if err == nil {
+		err = answer
+	}
+	if err != nil {
+		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
+	}
+	return s.Activity(ctx, id)
+}
+
+// Act implements queue.Operating.
+func (s *Store) Act(ctx context.Context, host string, action queue.HostAction) (queue.HostStatus, error) {
+	if !slices.Contains(queue.HostActions, action) {
+		return queue.HostStatus{}, fmt.Errorf("unknown action %q", action)
+	}
+	o := &act{s: s, host: host, action: action}
+	err := s.writer.do(ctx, o.run, o.apply)
+	if err == nil && action == queue.Block {
+		err = s.clear(ctx, host)
+	}
+	if err != nil {
+		return queue.HostStatus{}, fmt.Errorf("%s %s: %w", action, host, err)
+	}
+	return s.Host(ctx, host)
+}
+
+// act is an action on its way in.
+type act struct {
+	s      *Store
+	host   string
+	action queue.HostAction
+	id     int64             // the lane's, 0 if there is none and nothing to do
+	record *queue.HostRecord // of a host that is reset
+	until  int64             // the end of the wait
+	sooner bool              // the wait ends sooner
+	due    []*entry          // what becomes due
+	now    int64
+}
+
+func (o *act) run(t *tx) error {
+	*o = act{s: o.s, host: o.host, action: o.action, now: millis(t.now)} // may run twice
+	if err := o.find(t); err != nil || o.id == 0 {
+		return err
+	}
+	switch o.action {
+	case queue.Pause, queue.Resume:
+		return t.exec("UPDATE hosts SET paused = ? WHERE lane = ?", o.action == queue.Pause, o.id)
+	case queue.Block, queue.Unblock:
+		return t.exec("UPDATE hosts SET blocked = ? WHERE lane = ?", o.action == queue.Block, o.id)
+	case queue.Reset:
+		return o.reset(t)
+	case queue.Probe:
+		return o.probe(t)
+	case queue.Seen:
+		var err error
+		o.until, o.sooner, err = o.s.hasten(t, o.id)
+		return err
+	}
+	return nil
+}
+
+// find finds the lane. Only what has to be remembered of a host never heard of makes one.
+func (o *act) find(t *tx) (err error) {
+	o.s.mu.Lock()
+	l := o.s.index.lanes[o.host]
+	o.s.mu.Unlock()
+	switch {
+	case l != nil:
+		o.id = l.id
+	case o.action == queue.Pause, o.action == queue.Block:
+		o.id, err = t.lane(o.host)
+	}
+	return err
+}
+
+// lane returns the lane as it is in memory, or nil. The store's mutex must be held.
+func (o *act) lane() *lane { return o.s.index.byID[o.id] }
+
+// reset writes a record that no settlement of a turn begun before can replace.
+func (o *act) reset(t *tx) error {
+	row, err := t.host(o.id)
+	if err != nil {
+		return err
+	}
+	record := row.record.Forgiven()
+	record.Epoch++
+	o.record = &record
+	t.reset[o.id] = true
+	text, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	o.s.mu.Lock()
+	o.due = o.lane().failed()
+	o.s.mu.Unlock()
+	if err := t.makeDue(o.due, o.now); err != nil {
+		return err
+	}
+	return t.exec("UPDATE hosts SET record = ?, wait_until = 0 WHERE lane = ?", string(text), o.id)
+}
+
+func (o *act) probe(t *tx) error {
+	o.s.mu.Lock()
+	l := o.lane()
+	l.ripen(o.now)
+	if _, ready := l.best(); !ready && l.record.Breaker.State == breaker.Closed && len(l.later.es) > 0 && l.later.es[0].due != never {
+		o.due = []*entry{l.later.es[0]}
+	}
+	o.s.mu.Unlock()
+	if err := t.makeDue(o.due, o.now); err != nil {
+		return err
+	}
+	return t.exec("UPDATE hosts SET wait_until = 0 WHERE lane = ?", o.id)
+}
+
+// makeDue makes deliveries due, whatever they wait for.
+func (t *tx) makeDue(es []*entry, now int64) error {
+	for _, e := range es {
+		if err := t.exec("UPDATE deliveries SET due = ? WHERE id = ?", now, e.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *act) apply() {
+	if o.id == 0 {
+		return
+	}
+	x := o.s.index
+	if x.byID[o.id] == nil {
+		x.add(newLane(o.id, o.host))
+	}
+	l := o.lane()
+	switch o.action {
+	case queue.Pause, queue.Resume:
+		l.paused = o.action == queue.Pause
+	case queue.Block, queue.Unblock:
+		l.blocked = o.action == queue.Block
+	case queue.Reset:
+		l.record, l.wait, l.quick = *o.record, 0, 0
+	case queue.Probe:
+		l.wait = 0
+	case queue.Seen:
+		l.hasten(o.until, o.sooner)
+	}
+	x.advance(o.due, o.now)
+	x.place(l, o.now)
+}
+
+// advance makes due what makeDue wrote, but for what was taken meanwhile. The caller places the lane.
+func (x *index) advance(es []*entry, now int64) {
+	for _, e := range es {
+		if x.entries[e.id] == e && e.pos >= 0 {
+			e.lane.reschedule(e, now, now)
+		}
+	}
+}
+
+// failed returns what waits because the host failed.
+func (l *lane) failed() (es []*entry) {
+	for _, e := range l.later.es {
+		if e.flags&hostFailed != 0 && e.flags&waitsKey == 0 {
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
+// hostRow is what the database knows of a host, also what this transaction changed.
+type hostRow struct {
+	record      queue.HostRecord
+	wait, since int64
+}
+
+func (t *tx) host(lane int64) (r hostRow, err error) {
+	err = each(t.conn, "SELECT record, wait_until, wait_since FROM hosts WHERE lane = ?", []any{lane}, func(row *sqlite.Stmt) error {
+		r.wait, r.since = row.ColumnInt64(1), row.ColumnInt64(2)
+		return decode(row.ColumnText(0), &r.record)
+	})
+	return r, err
+}
+
+// hasten writes a sooner end of a lane's wait, as queue.Seen wants it, if there is one. lane.hasten applies it.
+func (s *Store) hasten(t *tx, lane int64) (until int64, sooner bool, err error) {
+	row, err := t.host(lane)
+	now := millis(t.now)
+	if err != nil || !row.record.Probed() || row.wait <= now {
+		return 0, false, err
+	}
+	s.mu.Lock()
+	until = max(now, row.since+queue.SeenPause(s.index.byID[lane].quick).Milliseconds())
+	sooner = until < row.wait // which it is once in a wait, as the pause never gets shorter
+	s.mu.Unlock()
+	if !sooner {
+		return 0, false, nil
+	}
+	return until, true, t.exec("UPDATE hosts SET wait_until = ? WHERE lane = ?", until, lane)
+}
+
+// hasten applies what Store.hasten wrote.
+func (l *lane) hasten(until int64, sooner bool) {
+	if sooner {
+		l.wait = until
+		l.quick++
+	}
+}
+
+// clear buries all that pends for a host that is blocked, in steps that hold up nobody for long.
+func (s *Store) clear(ctx context.Context, host string) error {
+	for {
+		var vs []victim
+		s.mu.Lock()
+		if l := s.index.lanes[host]; l.blocked {
+			vs = s.index.victims(l, clearAtOnce)
+		}
+		s.mu.Unlock()
+		if len(vs) == 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err // Sweep goes on
+		}
+		err := s.writer.do(ctx, func(t *tx) error { return s.giveUp(t, vs) }, func() { s.forget(vs, millis(time.Now())) })
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// clearAtOnce is how many deliveries of a blocked host are buried in one operation.
+const clearAtOnce = 1000

@@ -65,6 +65,9 @@ func newTestNode(t *testing.T, process bool, args []string) *testNode {
 				t.Errorf("the node said %s:\n%s", bad, n.out)
 			}
 		}
+		if said := n.out.String(); t.Failed() {
+			t.Logf("the node's last words:\n%s", said[max(0, len(said)-8<<10):])
+		}
 	})
 	return n
 }

@@ -15,16 +15,11 @@ type deadLetter struct {
 	ActivityID  string   `json:"activity_id" doc:"the activity's own id"`
 	Inbox       string   `json:"inbox"`
 	Host        string   `json:"host"`
-	Reason      string   `json:"reason" enum:"rejected,gone,expired,exhausted,host_blocked,host_unavailable,key_missing,private_address"`
+	Reason      string   `json:"reason" enum:"rejected,gone,expired,exhausted,host_blocked,host_unavailable,key_missing,private_address,lane_full"`
 	Attempts    int      `json:"attempts"`
 	LastAttempt *attempt `json:"last_attempt,omitempty"`
 	DiedAt      string   `json:"died_at" format:"date-time"`
 	URL         string   `json:"url" doc:"where the activity can be watched"`
-}
-
-var reasons = []queue.Reason{
-	queue.ReasonRejected, queue.ReasonGone, queue.ReasonExpired, queue.ReasonExhausted, queue.ReasonHostBlocked,
-	queue.ReasonHostUnavailable, queue.ReasonKeyMissing, queue.ReasonPrivateAddress,
 }
 
 func (s *server) listDeadLetters(r *http.Request, _ []byte) (reply, error) {
@@ -43,8 +38,10 @@ func (s *server) listDeadLetters(r *http.Request, _ []byte) (reply, error) {
 	return listReply(list, deadLetterOf), nil
 }
 
+const wantTime = "must be a time like 2006-01-02T15:04:05Z"
+
 func deadLetterFilter(q url.Values) (f queue.DeadLetterFilter, err error) {
-	if f.Reason, err = oneOf(q, "reason", reasons); err != nil {
+	if f.Reason, err = oneOf(q, "reason", queue.Reasons); err != nil {
 		return f, err
 	}
 	if host := q.Get("host"); host != "" {
@@ -54,7 +51,7 @@ func deadLetterFilter(q url.Values) (f queue.DeadLetterFilter, err error) {
 	}
 	if since := q.Get("since"); since != "" {
 		if f.Since, err = time.Parse(time.RFC3339, since); err != nil {
-			return f, invalid("query.since", "must be a time like 2006-01-02T15:04:05Z")
+			return f, invalid("query.since", wantTime)
 		}
 	}
 	return f, nil

@@ -37,6 +37,7 @@ type fakeQueue struct {
 	receipts    map[[32]byte]queue.Receipt
 	refuse      map[string]queue.Reason // by inbox
 	duplicate   map[string]bool         // by inbox
+	superseded  int
 	status      queue.ActivityStatus
 	deliveries  queue.List[queue.DeliveryStatus]
 	hosts       queue.List[queue.HostStatus]
@@ -66,7 +67,7 @@ func (f *fakeQueue) Enqueue(_ context.Context, s *queue.Submission) (queue.Recei
 		old.Replayed = true
 		return old, nil
 	}
-	r := queue.Receipt{ID: s.ID, URI: s.URI, Note: s.Note}
+	r := queue.Receipt{ID: s.ID, URI: s.URI, Note: s.Note, Superseded: f.superseded}
 	for _, to := range s.Recipients {
 		switch {
 		case f.refuse[to.Inbox] != "":
@@ -182,6 +183,18 @@ func (f *fakeQueue) Hosts(_ context.Context, h queue.HostFilter, p queue.Page) (
 
 func (f *fakeQueue) DeadLetters(_ context.Context, d queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
 	return f.dead, f.ask(d, p)
+}
+
+func (f *fakeQueue) Act(_ context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
+	return queue.HostStatus{Host: host, State: queue.HostPaused}, f.ask(host, a)
+}
+
+func (f *fakeQueue) RetryDead(_ context.Context, which queue.DeadLetterChoice, ttl time.Duration) (queue.DeadLetterCount, error) {
+	return queue.DeadLetterCount{Matched: 3, Done: 2}, f.ask(which, ttl)
+}
+
+func (f *fakeQueue) DeleteDead(_ context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
+	return queue.DeadLetterCount{Matched: 3, Done: 3}, f.ask(which)
 }
 
 func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.ask() }

@@ -56,8 +56,10 @@ type Options struct {
 // Token is a bearer token. Name tells callers apart, in the log and for idempotency; it is no secret.
 type Token struct{ Name, Secret string }
 
-// storeTimeout bounds the work of a call once its body was read.
-const storeTimeout = 30 * time.Second
+const (
+	storeTimeout = 30 * time.Second // bounds the work of a call once its body was read
+	bulkTimeout  = 10 * time.Minute // that of a call which may change everything, step by step
+)
 
 // server is what the endpoints share.
 type server struct {
@@ -113,13 +115,17 @@ func (s *server) serve(rt route) http.Handler {
 		return rt.raw
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, release, err := s.bodies.read(w, r, rt.limit)
+		limit := rt.limit
+		if rt.optional && r.ContentLength == 0 {
+			limit = 0
+		}
+		body, release, err := s.bodies.read(w, r, limit)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
 		defer release()
-		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(rt.timeout, storeTimeout))
 		defer cancel()
 		rep, err := rt.serve(r.WithContext(ctx), body)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -35,20 +36,13 @@ type breakerView struct {
 	RetryAt  string `json:"retry_at,omitempty" format:"date-time" doc:"when the host is tried again"`
 }
 
-var (
-	hostStates = []queue.HostState{
-		queue.HostHealthy, queue.HostFailing, queue.HostOpen, queue.HostUnavailable, queue.HostPaused, queue.HostBlocked,
-	}
-	breakerStates = []string{"closed", "open", "half_open"} // by breaker.State
-)
-
 func (s *server) listHosts(r *http.Request, _ []byte) (reply, error) {
 	p, err := pageOf(r)
 	if err != nil {
 		return reply{}, err
 	}
 	q := r.URL.Query()
-	state, err := oneOf(q, "state", hostStates)
+	state, err := oneOf(q, "state", queue.HostStates)
 	if err != nil {
 		return reply{}, err
 	}
@@ -71,13 +65,33 @@ func (s *server) getHost(r *http.Request, _ []byte) (reply, error) {
 	return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, nil
 }
 
+// actOn returns the endpoint that does something to a host, and answers with how it is then.
+func (s *server) actOn(action queue.HostAction) endpoint {
+	return func(r *http.Request, _ []byte) (reply, error) {
+		host, err := pathHost(r)
+		if err != nil {
+			return reply{}, err
+		}
+		status, err := s.Queue.Act(r.Context(), host, action)
+		if err != nil {
+			return reply{}, fmt.Errorf("%s host %s: %w", action, host, err)
+		}
+		level := slog.LevelInfo
+		if action == queue.Seen { // which comes with whatever an app hears of a host
+			level = slog.LevelDebug
+		}
+		s.Log.Log(r.Context(), level, "host.action", "action", action, "host", host, "token", visitOf(r).token)
+		return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, nil
+	}
+}
+
 func hostViewOf(h *queue.HostStatus) hostView {
 	rec := h.Record
 	return hostView{
 		Host: h.Host, State: string(h.State), Pending: h.Pending, InFlight: h.InFlight,
 		OldestPendingAt: stamp(h.OldestPendingAt),
 		Breaker: breakerView{
-			State: breakerStates[rec.Breaker.State], Failures: rec.Breaker.Failures, RetryAt: stamp(h.RetryAt),
+			State: rec.Breaker.State.String(), Failures: rec.Breaker.Failures, RetryAt: stamp(h.RetryAt),
 		},
 		FailureDays: len(rec.Breaker.Days), SignatureScheme: cmp.Or(rec.Scheme, "unknown"),
 		LastSuccessAt: stamp(rec.Breaker.LastSuccess), LastError: attemptView(rec.LastError),

@@ -21,6 +21,7 @@ type accepted struct {
 	ActivityID string      `json:"activity_id" doc:"the activity's own id"`
 	Accepted   int         `json:"accepted" doc:"deliveries made"`
 	Duplicates int         `json:"duplicates" doc:"inboxes to which the same activity was pending already"`
+	Superseded int         `json:"superseded,omitempty" doc:"pending deliveries that were cancelled because this activity deletes what they would make"`
 	Rejected   []rejection `json:"rejected" nullable:"false"`
 	URL        string      `json:"url" doc:"where the activity can be watched"`
 }
@@ -99,7 +100,7 @@ func receiptReply(r queue.Receipt) (reply, error) {
 		return reply{}, fmt.Errorf("read the rejections of %s: %w", r.ID, err)
 	}
 	rep := reply{Status: http.StatusAccepted, Body: accepted{
-		ID: r.ID, ActivityID: r.URI, Accepted: r.Accepted, Duplicates: r.Duplicates,
+		ID: r.ID, ActivityID: r.URI, Accepted: r.Accepted, Duplicates: r.Duplicates, Superseded: r.Superseded,
 		Rejected: refused(rejected, r.Refused), URL: activityURL(r.ID),
 	}}
 	if r.Replayed {

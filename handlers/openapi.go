@@ -41,7 +41,7 @@ func (s *server) document(routes []route) json.RawMessage {
 }
 
 // strict are the schemas of what is in calls.
-var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true}
+var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "DeadLetterCall": true}
 
 // serveDocument serves the document, which is the same for every call.
 func serveDocument(text json.RawMessage) endpoint {
@@ -84,6 +84,9 @@ func (p *param) schema() *huma.Schema {
 	for _, value := range p.enum {
 		s.Enum = append(s.Enum, value)
 	}
+	if p.list {
+		return &huma.Schema{Type: huma.TypeArray, Items: s}
+	}
 	return s
 }
 
@@ -91,7 +94,7 @@ func (rt *route) requestBody(schemas huma.Registry) *huma.RequestBody {
 	if rt.body == nil {
 		return nil
 	}
-	return &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+	return &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: schemas.Schema(rt.body, true, ""), Example: json.RawMessage(rt.example)},
 	}}
 }

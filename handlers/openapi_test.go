@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/queue"
 )
 
 type openAPI struct {
@@ -69,7 +71,7 @@ func TestDocumentIsWhole(t *testing.T) {
 	}
 	sort.Strings(served)
 	sort.Strings(described)
-	if diff := cmp.Diff(served, described); diff != "" || len(served) != 16 {
+	if diff := cmp.Diff(served, described); diff != "" || len(served) != 25 {
 		t.Errorf("%d routes\n%s", len(served), diff)
 	}
 }
@@ -141,15 +143,36 @@ func TestExamplesAreAccepted(t *testing.T) {
 			}
 		}
 	}
-	if examples != 2 {
+	if examples != 4 {
 		t.Errorf("%d examples", examples)
+	}
+}
+
+// TestDocumentedReasons: the reasons and states that the store knows are those that the document tells.
+func TestDocumentedReasons(t *testing.T) {
+	schemas := document(t, newRig(t)).Components.Schemas
+	for _, tt := range []struct {
+		schema, member string
+		want           []string
+	}{
+		{"DeadLetter", "reason", texts(queue.Reasons)},
+		{"DeadLetterCall", "reason", texts(queue.Reasons)},
+		{"HostView", "state", texts(queue.HostStates)},
+	} {
+		var got []string
+		for _, value := range schemas[tt.schema]["properties"].(map[string]any)[tt.member].(map[string]any)["enum"].([]any) {
+			got = append(got, value.(string))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s.%s: %s", tt.schema, tt.member, diff)
+		}
 	}
 }
 
 // TestDocumentedMembers: the members that the parser knows are those that the document tells.
 func TestDocumentedMembers(t *testing.T) {
 	schemas := document(t, newRig(t)).Components.Schemas
-	for name, want := range map[string][]string{"ActivityCall": callNames, "Recipient": recipientNames, "KeyCall": keyNames} {
+	for name, want := range map[string][]string{"ActivityCall": callNames, "Recipient": recipientNames, "KeyCall": keyNames, "DeadLetterCall": letterNames} {
 		got, want := []string{}, append([]string{}, want...)
 		for member := range schemas[name]["properties"].(map[string]any) {
 			got = append(got, member)

@@ -3,6 +3,9 @@ package handlers
 import (
 	"net/http"
 	"reflect"
+	"time"
+
+	"github.com/postrider/postrider/queue"
 )
 
 // route is one row of the API: the router and the OpenAPI document are both made of these.
@@ -12,12 +15,14 @@ type route struct {
 	serve        endpoint
 	raw          http.Handler // serves instead, if set
 
-	limit   int64        // of the body; 0 if there is none
-	body    reflect.Type // what the body is read into
-	example string       // of the body
-	params  []param      // in the query and in headers; those in the path are in the path
-	replies map[int]reflect.Type
-	faults  []int // the errors it has besides those that every route has
+	timeout  time.Duration // of its work, storeTimeout if 0
+	limit    int64         // of the body; 0 if there is none
+	optional bool          // the body may be left out
+	body     reflect.Type  // what the body is read into
+	example  string        // of the body
+	params   []param       // in the query and in headers; those in the path are in the path
+	replies  map[int]reflect.Type
+	faults   []int // the errors it has besides those that every route has
 }
 
 // param is a parameter of a route.
@@ -26,6 +31,7 @@ type param struct {
 	required      bool
 	enum          []string
 	number        bool
+	list          bool // of values, repeated or separated by commas
 }
 
 var (
@@ -61,11 +67,14 @@ const (
   "ordering_key": "https://app.example/notes/1",
   "expires_in": "72h"
 }`
+	letterExample = `{"host": "one.example", "reason": "exhausted", "since": "2026-01-02T15:04:05Z", "dry_run": true}`
 )
 
 // routes is the table of the API.
 func (s *server) routes() []route {
 	list := append(s.keyRoutes(), s.activityRoutes()...)
+	list = append(list, s.hostRoutes()...)
+	list = append(list, s.letterRoutes()...)
 	list = append(list, s.watchRoutes()...)
 	if s.Metrics != nil {
 		list = append(list, route{
@@ -132,31 +141,78 @@ func (s *server) activityRoutes() []route {
 	}
 }
 
-func (s *server) watchRoutes() []route {
-	hosts, dead, health := reflect.TypeFor[page[hostView]](), reflect.TypeFor[page[deadLetter]](), reflect.TypeFor[healthView]()
-	return []route{
+func (s *server) hostRoutes() []route {
+	list, host := reflect.TypeFor[page[hostView]](), reflect.TypeFor[hostView]()
+	routes := []route{
 		{
 			method: "GET", path: "/v1/hosts", id: "list-hosts", summary: "List the hosts known, by name", serve: s.listHosts,
 			params: append([]param{
-				{name: "state", in: "query", doc: "hosts in this state only", enum: texts(hostStates)},
+				{name: "state", in: "query", doc: "hosts in this state only", enum: texts(queue.HostStates)},
 				{name: "q", in: "query", doc: "part of the name"},
 			}, paging...),
-			replies: map[int]reflect.Type{200: hosts}, faults: []int{422},
+			replies: map[int]reflect.Type{200: list}, faults: []int{422},
 		},
 		{
 			method: "GET", path: "/v1/hosts/{host}", id: "get-host", summary: "How a host is", serve: s.getHost,
-			replies: map[int]reflect.Type{200: reflect.TypeFor[hostView]()}, faults: []int{422},
+			replies: map[int]reflect.Type{200: host}, faults: []int{422},
 		},
+	}
+	for _, action := range queue.HostActions {
+		routes = append(routes, route{
+			method: "POST", path: "/v1/hosts/{host}/" + string(action), id: string(action) + "-host",
+			summary: actionSummary[action], serve: s.actOn(action), timeout: bulkTimeout,
+			replies: map[int]reflect.Type{200: host}, faults: []int{422},
+		})
+	}
+	return routes
+}
+
+// actionSummary tells what the actions do. Each may come before anything is known of the host, and may be repeated.
+var actionSummary = map[queue.HostAction]string{
+	queue.Pause:   "Make no attempts to a host; what comes for it is accepted and waits",
+	queue.Resume:  "End a pause",
+	queue.Block:   "Refuse what comes for a host, and make dead letters of what is pending",
+	queue.Unblock: "End a block; what is dead stays so",
+	queue.Reset:   "Close a host's breaker and forget its failures, so that it is tried as if it had never failed",
+	queue.Probe:   "End a host's wait, so that it is tried now",
+	queue.Seen:    "Tell that a host was heard from: its next probe comes sooner, nothing else changes",
+}
+
+func (s *server) letterRoutes() []route {
+	filter := []param{
+		{name: "host", in: "query", doc: "of this host only"},
+		{name: "reason", in: "query", doc: "with this reason only", enum: texts(queue.Reasons)},
+		{name: "since", in: "query", doc: "died since then, RFC 3339"},
+	}
+	which := append([]param{
+		{name: "ids", in: "query", doc: "these only, instead of a filter; repeated or separated by commas", list: true},
+		{name: "dry_run", in: "query", doc: "only count them", enum: []string{"true", "false"}},
+	}, filter...)
+	call := reflect.TypeFor[deadLetterCall]()
+	return []route{
 		{
 			method: "GET", path: "/v1/dead-letters", id: "list-dead-letters", summary: "List dead letters, newest first",
-			serve: s.listDeadLetters,
-			params: append([]param{
-				{name: "host", in: "query", doc: "of this host only"},
-				{name: "reason", in: "query", doc: "with this reason only", enum: texts(reasons)},
-				{name: "since", in: "query", doc: "died since then, RFC 3339"},
-			}, paging...),
-			replies: map[int]reflect.Type{200: dead}, faults: []int{422},
+			serve: s.listDeadLetters, params: append(filter, paging...),
+			replies: map[int]reflect.Type{200: reflect.TypeFor[page[deadLetter]]()}, faults: []int{422},
 		},
+		{
+			method: "POST", path: "/v1/dead-letters/retry", id: "retry-dead-letters",
+			summary: "Make dead letters pending again: all, or those that query and body leave; what the body says counts",
+			serve:   s.retryDeadLetters, timeout: bulkTimeout, limit: maxLetterCall, optional: true, body: call,
+			example: letterExample, params: which, replies: map[int]reflect.Type{200: reflect.TypeFor[retried]()},
+		},
+		{
+			method: "DELETE", path: "/v1/dead-letters", id: "delete-dead-letters",
+			summary: "Drop dead letters: all, or those that query and body leave; what the body says counts",
+			serve:   s.deleteDeadLetters, timeout: bulkTimeout, limit: maxLetterCall, optional: true, body: call,
+			example: letterExample, params: which, replies: map[int]reflect.Type{200: reflect.TypeFor[deleted]()},
+		},
+	}
+}
+
+func (s *server) watchRoutes() []route {
+	health := reflect.TypeFor[healthView]()
+	return []route{
 		{
 			method: "GET", path: "/v1/stats", id: "stats", summary: "Totals", serve: s.stats,
 			replies: map[int]reflect.Type{200: reflect.TypeFor[statsView]()},

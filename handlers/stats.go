@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"github.com/postrider/postrider/queue"
 )
 
 // statsView shows the totals.
@@ -31,8 +33,8 @@ func (s *server) stats(r *http.Request, _ []byte) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("count: %w", err)
 	}
-	hosts := make(map[string]int, len(hostStates))
-	for _, state := range hostStates {
+	hosts := make(map[string]int, len(queue.HostStates))
+	for _, state := range queue.HostStates {
 		hosts[string(state)] = st.Hosts[state]
 	}
 	return reply{Status: http.StatusOK, Body: statsView{Fleet: fleetStats{

@@ -64,7 +64,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		age = time.Since(s.OldestPendingAt).Seconds()
 	}
 	gauge(c.gauges["oldest"], age)
-	for _, state := range []HostState{HostHealthy, HostFailing, HostOpen, HostUnavailable, HostPaused, HostBlocked} {
+	for _, state := range HostStates {
 		gauge(c.hosts, float64(s.Hosts[state]), string(state))
 	}
 	ch <- prometheus.MustNewConstMetric(c.deliver, prometheus.CounterValue, float64(s.Delivered))

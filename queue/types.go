@@ -109,6 +109,12 @@ const (
 	ReasonLaneFull        Reason = "lane_full"        // its lane held more than Limits.Lane
 )
 
+// Reasons lists the reasons.
+var Reasons = []Reason{
+	ReasonRejected, ReasonGone, ReasonExpired, ReasonExhausted, ReasonHostBlocked, ReasonHostUnavailable, ReasonKeyMissing,
+	ReasonPrivateAddress, ReasonLaneFull,
+}
+
 // Want is how many lanes Due shall offer at most, and how many of these may be suspect: hosts whose last attempt failed
 // or that were never reached (breaker.Record.Suspect).
 type Want struct{ Lanes, Suspect int }
@@ -268,6 +274,9 @@ const (
 	HostPaused      HostState = "paused"
 	HostBlocked     HostState = "blocked"
 )
+
+// HostStates lists the states of a host.
+var HostStates = []HostState{HostHealthy, HostFailing, HostOpen, HostUnavailable, HostPaused, HostBlocked}
 
 // HostAction is what can be done to a host from outside.
 type HostAction string

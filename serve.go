@@ -59,15 +59,16 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 
 // openStore opens the store, and the leases of hosts that all nodes on it share.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue.Queue, lockmgr.Manager, error) {
+	limits := queue.Limits{
+		Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention, DeadLetters: cfg.DeadLetterCap, Lane: cfg.LaneCap,
+	}
 	if !cfg.Store.IsRedis() {
-		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Limits: queue.Limits{
-			Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention,
-		}})
+		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Limits: limits})
 		return store, lockmgr.NewLocal(cfg.LeaseTTL), err
 	}
 	store, err := redisq.Open(ctx, redisq.Options{
 		URL: cfg.Store.URL.Reveal(), Prefix: cfg.RedisPrefix, Partitions: cfg.RedisPartitions,
-		Limits: queue.Limits{Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention}, Log: log,
+		Limits: limits, Log: log,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("store %s: %w", cfg.Store, err)
@@ -149,6 +150,7 @@ type node struct {
 	timeout time.Duration
 	signing string
 	store   queue.Queue
+	started time.Time
 }
 
 func newNode(
@@ -173,7 +175,7 @@ func newNode(
 		ConnectTimeout: cfg.ConnectTimeout, AttemptTimeout: cfg.AttemptTimeout, Policy: policy, RootCAs: roots,
 		MaxIdle: cfg.Concurrency, MaxIdlePerHost: cfg.HostConcurrency,
 	})
-	n := &node{log: log, client: client, timeout: cfg.ShutdownTimeout, signing: rsa.Name(), store: store}
+	n := &node{log: log, client: client, timeout: cfg.ShutdownTimeout, signing: rsa.Name(), store: store, started: time.Now()}
 	n.pool = delivery.NewPool(delivery.Options{
 		Queue: store, Leases: lockmgr.NewKeeper(leases, cfg.LeaseTTL, log),
 		Signer: signer.New(signer.Options{Store: keyStore{store}, Sealer: sealer, RSA: rsa}), Client: client, Policy: policy,
@@ -188,7 +190,7 @@ func newNode(
 	n.server = &http.Server{
 		Handler: handlers.New(handlers.Options{
 			Queue: store, Sealer: sealer, Policy: policy, AllowHTTP: cfg.AllowHTTP, Tokens: tokens(cfg), DeliveryTTL: cfg.DeliveryTTL,
-			Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Version: config.BuildVersion(), Log: log,
+			Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Node: n.stats, Version: config.BuildVersion(), Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -209,6 +211,18 @@ func tokens(cfg *config.Config) []handlers.Token {
 // ready says why the node can't do its work just now, or nil.
 func (n *node) ready(ctx context.Context) error {
 	return errors.Join(n.store.Ready(ctx), n.pool.Ready(ctx))
+}
+
+// stats tells what the node did.
+func (n *node) stats() handlers.NodeStats {
+	did := n.pool.Metrics.Stats()
+	attempts := make(map[string]int64, len(did.Attempts))
+	for outcome, count := range did.Attempts {
+		attempts[string(outcome)] = count
+	}
+	return handlers.NodeStats{
+		StartedAt: n.started, Signing: n.signing, InFlight: did.InFlight, Attempts: attempts, PerSecond: did.PerSecond,
+	}
 }
 
 // run serves calls and delivers until ctx ends.

@@ -36,8 +36,8 @@ type attempt struct {
 // attempt makes one attempt and reports it to the turn.
 func (t *turn) attempt(d queue.Delivery, permit breaker.Permit, known signer.Scheme) {
 	p := t.pool
-	p.Metrics.inFlight.Inc()
-	defer p.Metrics.inFlight.Dec()
+	p.Metrics.inFlight.Add(1)
+	defer p.Metrics.inFlight.Add(-1)
 	ctx, cancel := context.WithCancelCause(t.held.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(p.work, func() { cancel(context.Cause(p.work)) })()

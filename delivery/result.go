@@ -126,7 +126,7 @@ func (p *Pool) faultLevel() slog.Level {
 // report tells the metrics and the log of an attempt: one line each. A delivery that goes well at once is only worth a
 // debug line.
 func (p *Pool) report(a *attempt, r queue.Result) {
-	p.Metrics.attempts.WithLabelValues(string(a.outcome)).Inc()
+	p.Metrics.attempt(a.outcome)
 	p.Metrics.duration.Observe(a.took.Seconds())
 	if a.answer.Status != 0 {
 		p.Metrics.connection(a.answer.Reused)

@@ -48,8 +48,10 @@ type Options struct {
 	Metrics http.Handler
 	// Ready says why the node can't work just now, or nil. Its text is shown to whoever asks /readyz, unlike that of
 	// all other errors. Without it, Queue.Ready is asked and its error kept for the log.
-	Ready   func(context.Context) error
-	Version string       // shown in the OpenAPI document
+	Ready func(context.Context) error
+	// Node tells what the node did, for /v1/stats; without it, only the store's totals are told.
+	Node    func() NodeStats
+	Version string       // shown in the stats and the OpenAPI document
 	Log     *slog.Logger // nil is slog.Default
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -150,11 +151,30 @@ func TestDeadLetters(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	g := newRig(t)
-	g.queue.totals = queue.Stats{Activities: 1, Pending: 2, Dead: 3, Delivered: 4, Hosts: map[queue.HostState]int{queue.HostOpen: 5}}
-	want := `{"fleet":{"activities":1,"pending":2,"dead":3,"delivered":4,"hosts":{"blocked":0,"failing":0,"healthy":0,"open":5,"paused":0,"unavailable":0}}}` + "\n"
-	if diff := cmp.Diff(want, g.do("GET", "/v1/stats", "").Body.String()); diff != "" {
+	g.queue.totals = queue.Stats{
+		Activities: 1, Pending: 2, Dead: 3, Delivered: 4, Hosts: map[queue.HostState]int{queue.HostOpen: 5},
+		Died: map[queue.Reason]int64{queue.ReasonGone: 6, queue.ReasonLaneFull: 7}, Dropped: 8,
+		PerSecond: queue.Rates{Accepted: 1.5, Delivered: 2.5, Dead: 3.5},
+	}
+	want := `{"fleet":{"activities":1,"pending":2,"dead":3,"delivered":4,"died":{"exhausted":0,"expired":0,"gone":6,"host_blocked":0,` +
+		`"host_unavailable":0,"key_missing":0,"lane_full":7,"private_address":0,"rejected":0},"dropped":8,` +
+		`"per_second":{"accepted":1.5,"delivered":2.5,"dead":3.5},` +
+		`"hosts":{"blocked":0,"failing":0,"healthy":0,"open":5,"paused":0,"unavailable":0}}`
+	if diff := cmp.Diff(want+"}\n", g.do("GET", "/v1/stats", "").Body.String()); diff != "" {
 		t.Error(diff)
 	}
+	synctest.Test(t, func(t *testing.T) {
+		g.server.Node = func() NodeStats {
+			return NodeStats{
+				StartedAt: time.Now().Add(-90 * time.Minute), Signing: "go", InFlight: 3, Attempts: map[string]int64{"delivered": 4, "gone": 0}, PerSecond: .5,
+			}
+		}
+		want += `,"node":{"version":"1.2.3","signing":"go","started_at":"1999-12-31T22:30:00.000Z","uptime_seconds":5400,"in_flight":3,` +
+			`"attempts":{"delivered":4,"gone":0},"per_second":{"attempts":0.5}}}` + "\n"
+		if diff := cmp.Diff(want, g.do("GET", "/v1/stats", "").Body.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestLists(t *testing.T) {

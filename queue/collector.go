@@ -13,6 +13,8 @@ type collector struct {
 	gauges  map[string]*prometheus.Desc
 	hosts   *prometheus.Desc
 	deliver *prometheus.Desc
+	died    *prometheus.Desc
+	dropped *prometheus.Desc
 }
 
 // NewCollector returns the metrics of a whole store, read at each scrape. While the store is away there are none of them.
@@ -30,6 +32,8 @@ func NewCollector(store Watching) prometheus.Collector {
 		},
 		hosts:   desc("hosts", "Hosts known, by state.", "state"),
 		deliver: desc("deliveries_delivered_total", "Deliveries delivered since the store was made."),
+		died:    desc("dead_letters_made_total", "Deliveries that became dead letters since the store was made, by reason.", "reason"),
+		dropped: desc("dead_letters_dropped_total", "Dead letters dropped since the store was made because there were too many."),
 	}
 }
 
@@ -40,6 +44,8 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- c.hosts
 	ch <- c.deliver
+	ch <- c.died
+	ch <- c.dropped
 }
 
 // scrapeTimeout keeps a scrape from hanging on a store that is away.
@@ -67,5 +73,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, state := range HostStates {
 		gauge(c.hosts, float64(s.Hosts[state]), string(state))
 	}
-	ch <- prometheus.MustNewConstMetric(c.deliver, prometheus.CounterValue, float64(s.Delivered))
+	count := func(d *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	count(c.deliver, s.Delivered)
+	for _, reason := range Reasons {
+		count(c.died, s.Died[reason], string(reason))
+	}
+	count(c.dropped, s.Dropped)
 }

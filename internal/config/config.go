@@ -71,6 +71,8 @@ type Config struct {
 
 	Retention           time.Duration `name:"activity-retention" min:"24h" default:"72h" placeholder:"TIME" help:"how long finished activities are kept"`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" default:"720h" placeholder:"TIME" help:"how long dead letters are kept"`
+	DeadLetterCap       int           `name:"dead-letter-cap" min:"0" max:"1000000000" default:"1000000" placeholder:"N" help:"most dead letters kept, the newest; 0 is any number"`
+	LaneCap             int           `name:"lane-cap" min:"0" max:"1000000000" default:"1000000" placeholder:"N" help:"most deliveries pending for one host; 0 is any number"`
 
 	AllowPrivateAddresses []netip.Prefix `name:"allow-private-addresses" placeholder:"CIDR" help:"private or special addresses that may be dialled"`
 	AllowHTTP             bool           `name:"allow-http" default:"false" help:"accept http:// inboxes"`

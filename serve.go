@@ -187,16 +187,19 @@ func newNode(
 		AttemptTimeout: cfg.AttemptTimeout, ShutdownTimeout: cfg.ShutdownTimeout, AllowHTTP: cfg.AllowHTTP,
 		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry, rsa.Name()),
 	})
+	life, end := context.WithCancel(context.Background())
 	n.server = &http.Server{
 		Handler: handlers.New(handlers.Options{
 			Queue: store, Sealer: sealer, Policy: policy, AllowHTTP: cfg.AllowHTTP, Tokens: tokens(cfg), DeliveryTTL: cfg.DeliveryTTL,
-			Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Node: n.stats, Version: config.BuildVersion(), Log: log,
+			Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Life: life, Node: n.stats,
+			Version: config.BuildVersion(), Log: log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers get wrong
 	}
+	n.server.RegisterOnShutdown(end)
 	return n, nil
 }
 

@@ -157,18 +157,13 @@ func testAway(browser context.Context, t *testing.T) {
 	g := newRig(t)
 	srv := httptest.NewServer(g.handler)
 	t.Cleanup(srv.Close)
-	fail := func(err error) {
-		g.queue.mu.Lock()
-		defer g.queue.mu.Unlock()
-		g.queue.err = err
-	}
 	p := openTab(browser, t, srv.URL, "503")
 	p.sees("Live", text("#status"))
 	p.sees([]any{false, false}, `['no-hosts', 'no-letters'].map(id => document.getElementById(id).hidden)`)
-	fail(errAway)
+	g.queue.fail(errAway)
 	p.poll()
 	p.sees("Not up to date: the store is away", text("#status"))
-	fail(nil)
+	g.queue.fail(nil)
 	p.poll()
 	p.sees("Live", text("#status"))
 }

@@ -43,6 +43,7 @@ type fakeQueue struct {
 	hosts       queue.List[queue.HostStatus]
 	dead        queue.List[queue.DeadLetter]
 	totals      queue.Stats
+	events      chan queue.Event
 	asked       []any // the arguments of the calls that read
 }
 
@@ -133,6 +134,13 @@ func (f *fakeQueue) ResealKeys(_ context.Context, keys []queue.Reseal) (n int, e
 	return n, f.err
 }
 
+// fail makes every call fail from now on, or none any more.
+func (f *fakeQueue) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
 // ask notes the arguments of a call that reads, and returns the error of every call.
 func (f *fakeQueue) ask(args ...any) error {
 	f.mu.Lock()
@@ -198,6 +206,10 @@ func (f *fakeQueue) DeleteDead(_ context.Context, which queue.DeadLetterChoice) 
 }
 
 func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.ask() }
+
+func (f *fakeQueue) Events(context.Context) (<-chan queue.Event, error) {
+	return f.events, f.ask("events")
+}
 
 func (f *fakeQueue) Ready(context.Context) error { return f.ask() }
 

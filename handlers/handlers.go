@@ -7,6 +7,8 @@
 //   - Every error is an application/problem+json document (RFC 9457) whose errors name the place of each fault in the
 //     request; no input makes a 5xx, only a store that is away, full or busy does, and a fault of our own.
 //   - A private key never shows in an answer, an error or a log line; nor does the text of an error of the store.
+//   - Events are told as they happen, each at most once; whoever reads them too slowly misses some or is let go. At most
+//     100 listen at one time.
 //   - The bodies of calls held in memory at one time are bounded (128 MiB), whatever the clients do.
 //   - The document at /openapi.json is made from the table of routes and the Go types that serve.
 //   - The dashboard at / is no part of the API: it holds no data, needs no token, and loads nothing from elsewhere.
@@ -26,6 +28,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/internal/seldom"
@@ -49,6 +52,8 @@ type Options struct {
 	// Ready says why the node can't work just now, or nil. Its text is shown to whoever asks /readyz, unlike that of
 	// all other errors. Without it, Queue.Ready is asked and its error kept for the log.
 	Ready func(context.Context) error
+	// Life is the node's: streams of events end when it does, which lets http.Server.Shutdown return. nil is for ever.
+	Life context.Context
 	// Node tells what the node did, for /v1/stats; without it, only the store's totals are told.
 	Node    func() NodeStats
 	Version string       // shown in the stats and the OpenAPI document
@@ -66,9 +71,10 @@ const (
 // server is what the endpoints share.
 type server struct {
 	Options
-	bodies *bodies
-	tokens tokens
-	seldom seldom.Gate // for lines about refusals
+	bodies    *bodies
+	tokens    tokens
+	listeners *semaphore.Weighted
+	seldom    seldom.Gate // for lines about refusals
 }
 
 // New makes the API's handler. It is safe for concurrent use and panics if a required option is missing.
@@ -80,7 +86,10 @@ func newServer(o Options) *server {
 	}
 	o.DeliveryTTL = cmp.Or(o.DeliveryTTL, 72*time.Hour)
 	o.Log = cmp.Or(o.Log, slog.Default())
-	return &server{Options: o, bodies: newBodies(), tokens: digests(o.Tokens)}
+	o.Life = cmp.Or(o.Life, context.Background())
+	return &server{
+		Options: o, bodies: newBodies(), tokens: digests(o.Tokens), listeners: semaphore.NewWeighted(maxListeners),
+	}
 }
 
 // handler puts the table of routes on a router.

@@ -109,10 +109,7 @@ func chooseLetters(query url.Values, body []byte) (c choice, err error) {
 func (c *choice) fromQuery(name string, values []string) string {
 	if name == "ids" {
 		c.byID = true
-		for _, list := range values {
-			c.IDs = append(c.IDs, strings.FieldsFunc(list, func(r rune) bool { return r == ',' })...)
-		}
-		if len(c.IDs) > maxIDs {
+		if c.IDs = listed(values); len(c.IDs) > maxIDs {
 			return "more than 10000"
 		}
 		return ""

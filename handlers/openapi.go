@@ -109,6 +109,9 @@ func (rt *route) responses(schemas huma.Registry) map[string]*huma.Response {
 		}
 		all[strconv.Itoa(status)] = r
 	}
+	if rt.stream != nil {
+		all["200"] = streamResponse(rt.stream, schemas)
+	}
 	statuses := slices.Concat(rt.faults, []int{429, 500, 503})
 	if rt.body != nil {
 		statuses = append(statuses, 400, 408, 413, 415, 422)
@@ -121,6 +124,18 @@ func (rt *route) responses(schemas huma.Registry) map[string]*huma.Response {
 		all[strconv.Itoa(status)] = problemResponse(status, schema)
 	}
 	return all
+}
+
+// streamResponse describes server-sent events by the data that they may have.
+func streamResponse(data []reflect.Type, schemas huma.Registry) *huma.Response {
+	var forms []*huma.Schema
+	for _, t := range data {
+		forms = append(forms, schemas.Schema(t, true, ""))
+	}
+	return &huma.Response{
+		Description: "Events, each of a type and with data of one of these forms",
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{AnyOf: forms}}},
+	}
 }
 
 func problemResponse(status int, schema *huma.Schema) *huma.Response {

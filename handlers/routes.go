@@ -22,7 +22,8 @@ type route struct {
 	example  string        // of the body
 	params   []param       // in the query and in headers; those in the path are in the path
 	replies  map[int]reflect.Type
-	faults   []int // the errors it has besides those that every route has
+	stream   []reflect.Type // what it sends without end instead, as server-sent events
+	faults   []int          // the errors it has besides those that every route has
 }
 
 // param is a parameter of a route.
@@ -216,6 +217,16 @@ func (s *server) watchRoutes() []route {
 		{
 			method: "GET", path: "/v1/stats", id: "stats", summary: "Totals", serve: s.stats,
 			replies: map[int]reflect.Type{200: reflect.TypeFor[statsView]()},
+		},
+		{
+			method: "GET", path: "/v1/events", id: "events", raw: http.HandlerFunc(s.events),
+			summary: "What happens from now on, as server-sent events: delivered, dead, host_state, and every 5 s stats",
+			params: []param{
+				{name: "type", in: "query", doc: "events of these types only; repeated or separated by commas", enum: texts(eventKinds), list: true},
+				{name: "host", in: "query", doc: "events of these hosts only, and stats only if its type is asked for; repeated or separated by commas", list: true},
+			},
+			stream: []reflect.Type{reflect.TypeFor[deliveryEvent](), reflect.TypeFor[hostEvent](), reflect.TypeFor[statsView]()},
+			faults: []int{422},
 		},
 		{
 			method: "GET", path: "/healthz", id: "healthz", summary: "Whether the node lives", serve: s.healthz,

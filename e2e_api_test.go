@@ -16,6 +16,7 @@ type (
 		ID         string
 		Accepted   int
 		Duplicates int
+		Superseded int
 		Rejected   []faultView
 		URL        string
 	}

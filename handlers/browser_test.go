@@ -134,6 +134,12 @@ func (p *tab) click(selector string) {
 	p.do(chromedp.Click(selector, chromedp.NodeReady))
 }
 
+// press presses a button that may be replaced at any time.
+func (p *tab) press(selector string) {
+	p.t.Helper()
+	p.sees(true, `(b => { b?.focus(); b?.click(); return !!b })(document.querySelector('`+selector+`'))`)
+}
+
 func (p *tab) write(selector, keys string) {
 	p.t.Helper()
 	p.do(chromedp.SendKeys(selector, keys))

@@ -36,6 +36,9 @@ func TestDashboardInBrowser(t *testing.T) {
 	t.Run("phone", func(t *testing.T) { testPhone(openTab(browser, t, w.url())) })
 	t.Run("hidden", func(t *testing.T) { testHidden(openTab(browser, t, w.url())) })
 	t.Run("token", func(t *testing.T) { testToken(openTab(browser, t, w.url(withTokens), "401")) })
+	t.Run("live", func(t *testing.T) { testLive(browser, t) })
+	t.Run("host actions", func(t *testing.T) { testHostActions(browser, t) })
+	t.Run("letters", func(t *testing.T) { testLetters(browser, t) })
 	t.Run("away", func(t *testing.T) { testAway(browser, t) })
 }
 
@@ -121,13 +124,15 @@ func testPhone(p *tab) {
 	p.sees(`"Last error"`, `getComputedStyle(document.querySelector('#hosts tbody tr').cells[6], '::before').content`)
 }
 
+// turn hides the page, or shows it again.
+const turn = `(hidden => {
+	Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+	document.dispatchEvent(new Event('visibilitychange'));
+})`
+
 // testHidden: a tab that nobody sees asks for nothing.
 func testHidden(p *tab) {
 	p.sees("Live", text("#status"))
-	const turn = `(hidden => {
-		Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
-		document.dispatchEvent(new Event('visibilitychange'));
-	})`
 	p.run(turn + `(true)`)
 	p.sees([]any{"Paused", nil}, `[document.getElementById('status').textContent, window.due]`)
 	p.run(turn + `(false)`)

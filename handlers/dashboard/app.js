@@ -1,17 +1,23 @@
-// The dashboard: it asks the node's API again and again and shows the answers.
+// The dashboard: it asks the node's API again and again, and as soon as the node tells of an event, shows the answers, and
+// lets its user act on hosts and dead letters.
 //
 // Hosts, inboxes and errors are texts of strangers. They reach the page through textContent, titles and nothing else.
 
 const pollEvery = 2000; // milliseconds
 const listsEvery = 3; // polls: finding a page of hosts costs a store more than totals do
 const timeout = 10_000;
+const patience = 600_000; // for what changes many dead letters
+const soonAfter = 500; // an event; so a thousand of them ask for the lists once
 const pageSize = 25;
 const rateOver = 6; // polls
 const columns = {
-  hosts: ['Host', 'State', 'Pending', 'In flight', 'Oldest pending', 'Next try', 'Last error'],
-  letters: ['Inbox', 'Reason', 'Attempts', 'Died', 'Last error'],
+  hosts: ['Host', 'State', 'Pending', 'In flight', 'Oldest pending', 'Next try', 'Last error', 'Actions'],
+  letters: ['Inbox', 'Reason', 'Attempts', 'Died', 'Last error', 'Actions'],
 };
 const states = ['healthy', 'failing', 'open', 'unavailable', 'paused', 'blocked'];
+const reasons = [
+  'rejected', 'gone', 'expired', 'exhausted', 'host_blocked', 'host_unavailable', 'key_missing', 'private_address', 'lane_full',
+];
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
@@ -21,14 +27,21 @@ class TokenNeeded extends Error {}
 
 let skew = 0; // the node's clock minus ours: times are the node's
 
-// get asks the API. Addresses are relative, so that the page may lie behind a path of a proxy.
-async function get(path, query = {}) {
+// authorization returns the headers that let us in.
+function authorization() {
   const token = sessionStorage.getItem('token');
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+// call calls the API. Addresses are relative, so that the page may lie behind a path of a proxy.
+async function call(method, path, { query = {}, body, wait = timeout } = {}) {
   let response;
   try {
     response = await fetch(`${path}?${new URLSearchParams(query)}`, {
-      headers: token ? { Authorization: `Bearer ${token}` } : {},
-      signal: AbortSignal.timeout(timeout),
+      method,
+      headers: { ...authorization(), ...(body && { 'Content-Type': 'application/json' }) },
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(wait),
     });
   } catch {
     throw new Error('the node does not answer');
@@ -39,6 +52,8 @@ async function get(path, query = {}) {
   if (!response.ok) throw new Error(answer.detail ?? `the node answered ${response.status}`);
   return answer;
 }
+
+const get = (path, query) => call('GET', path, { query });
 
 // Elements
 
@@ -70,6 +85,22 @@ function tell(time) {
   if (time.textContent !== text) time.textContent = text;
 }
 
+// button makes a button of a row. Its data find it, or one that is about the same, when the row is replaced.
+function button(text, about, work) {
+  const made = el('button', text, { type: 'button', title: `${text} ${about}` });
+  made.setAttribute('aria-label', made.title);
+  made.dataset.key = made.title;
+  made.dataset.about = about;
+  made.addEventListener('click', () => act(made, work));
+  return made;
+}
+
+function buttons(list) {
+  const box = el('div', '', { className: 'actions' });
+  box.append(...list);
+  return box;
+}
+
 function failure(attempt) {
   if (!attempt) return el('span', '–', { className: 'quiet' });
   const text = [attempt.status, attempt.error || attempt.outcome].filter(Boolean).join(' ');
@@ -87,6 +118,7 @@ function fill(name, rows) {
     return tr;
   };
   const table = $(name);
+  const focused = table.contains(document.activeElement) && document.activeElement.dataset;
   table.tHead.replaceChildren(row(columns[name], (title) => el('th', title, { role: 'columnheader', scope: 'col' })));
   table.tBodies[0].replaceChildren(...rows.map((cells) => row(cells, (content, i) => {
     const cell = i ? el('td', '', { role: 'cell' }) : el('th', '', { role: 'rowheader', scope: 'row' });
@@ -94,6 +126,8 @@ function fill(name, rows) {
     cell.append(content);
     return cell;
   })));
+  const find = (name) => table.querySelector(`[data-${name}="${CSS.escape(focused[name])}"]`);
+  if (focused) (find('key') ?? find('about'))?.focus();
   table.hidden = !rows.length;
   $(`no-${name}`).hidden = rows.length > 0;
 }
@@ -126,12 +160,32 @@ async function loadHosts() {
   if (asked !== view.asked) return; // asked for something else since
   fill('hosts', list.items.map((h) => [
     el('span', h.host), pill(h.state), el('span', number.format(h.pending)), el('span', number.format(h.in_flight)),
-    when(h.oldest_pending_at), when(h.breaker.retry_at, true), failure(h.last_error),
+    when(h.oldest_pending_at), when(h.breaker.retry_at, true), failure(h.last_error), hostButtons(h),
   ]));
   view.next = list.next_cursor ?? '';
   $('page').textContent = `Page ${view.cursors.length}`;
   $('previous').disabled = view.cursors.length === 1;
   $('next').disabled = !view.next;
+}
+
+// hostButtons are what makes sense to do to a host in its state.
+function hostButtons(h) {
+  const sick = ['failing', 'open', 'unavailable'].includes(h.state);
+  const actions = {
+    resume: h.state === 'paused',
+    unblock: h.state === 'blocked',
+    probe: sick,
+    reset: sick,
+    pause: h.state !== 'paused' && h.state !== 'blocked',
+    block: h.state !== 'blocked',
+  };
+  return buttons(Object.keys(actions).filter((action) => actions[action]).map((action) => button(action, h.host, async () => {
+    const lost = `Block ${h.host}? What is pending for it (${number.format(h.pending)}) becomes dead letters.`;
+    if (action === 'block' && !confirm(lost)) return;
+    const now = await call('POST', `v1/hosts/${encodeURIComponent(h.host)}/${action}`, { wait: patience });
+    tellDone(`${h.host} is ${now.state}.`);
+    await loadHosts();
+  })));
 }
 
 // show changes what of the hosts is shown, from the first page unless told otherwise.
@@ -143,10 +197,88 @@ function show(change) {
 // Dead letters
 
 async function loadLetters() {
-  const list = await get('v1/dead-letters', { limit: pageSize });
+  const reason = $('reason').value;
+  const list = await get('v1/dead-letters', { limit: pageSize, ...(reason && { reason }) });
+  if (reason !== $('reason').value) return; // asked for something else since
   fill('letters', list.items.map((d) => [
     el('span', d.inbox), pill(d.reason), el('span', number.format(d.attempts)), when(d.died_at), failure(d.last_attempt),
+    buttons(['retry', 'delete'].map((verb) => button(verb, `${d.activity_id} to ${d.inbox}`, () => change(verb, { ids: [d.id] })))),
   ]));
+}
+
+// change retries or deletes dead letters, once it was agreed to how many.
+async function change(verb, which) {
+  const run = (body) => verb === 'retry' ? call('POST', 'v1/dead-letters/retry', { body, wait: patience })
+    : call('DELETE', 'v1/dead-letters', { body, wait: patience });
+  const { matched } = await run({ ...which, dry_run: true });
+  const meant = `${number.format(matched)} dead letter${matched === 1 ? '' : 's'}`;
+  const one = verb === 'retry' && which.ids;
+  if (!matched || !one && !confirm(`${verb === 'retry' ? 'Retry' : 'Delete'} ${meant}${which.reason ? ` (${which.reason})` : ''}?`)) return;
+  const { retried, deleted } = await run(which);
+  tellDone(`${verb === 'retry' ? 'Retried' : 'Deleted'} ${number.format(retried ?? deleted)} of ${meant}.`);
+  await loadLetters();
+}
+
+// Acting
+
+// act does what a button is for, once at a time. Disabled, it would lose the focus.
+async function act(button, work) {
+  if (button.ariaBusy) return;
+  button.ariaBusy = 'true';
+  await watch(work, (error) => tellDone(`That failed: ${error.message}`));
+  button.ariaBusy = null;
+}
+
+function tellDone(text) {
+  $('done').textContent = text;
+}
+
+// Events
+
+const told = 'What happens is shown at once';
+let stream; // while we listen
+
+// listen listens to the node until that ends; polls begin it again.
+async function listen() {
+  if (stream || document.hidden) return;
+  stream = new AbortController();
+  const { signal } = stream;
+  try {
+    const response = await fetch('v1/events?type=host_state,dead', { headers: authorization(), signal });
+    const reader = response.ok && response.body.pipeThrough(new TextDecoderStream()).getReader();
+    if (reader) $('status').title = told;
+    for (let text = ''; reader;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      const events = (text + value).split('\n\n');
+      text = events.pop();
+      for (const event of events) hear(event);
+    }
+  } catch {
+    // That we don't hear anything any more, the polls tell.
+  }
+  if (stream?.signal === signal) stopListening();
+}
+
+function stopListening() {
+  stream?.abort();
+  stream = undefined;
+  $('status').title = '';
+}
+
+// hear asks soon for what an event tells to have changed.
+function hear(event) {
+  if (event.startsWith('event: host_state\n')) soon('hosts', loadHosts);
+  if (event.startsWith('event: dead\n')) soon('letters', loadLetters);
+}
+
+const waiting = {};
+
+function soon(name, load) {
+  waiting[name] ??= setTimeout(() => {
+    waiting[name] = undefined;
+    if (!document.hidden) watch(load);
+  }, soonAfter);
 }
 
 // Polling
@@ -156,6 +288,7 @@ let timer;
 
 async function poll() {
   const due = polls++ % listsEvery === 0 ? [loadHosts(), loadLetters()] : [];
+  if (due.length) listen();
   const [stats] = await Promise.all([get('v1/stats'), ...due]);
   showFleet(stats.fleet);
   document.querySelectorAll('time').forEach(tell);
@@ -166,6 +299,8 @@ async function tick() {
   clearTimeout(timer);
   if (document.hidden) {
     samples = [];
+    stopListening();
+    polls = 0; // what is shown may be old when we come back
     return say('Paused', 'quiet');
   }
   const goOn = await watch(poll);
@@ -174,7 +309,7 @@ async function tick() {
 }
 
 // watch does something with the API and says how that went. It returns false if a token is needed.
-async function watch(work) {
+async function watch(work, failed = (error) => say(`Not up to date: ${error.message}`, 'bad')) {
   try {
     await work();
     say('Live', 'good');
@@ -183,7 +318,7 @@ async function watch(work) {
     $('forget').hidden = !sessionStorage.getItem('token');
   } catch (error) {
     if (error instanceof TokenNeeded) return askForToken();
-    say(`Not up to date: ${error.message}`, 'bad');
+    failed(error);
   }
   return true;
 }
@@ -195,6 +330,7 @@ function say(text, tone) {
 
 function askForToken() {
   clearTimeout(timer);
+  stopListening();
   if (sessionStorage.getItem('token')) $('why').textContent = 'The node did not accept this token.';
   sessionStorage.removeItem('token');
   say('Token needed', 'quiet');
@@ -212,6 +348,12 @@ for (const state of ['', ...states]) {
   radio.addEventListener('change', () => show({ state }));
   label.append(radio, pill(state || 'all', ''), el('output', '', { name: state }));
   $('states').append(label);
+}
+
+for (const reason of reasons) $('reason').append(el('option', reason, { value: reason }));
+$('reason').addEventListener('change', () => watch(loadLetters));
+for (const verb of ['retry', 'delete']) {
+  $(verb).addEventListener('click', () => act($(verb), () => change(verb, $('reason').value ? { reason: $('reason').value } : {})));
 }
 
 let typing;

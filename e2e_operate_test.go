@@ -331,3 +331,38 @@ func testDeleteSupersedes(t *testing.T, s store) {
 		t.Error(diff)
 	}
 }
+
+// TestCaps holds that neither a host nor what failed can fill the store, and that what is dropped is counted.
+func TestCaps(t *testing.T) { onBothStores(t, testCaps) }
+
+// capsView is what the stats tell of what is capped.
+type capsView struct {
+	Fleet struct {
+		Pending, Dead, Dropped int
+		Died                   map[string]int
+	}
+}
+
+func testCaps(t *testing.T, s store) {
+	h := startHost(t, testinbox.Options{})
+	node := s.startNode(t, "--lane-cap", "2", "--dead-letter-cap", "1")
+	node.act(h.Host(0), "pause")
+	var all []acceptedView
+	for i := range 5 {
+		all = append(all, node.deliver(like(fmt.Sprint(i)), h.Inbox(0, "/inbox")))
+	}
+	high := node.deliver(like("high"), h.Inbox(0, "/inbox"), `,"priority":"high"`)
+	eventually(t, "both are within their caps", func() bool {
+		got := get[capsView](node, "/v1/stats").Fleet
+		return got.Pending == 2 && got.Died["lane_full"] == 4 && got.Dead == 1 && got.Dropped == 3
+	})
+	if got := node.deadLetters(""); len(got) != 1 || got[0].Reason != "lane_full" {
+		t.Errorf("dead letters %+v", got)
+	}
+	node.act(h.Host(0), "resume")
+	for i, a := range append(all, high) {
+		if got := node.settled(a); (got.Delivered == 1) != (i >= 4) {
+			t.Errorf("%d: counts %+v", i, got)
+		}
+	}
+}

@@ -91,7 +91,7 @@ func TestTokens(t *testing.T) {
 	node.begin()
 	routes := []string{
 		"/v1/keys", "/v1/hosts", "/v1/hosts/one.example", "/v1/dead-letters", "/v1/stats", "/v1/activities/x",
-		"/v1/activities/x/deliveries", "/metrics", "/v1/nothing",
+		"/v1/activities/x/deliveries", "/v1/events", "/metrics", "/v1/nothing",
 	}
 	for _, token := range []string{"", "wrong-secret-0123456789", appToken[:len(appToken)-1], appToken + "x", "app:" + appToken} {
 		node.token = token

@@ -111,7 +111,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	defer s.listeners.Release(1)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.Life, cancel)()
+	defer context.AfterFunc(s.Life, cancel)() //nolint:contextcheck // the other of the two that end a stream
 	var told <-chan queue.Event
 	if want.inStore() {
 		if told, err = s.Queue.Events(ctx); err != nil {

@@ -16,7 +16,7 @@
 // What callers may not rely on: the wording of titles, details and messages; the order of members; a body being read
 // at all where the answer is 401, 413 or 415.
 //
-// Nothing here starts a goroutine, and the handler needs no closing.
+// Nothing here starts a goroutine, and the handler needs no closing; Options.Life ends what would go on for ever.
 package handlers
 
 import (
@@ -130,7 +130,7 @@ func (s *server) serve(rt route) http.Handler {
 		if rt.optional && r.ContentLength == 0 {
 			limit = 0
 		}
-		body, release, err := s.bodies.read(w, r, limit)
+		body, release, err := s.bodies.read(w, r, limit) //nolint:contextcheck // grow takes it from the request
 		if err != nil {
 			s.fail(w, r, err)
 			return

@@ -32,7 +32,7 @@ func (f *facts) role(orderingKey string) queue.Role {
 	switch {
 	case f.object == "" || f.object != orderingKey:
 		return queue.Other
-	case f.kind == "Create", f.kind == "Update":
+	case f.kind == "Create":
 		return queue.Makes
 	case f.kind == "Delete":
 		return queue.Deletes

@@ -25,7 +25,7 @@ type Role uint8
 // The roles.
 const (
 	Other   Role = iota
-	Makes        // a Create or Update of the object: needless once it is deleted
+	Makes        // the Create of the object: needless once that is deleted
 	Deletes      // a Delete of the object
 )
 

@@ -50,8 +50,9 @@ type grammar struct {
 	Demo  struct {
 		Exit bool `name:"exit" help:"end after the summary"`
 	} `cmd:"" help:"a small fediverse in one process, to look at; --exit ends it after the summary"`
-	Keys    keysCommand `cmd:"" help:"manage the private keys of a running node, over its API"`
-	Version struct{}    `cmd:"" help:"version, commit, Go version, signing back-end in use"`
+	Bench   benchCommand `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops (--short, --runs, --json)"`
+	Keys    keysCommand  `cmd:"" help:"manage the private keys of a running node, over its API"`
+	Version struct{}     `cmd:"" help:"version, commit, Go version, signing back-end in use"`
 }
 
 // Parse reads the command and its settings from args, without the program's name, and from env, which is asked for one
@@ -74,6 +75,9 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	command, rest, _ := strings.Cut(ctx.Command(), " ")
 	c.Command, c.DemoExit = Command(command), g.Demo.Exit
 	c.fillDefaults()
+	if c.Command == Bench {
+		c.Bench = g.Bench.call()
+	}
 	if c.Command == Keys {
 		c.Keys = g.Keys.call(c, rest)
 	}

@@ -5,10 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
@@ -90,7 +90,11 @@ func (f *filler) pause(ctx context.Context, n int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(leases) < len(hosts) {
+		turns, err := f.store.Take(ctx, leases, 1) // a lease counts once it took
+		if err != nil {
+			return nil, err
+		}
+		if len(turns) < len(hosts) {
 			return nil, errors.New("somebody else works on the hosts")
 		}
 		err = f.settleAll(ctx, leases, queue.Settlement{Wait: pausedFor, Release: true})
@@ -103,13 +107,11 @@ func (f *filler) pause(ctx context.Context, n int) (any, error) {
 
 // settleAll settles leases at once, as the turns of a node would.
 func (f *filler) settleAll(ctx context.Context, leases []lockmgr.Lease, s queue.Settlement) error {
-	errs := make([]error, len(leases))
-	var all sync.WaitGroup
-	for i, l := range leases {
-		all.Go(func() { errs[i] = f.store.Settle(ctx, l, s) })
+	var all errgroup.Group
+	for _, l := range leases {
+		all.Go(func() error { return f.store.Settle(ctx, l, s) })
 	}
-	all.Wait()
-	return errors.Join(errs...)
+	return all.Wait()
 }
 
 // claim returns how long it takes to find, lease and take one delivery, in microseconds: the median of some rounds of

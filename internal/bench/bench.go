@@ -72,10 +72,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("bench: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{o: &o, dir: dir, size: full}
-	if o.Config.Bench.Short {
-		b.size = short
-	}
+	b := &bench{o: &o, dir: dir, size: sizeOf(o.Config.Bench)}
 	if err := b.prepare(); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}

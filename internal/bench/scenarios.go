@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/internal/config"
 )
 
 const callers = 64 // of intake
@@ -24,16 +26,25 @@ type sizes struct {
 	rest    time.Duration
 }
 
-var (
-	full = sizes{
+// sizeOf returns how much a call wants measured.
+func sizeOf(call config.BenchCall) sizes {
+	switch {
+	case call.Tiny:
+		return sizes{
+			rounds: 1, bare: 1, hosts: 40, paced: 5, fanout: 200, intake: 100, backlog: []int{1000, 2000}, repeats: 1,
+			rest: 100 * time.Millisecond,
+		}
+	case call.Short:
+		return sizes{
+			rounds: 10, bare: 5, hosts: 500, paced: 30, fanout: 2000, intake: 2000, backlog: []int{1000, 10_000, 100_000},
+			repeats: 3, rest: time.Second,
+		}
+	}
+	return sizes{
 		rounds: 40, bare: 15, hosts: 5000, paced: 100, fanout: 20_000, intake: 10_000,
 		backlog: []int{1000, 10_000, 100_000, 1_000_000}, repeats: 5, rest: 3 * time.Second,
 	}
-	short = sizes{
-		rounds: 10, bare: 5, hosts: 500, paced: 30, fanout: 2000, intake: 2000,
-		backlog: []int{1000, 10_000, 100_000}, repeats: 3, rest: time.Second,
-	}
-)
+}
 
 // scenarios are what can be measured, by the names that config.Bench lists.
 func scenarios() map[string]func(*bench, context.Context) (figures, error) {

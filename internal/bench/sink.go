@@ -164,9 +164,10 @@ func (s *sink) count(ctx context.Context, atLeast int) (any, error) {
 }
 
 func (s *sink) forged() int {
-	// A request that is just being looked at counts as neither.
-	verified := int(s.verified.Load())
-	return max(0, s.sampled.Count()-s.sampled.InFlight()-verified)
+	// One that is just being looked at counts as neither. In this order, whatever happens in between makes it fewer.
+	looked := s.sampled.Count()
+	looked -= s.sampled.InFlight()
+	return max(0, looked-int(s.verified.Load()))
 }
 
 // arrivals waits until so many paced requests have come, and tells when, by the activity's id.

@@ -13,6 +13,7 @@ type BenchCall struct {
 	Scenarios []string // of BenchScenarios, all where none is named
 	Runs      int      // of which medians are shown
 	Short     bool     // measure less of everything
+	Tiny      bool     // so little that only tests have use for it
 	JSON      bool
 	Plot      string // a file to draw to as SVG; "" for none
 	Role      string // what a process that another one started shall be
@@ -30,6 +31,7 @@ type benchCommand struct {
 	Short     bool     `name:"short" help:"measure less"`
 	JSON      bool     `name:"json" help:"as JSON"`
 	Plot      string   `name:"plot" type:"svg" placeholder:"FILE" help:"draw to a file"`
+	Tiny      bool     `name:"tiny" hidden:""`
 	Role      string   `name:"role" hidden:""`
 }
 
@@ -37,7 +39,7 @@ func (b *benchCommand) call() BenchCall {
 	if len(b.Scenarios) == 0 {
 		b.Scenarios = BenchScenarios()
 	}
-	return BenchCall{Scenarios: b.Scenarios, Runs: b.Runs, Short: b.Short, JSON: b.JSON, Plot: b.Plot, Role: b.Role}
+	return BenchCall{Scenarios: b.Scenarios, Runs: b.Runs, Short: b.Short, Tiny: b.Tiny, JSON: b.JSON, Plot: b.Plot, Role: b.Role}
 }
 
 func scenarios(_ *kong.Tag, raw string) ([]string, error) {

@@ -78,22 +78,28 @@ func (a *api) submit(ctx context.Context, body []byte, want int) (time.Time, err
 	return at, nil
 }
 
-// settled waits until no more than so many deliveries are pending.
-func (a *api) settled(ctx context.Context, pending int) error {
+// stats is what the node tells of its store.
+type stats struct {
+	Pending int
+	Hosts   map[string]int // by state
+}
+
+// until waits until a condition holds.
+func (a *api) until(ctx context.Context, what string, holds func(stats) bool) error {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); wait(ctx, 10*time.Millisecond) {
 		answer, err := a.call(ctx, http.MethodGet, "/v1/stats", nil)
 		if err != nil {
 			return err
 		}
-		var stats struct{ Fleet struct{ Pending int } }
-		if err := json.Unmarshal(answer, &stats); err != nil {
+		var s struct{ Fleet stats }
+		if err := json.Unmarshal(answer, &s); err != nil {
 			return err
 		}
-		if stats.Fleet.Pending <= pending {
+		if holds(s.Fleet) {
 			return nil
 		}
 	}
-	return fmt.Errorf("more than %d deliveries are still pending after %s", pending, patience)
+	return fmt.Errorf("not within %s: %s", patience, what)
 }
 
 // connections returns how many connections the node has made and used.

@@ -18,7 +18,7 @@ type load struct {
 	bare       int // the same for bare loops; 0 measures none
 	path       string
 	tls        bool
-	warm       bool // connect to every host first
+	warm       bool // connect to every host first, and learn which are dead
 	hanging    int  // so many more hosts don't answer
 	closed     int  // and so many refuse connections
 	hasty      bool // short time-outs
@@ -60,7 +60,7 @@ func (b *bench) deliver(ctx context.Context, l load) (f figures, err error) {
 		return nil, err
 	}
 	if l.warm {
-		if err := w.send(ctx, 1, w.healthy()); err != nil {
+		if err := w.warm(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -110,9 +110,11 @@ func (w *world) healthy() []string { return inboxes(w.info.Hosts[:w.load.hosts],
 
 // all returns these, and those of the dead among them.
 func (w *world) all() []string {
-	healthy := w.healthy()
-	dead := append(inboxes(w.info.Hosts[w.load.hosts:], hangPath), inboxes(w.info.Closed, plainPath)...)
-	return append(healthy, dead...)
+	return append(w.healthy(), w.dead()...)
+}
+
+func (w *world) dead() []string {
+	return append(inboxes(w.info.Hosts[w.load.hosts:], hangPath), inboxes(w.info.Closed, plainPath)...)
 }
 
 func inboxes(hosts []string, path string) []string {
@@ -164,13 +166,36 @@ func (w *world) await(n int) error {
 // send has the node deliver activities, and waits until all that can arrive has.
 func (w *world) send(ctx context.Context, activities int, to []string) error {
 	for range activities {
-		w.made++
-		activity := makeActivity(fmt.Sprintf("https://bench.example/activities/%d", w.made))
-		if _, err := w.api.submit(ctx, submission(activity, to), len(to)); err != nil {
+		if err := w.submit(ctx, to); err != nil {
 			return err
 		}
 	}
 	return w.await(activities * w.load.hosts)
+}
+
+// submit has the node accept one more activity.
+func (w *world) submit(ctx context.Context, to []string) error {
+	w.made++
+	activity := makeActivity(fmt.Sprintf("https://bench.example/activities/%d", w.made))
+	_, err := w.api.submit(ctx, submission(activity, to), len(to))
+	return err
+}
+
+// warm connects to every host and, where some are dead, has the node find out.
+func (w *world) warm(ctx context.Context) error {
+	if err := w.send(ctx, 1, w.healthy()); err != nil {
+		return err
+	}
+	dead := w.dead()
+	if len(dead) == 0 {
+		return nil
+	}
+	for range hastyFailures {
+		if err := w.submit(ctx, dead); err != nil {
+			return err
+		}
+	}
+	return w.api.until(ctx, "the breakers of dead hosts are open", func(s stats) bool { return s.Hosts["open"] >= len(dead) })
 }
 
 // spent is what has been spent so far.
@@ -202,8 +227,9 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 		return err
 	}
 	took, n := time.Since(began), w.load.activities*w.load.hosts
-	dead := w.load.activities * (w.load.hanging + w.load.closed)
-	if err := w.api.settled(ctx, w.load.backlog+dead); err != nil {
+	left := w.load.backlog + (w.made-1)*len(w.dead()) // all but the first went to the dead too
+	err = w.api.until(ctx, "what arrived is settled", func(s stats) bool { return s.Pending <= left })
+	if err != nil {
 		return err
 	}
 	after, err := w.spent(ctx)

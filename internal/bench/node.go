@@ -18,13 +18,14 @@ type place struct {
 type nodeSpec struct {
 	Place  place
 	CAFile string
-	Hasty  bool // with short time-outs, because some hosts hang
+	Hasty  bool // with little patience, because some hosts hang
 }
 
-// The time-outs where some hosts hang.
+// The patience where some hosts hang: with that of the settings their breakers would take minutes to open.
 const (
-	hastyConnect = time.Second
-	hastyAttempt = 2 * time.Second
+	hastyConnect  = time.Second
+	hastyAttempt  = 2 * time.Second
+	hastyFailures = 3
 )
 
 // settings returns the user's settings, on a store of the measurement.
@@ -62,7 +63,7 @@ func (n *node) start(ctx context.Context, spec nodeSpec) (any, error) {
 		cfg.CAFile = spec.CAFile
 	}
 	if spec.Hasty {
-		cfg.ConnectTimeout, cfg.AttemptTimeout = hastyConnect, hastyAttempt
+		cfg.ConnectTimeout, cfg.AttemptTimeout, cfg.BreakerThreshold = hastyConnect, hastyAttempt, hastyFailures
 	}
 	ctx, n.end = context.WithCancel(ctx)
 	n.ended = make(chan error, 1)

@@ -152,18 +152,20 @@ func (b *bench) privatePEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b.private}))
 }
 
-// newPlace returns a place for a store, and what clears it away.
-func (b *bench) newPlace() (place, func() error) {
+// newPlace returns a place for a store.
+func (b *bench) newPlace() place {
 	b.places++
-	p := place{
+	return place{
 		Dir:    filepath.Join(b.dir, fmt.Sprintf("store-%d", b.places)),
-		Prefix: fmt.Sprintf("postrider-bench-%s-%d", filepath.Base(b.dir)[len("postrider-bench-"):], b.places),
+		Prefix: fmt.Sprintf("%s-%d", filepath.Base(b.dir), b.places), // postrider-bench-RANDOM-N
 	}
-	return p, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // also if it was told to stop
-		defer cancel()
-		return errors.Join(b.redis.forget(ctx, p.Prefix), os.RemoveAll(p.Dir))
-	}
+}
+
+// clear deletes what is at a place, also if the measurement was told to stop.
+func (b *bench) clear(ctx context.Context, at place) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	return errors.Join(b.redis.forget(ctx, at.Prefix), os.RemoveAll(at.Dir))
 }
 
 // measure runs the scenarios, as often as was asked for.

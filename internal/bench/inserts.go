@@ -66,28 +66,23 @@ func (w *inserts) insert(ctx context.Context, r rows) (_ any, err error) {
 	case w.redis != nil:
 		err = w.setByCallers(ctx, r)
 	case r.Callers == 0:
-		err = w.transaction(r, func(yield func(string) bool) {
-			for range r.Rows {
-				if !yield(r.Value) {
-					return
-				}
-			}
-		})
+		err = w.transaction(r.Rows, r.Value)
 	default:
 		err = w.insertByCallers(r)
 	}
 	return time.Since(began), err
 }
 
-// transaction inserts values in one transaction.
-func (w *inserts) transaction(r rows, values func(yield func(string) bool)) (err error) {
+// transaction inserts so many rows in one transaction.
+func (w *inserts) transaction(n int, value string) error {
 	if err := sqlitex.Execute(w.db, "BEGIN IMMEDIATE", nil); err != nil {
 		return err
 	}
 	insert := w.db.Prep("INSERT INTO bare (activity, lane, value, due, expires) VALUES (?, ?, ?, ?, ?)")
-	for value := range values {
-		for i, n := range []int64{1, 2, 0, time.Now().UnixMilli(), time.Now().UnixMilli()} {
-			insert.BindInt64(i+1, n)
+	for range n {
+		now := time.Now().UnixMilli()
+		for i, column := range []int64{1, 2, 0, now, now} {
+			insert.BindInt64(i+1, column)
 		}
 		insert.BindText(3, value)
 		if _, err := insert.Step(); err != nil {
@@ -120,13 +115,7 @@ func (w *inserts) insertByCallers(r rows) error {
 		for len(waiting) > 0 {
 			group = append(group, <-waiting)
 		}
-		err := w.transaction(r, func(yield func(string) bool) {
-			for range group {
-				if !yield(r.Value) {
-					return
-				}
-			}
-		})
+		err := w.transaction(len(group), r.Value)
 		for _, done := range group {
 			done <- err
 		}

@@ -42,11 +42,11 @@ type world struct {
 func (b *bench) deliver(ctx context.Context, l load) (f figures, err error) {
 	l.path = cmp.Or(l.path, plainPath)
 	w := &world{b: b, load: l}
-	at, clear := b.newPlace()
+	at := b.newPlace()
 	if l.at != nil {
 		at = *l.at
 	}
-	defer func() { err = errors.Join(err, w.close(), clear()) }()
+	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
 	if err := w.startSink(ctx); err != nil {
 		return nil, err
 	}

@@ -109,8 +109,8 @@ const (
 
 // behind measures how claims fare while the store grows, and then delivers beside all that is pending.
 func (b *bench) behind(ctx context.Context) (f figures, err error) {
-	at, clear := b.newPlace()
-	defer func() { err = errors.Join(err, clear()) }()
+	at := b.newPlace()
+	defer func() { err = errors.Join(err, b.clear(ctx, at)) }()
 	grown := figures{}
 	if err := b.pileUp(ctx, at, grown); err != nil {
 		return nil, err
@@ -165,9 +165,9 @@ func (b *bench) pileUp(ctx context.Context, at place, f figures) (err error) {
 
 // waiting makes a store with hosts to which nothing is sent, and has a node on it.
 func (b *bench) waiting(ctx context.Context, hosts int, use func(w *world, at place) error) (err error) {
-	at, clear := b.newPlace()
+	at := b.newPlace()
 	w := &world{b: b}
-	defer func() { err = errors.Join(err, w.close(), clear()) }()
+	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
 	p, err := b.start(ctx, "filler", at, nil)
 	if err != nil {
 		return err
@@ -287,9 +287,9 @@ func (w *world) submitByCallers(ctx context.Context, n int) error {
 
 // idle measures a node that has nothing to do.
 func (b *bench) idle(ctx context.Context) (f figures, err error) {
-	at, clear := b.newPlace()
+	at := b.newPlace()
 	w := &world{b: b}
-	defer func() { err = errors.Join(err, w.close(), clear()) }()
+	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
 	if err := w.startNode(ctx, at); err != nil {
 		return nil, err
 	}

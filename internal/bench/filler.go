@@ -61,22 +61,28 @@ func (f *filler) fill(ctx context.Context, what filling) (any, error) {
 		host := waitingHost(i)
 		recipients = append(recipients, queue.Recipient{Inbox: "http://" + host + plainPath, Host: host})
 	}
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(4)
 	for range what.Activities {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return nil, err
-		}
-		uri := "https://bench.example/fillings/" + id.String()
-		s := &queue.Submission{Recipients: recipients, TTL: 72 * time.Hour, Activity: queue.Activity{
-			ID: id.String(), URI: uri, Type: "Create", KeyID: keyID, OrderingKey: uri, Priority: queue.Normal, Body: what.Body,
-			Digest: sha256.Sum256(what.Body),
-		}}
-		s.Idempotency.Key = sha256.Sum256([]byte(uri))
-		if _, err := f.store.Enqueue(ctx, s); err != nil {
-			return nil, err
-		}
+		all.Go(func() error { return f.enqueue(ctx, what.Body, recipients) })
 	}
-	return nil, nil
+	return nil, all.Wait()
+}
+
+// enqueue stores one activity.
+func (f *filler) enqueue(ctx context.Context, body []byte, recipients []queue.Recipient) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	uri := "https://bench.example/fillings/" + id.String()
+	s := &queue.Submission{Recipients: recipients, TTL: 72 * time.Hour, Activity: queue.Activity{
+		ID: id.String(), URI: uri, Type: "Create", KeyID: keyID, OrderingKey: uri, Priority: queue.Normal, Body: body,
+		Digest: sha256.Sum256(body),
+	}}
+	s.Idempotency.Key = sha256.Sum256([]byte(uri))
+	_, err = f.store.Enqueue(ctx, s)
+	return err
 }
 
 // pause makes the first n hosts wait, so that what is pending for them stays.

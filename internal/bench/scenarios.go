@@ -15,7 +15,8 @@ const callers = 64 // of intake
 
 // sizes say how much is measured.
 type sizes struct {
-	rounds  int // activities to each of 200 hosts
+	usual   int // hosts
+	rounds  int // activities to each of them
 	bare    int // the same of bare loops
 	hosts   int // that are connected to anew each
 	paced   int // single activities
@@ -31,17 +32,17 @@ func sizeOf(call config.BenchCall) sizes {
 	switch {
 	case call.Tiny:
 		return sizes{
-			rounds: 1, bare: 1, hosts: 40, paced: 5, fanout: 200, intake: 100, backlog: []int{1000, 2000}, repeats: 1,
+			usual: 32, rounds: 1, bare: 1, hosts: 40, paced: 5, fanout: 200, intake: 100, backlog: []int{1000, 2000}, repeats: 1,
 			rest: 100 * time.Millisecond,
 		}
 	case call.Short:
 		return sizes{
-			rounds: 10, bare: 5, hosts: 500, paced: 30, fanout: 2000, intake: 2000, backlog: []int{1000, 10_000, 100_000},
+			usual: 200, rounds: 10, bare: 5, hosts: 500, paced: 30, fanout: 2000, intake: 2000, backlog: []int{1000, 10_000, 100_000},
 			repeats: 3, rest: time.Second,
 		}
 	}
 	return sizes{
-		rounds: 40, bare: 15, hosts: 5000, paced: 100, fanout: 20_000, intake: 10_000,
+		usual: 200, rounds: 40, bare: 15, hosts: 5000, paced: 100, fanout: 20_000, intake: 10_000,
 		backlog: []int{1000, 10_000, 100_000, 1_000_000}, repeats: 5, rest: 3 * time.Second,
 	}
 }
@@ -55,11 +56,9 @@ func scenarios() map[string]func(*bench, context.Context) (figures, error) {
 	}
 }
 
-const usualHosts = 200
-
 // keepalive delivers to hosts that are connected already.
 func (b *bench) keepalive(ctx context.Context) (figures, error) {
-	return b.deliver(ctx, load{hosts: usualHosts, activities: b.size.rounds, bare: b.size.bare, warm: true})
+	return b.deliver(ctx, load{hosts: b.size.usual, activities: b.size.rounds, bare: b.size.bare, warm: true})
 }
 
 // connections delivers to many hosts, with a new connection for each delivery.
@@ -74,15 +73,15 @@ func (b *bench) overTLS(ctx context.Context) (figures, error) {
 
 // slow delivers to inboxes that take their time, compared with the same that don't.
 func (b *bench) slow(ctx context.Context) (figures, error) {
-	return b.compare(ctx, load{hosts: usualHosts, activities: b.size.rounds, path: slowPath, warm: true},
-		load{hosts: usualHosts, activities: b.size.rounds, warm: true})
+	return b.compare(ctx, load{hosts: b.size.usual, activities: b.size.rounds, path: slowPath, warm: true},
+		load{hosts: b.size.usual, activities: b.size.rounds, warm: true})
 }
 
 // dead delivers to hosts of which a quarter is dead, compared with the others alone.
 func (b *bench) dead(ctx context.Context) (figures, error) {
-	healthy := load{hosts: usualHosts * 3 / 4, activities: b.size.rounds, warm: true, hasty: true}
+	healthy := load{hosts: b.size.usual * 3 / 4, activities: b.size.rounds, warm: true, hasty: true}
 	some := healthy
-	some.hanging, some.closed = usualHosts/8, usualHosts/8
+	some.hanging, some.closed = b.size.usual/8, b.size.usual/8
 	return b.compare(ctx, some, healthy)
 }
 
@@ -115,7 +114,7 @@ func (b *bench) behind(ctx context.Context) (f figures, err error) {
 	if err := b.pileUp(ctx, at, grown); err != nil {
 		return nil, err
 	}
-	empty := load{hosts: usualHosts, activities: b.size.rounds, warm: true}
+	empty := load{hosts: b.size.usual, activities: b.size.rounds, warm: true}
 	beside := empty
 	beside.at, beside.backlog = &at, b.size.backlog[len(b.size.backlog)-1]
 	if f, err = b.compare(ctx, beside, empty); err != nil {
@@ -241,7 +240,7 @@ func (b *bench) insert(ctx context.Context, at place, r rows) (d time.Duration, 
 // commits.
 func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	f = figures{"activities": float64(b.size.intake)}
-	err = b.waiting(ctx, usualHosts, func(w *world, at place) error {
+	err = b.waiting(ctx, b.size.usual, func(w *world, at place) error {
 		before, err := w.spent(ctx)
 		if err != nil {
 			return err
@@ -276,7 +275,7 @@ func (w *world) submitByCallers(ctx context.Context, n int) error {
 		all.Go(func() {
 			for i := c; i < n && errs[c] == nil; i += callers {
 				activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", i))
-				inbox := "http://" + waitingHost(i%usualHosts) + plainPath
+				inbox := "http://" + waitingHost(i%w.b.size.usual) + plainPath
 				_, errs[c] = w.api.submit(ctx, submission(activity, []string{inbox}), 1)
 			}
 		})

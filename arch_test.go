@@ -20,7 +20,7 @@ const module = "github.com/postrider/postrider"
 func mayImport() map[string][]string {
 	return map[string][]string{
 		".": {
-			"breaker", "delivery", "handlers", "internal/config", "internal/demo", "internal/keyctl", "internal/netguard", "lockmgr", "queue",
+			"breaker", "delivery", "handlers", "internal/bench", "internal/config", "internal/demo", "internal/keyctl", "internal/netguard", "lockmgr", "queue",
 			"queue/embedded", "queue/redisq", "signer",
 		},
 		"handlers": {"internal/netguard", "internal/seldom", "queue", "signer"},
@@ -37,12 +37,15 @@ func mayImport() map[string][]string {
 		"internal/netguard":  nil,
 		"internal/rediskeys": nil,
 		"internal/seldom":    nil,
+		"internal/bench": {
+			"internal/config", "internal/testinbox", "lockmgr", "queue", "queue/embedded", "queue/redisq", "signer",
+		},
 		"internal/demo":      {"internal/config", "internal/testinbox"},
 		"internal/keyctl":    {"internal/config"},
 		"examples/fediverse": {"internal/testinbox"},
 		"examples/sink":      nil,
 
-		// Nobody above names these but the demo and the examples: they are for tests.
+		// Nobody above names these but bench, the demo and the examples: they are for tests.
 		"interop":            nil,
 		"internal/testinbox": nil,
 		"internal/testredis": nil,

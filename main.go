@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/postrider/postrider/internal/bench"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/demo"
 	"github.com/postrider/postrider/internal/keyctl"
@@ -42,7 +43,15 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return usage.ExitCode()
 	}
 	if err == nil {
-		err = command(ctx, cfg, environ, stdout, stderr)
+		log := config.NewLogger(cfg.LogFormat, cfg.LogLevel, stderr, isTerminal(stderr))
+		if cfg.Command == config.Bench {
+			err = bench.Run(ctx, bench.Options{
+				Config: cfg, Args: args, Environ: environ, Serve: serve, OpenStore: openStore,
+				In: os.Stdin, Out: stdout, Progress: stderr, Log: log,
+			})
+		} else {
+			err = command(ctx, cfg, environ, stdout, log)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "postrider:", err)
@@ -51,8 +60,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return 0
 }
 
-func command(ctx context.Context, cfg *config.Config, environ []string, stdout, stderr io.Writer) error {
-	log := config.NewLogger(cfg.LogFormat, cfg.LogLevel, stderr, isTerminal(stderr))
+func command(ctx context.Context, cfg *config.Config, environ []string, stdout io.Writer, log *slog.Logger) error {
 	switch cfg.Command {
 	case config.Keys:
 		return keyctl.Run(ctx, cfg.Keys, os.Stdin, stdout)

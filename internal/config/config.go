@@ -32,6 +32,7 @@ type Command string
 // The commands. Serve is meant where none is named.
 const (
 	Serve       Command = "serve"
+	Bench       Command = "bench"
 	Demo        Command = "demo"
 	Healthcheck Command = "healthcheck"
 	Keys        Command = "keys"
@@ -42,10 +43,11 @@ const (
 // Config holds every setting of a run. The tags are the command line: name, default and help, and for the parsers in
 // values.go the kind of value and its bounds.
 type Config struct {
-	Command  Command  `kong:"-"`
-	DemoExit bool     `kong:"-"` // end the demo after its summary
-	Keys     KeysCall `kong:"-"` // of the command Keys
-	To       Place    `kong:"-"` // where to migrate to
+	Command  Command   `kong:"-"`
+	Bench    BenchCall `kong:"-"` // of the command Bench
+	DemoExit bool      `kong:"-"` // end the demo after its summary
+	Keys     KeysCall  `kong:"-"` // of the command Keys
+	To       Place     `kong:"-"` // where to migrate to
 
 	Listen    string  `name:"listen" type:"listen" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"API, dashboard and metrics; without api-tokens, loopback only"`
 	APITokens []Token `name:"api-tokens" placeholder:"NAME:TOKEN" help:"bearer tokens, at least 16 characters each, or @FILE with one a line"`

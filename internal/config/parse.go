@@ -50,8 +50,9 @@ type grammar struct {
 	Demo  struct {
 		Exit bool `name:"exit" help:"end after the summary"`
 	} `cmd:"" help:"a small fediverse in one process, to look at; --exit ends it after the summary"`
-	Healthcheck struct{}    `cmd:"" help:"ask the node of these settings whether it can work: exit code 0 or 1, for containers"`
-	Keys        keysCommand `cmd:"" help:"manage the private keys of a running node, over its API"`
+	Bench       benchCommand `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops (--short, --runs, --json)"`
+	Healthcheck struct{}     `cmd:"" help:"ask the node of these settings whether it can work: exit code 0 or 1, for containers"`
+	Keys        keysCommand  `cmd:"" help:"manage the private keys of a running node, over its API"`
 	Migrate     struct {
 		Place
 	} `cmd:"" help:"move all that --store holds to another store, --to; no node may be running on either"`
@@ -78,6 +79,9 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	command, rest, _ := strings.Cut(ctx.Command(), " ")
 	c.Command, c.DemoExit, c.To = Command(command), g.Demo.Exit, g.Migrate.Place
 	c.fillDefaults()
+	if c.Command == Bench {
+		c.Bench = g.Bench.call()
+	}
 	if c.Command == Keys {
 		c.Keys = g.Keys.call(c, rest)
 	}

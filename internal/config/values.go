@@ -96,6 +96,8 @@ func mappers() []kong.Option {
 		kong.NamedMapper("ca-file", parser[string](caFile)),
 		kong.NamedMapper("api-url", parser[string](apiURL)),
 		kong.NamedMapper("token", parser[Secret](token)),
+		kong.NamedMapper("scenarios", parser[[]string](scenarios)),
+		kong.NamedMapper("svg", parser[string](svgFile)),
 	}
 }
 

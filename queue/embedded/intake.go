@@ -103,10 +103,13 @@ func (e *enqueue) replay(t *tx) (known bool, err error) {
 // deduplicate sorts out recipients to whom an activity of the same URI is still pending.
 func (e *enqueue) deduplicate(t *tx) error {
 	pending := map[string]bool{}
-	err := each(t.conn, `SELECT d.inbox FROM activities a JOIN deliveries d ON d.id >= a.first AND d.id < a.first + a.total
-		WHERE a.uri = ? AND a.expires_next IS NOT NULL`, []any{e.sub.URI}, func(row *sqlite.Stmt) error {
-		pending[row.ColumnText(0)] = true
-		return nil
+	// In two steps: SQLite would prepare a join of them anew for each value of the URI.
+	err := each(t.conn, "SELECT first, first + total FROM activities WHERE uri = ? AND expires_next IS NOT NULL", []any{e.sub.URI}, func(row *sqlite.Stmt) error {
+		ids := []any{row.ColumnInt64(0), row.ColumnInt64(1)}
+		return each(t.conn, "SELECT inbox FROM deliveries WHERE id >= ? AND id < ?", ids, func(row *sqlite.Stmt) error {
+			pending[row.ColumnText(0)] = true
+			return nil
+		})
 	})
 	if err != nil || len(pending) == 0 {
 		return err

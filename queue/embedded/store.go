@@ -74,15 +74,7 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) open(path string) error {
-	// SQLite gives its WAL the mode of the database; what is inside names who talks to whom.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	conn, err := connect(path, false)
+	conn, err := Connect(path)
 	if err != nil {
 		return err
 	}
@@ -102,6 +94,20 @@ func (s *Store) open(path string) error {
 	}
 	s.writer.start()
 	return nil
+}
+
+// Connect opens a database, and makes it if it isn't there, with all that the store's own writer sets: for who measures
+// what the store adds to SQLite.
+func Connect(path string) (*sqlite.Conn, error) {
+	// SQLite gives its WAL the mode of the database; what is inside names who talks to whom.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	return connect(path, false)
 }
 
 func connect(path string, readOnly bool) (*sqlite.Conn, error) {

@@ -1,0 +1,159 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/signer"
+)
+
+// bareSpec says what a bare loop shall post.
+type bareSpec struct {
+	Backend string // of signer.OpenRSA
+	Key     []byte // in PKCS#8 form
+	Body    []byte
+	Inboxes []string
+	Times   int // to each
+	Workers int // at once; each has inboxes of its own
+	CA      []byte
+}
+
+// bareResult tells what that took.
+type bareResult struct {
+	Posted      int
+	Connections int64
+	Took        time.Duration
+	Usage       usage
+}
+
+// bare is the least that a Go program has to do to deliver: it signs, posts and forgets.
+type bare struct {
+	spec        bareSpec
+	key         signer.RSASigner
+	digest      string
+	client      *http.Client
+	connections atomic.Int64
+}
+
+// bareRole is the role of a bare loop.
+type bareRole struct{}
+
+func (bareRole) commands() commands {
+	return commands{"start": command(func(ctx context.Context, spec bareSpec) (any, error) {
+		b, err := newBare(spec)
+		if err != nil {
+			return nil, err
+		}
+		return b.run(ctx)
+	})}
+}
+
+func newBare(spec bareSpec) (*bare, error) {
+	backend, _, err := signer.OpenRSA(spec.Backend)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(spec.Key)
+	if err != nil {
+		return nil, err
+	}
+	private, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("no RSA key")
+	}
+	sum := sha256.Sum256(spec.Body)
+	b := &bare{spec: spec, digest: "SHA-256=" + base64.StdEncoding.EncodeToString(sum[:])}
+	b.key, err = backend.Load(private)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(spec.CA) // without TLS there is none
+	b.client = &http.Client{Timeout: patience, Transport: &http.Transport{
+		DialContext: b.dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2: true, MaxIdleConns: 512, MaxIdleConnsPerHost: 8,
+	}}
+	return b, err
+}
+
+func (b *bare) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	b.connections.Add(1)
+	return (&net.Dialer{}).DialContext(ctx, network, address)
+}
+
+// run posts it all, and tells what that took.
+func (b *bare) run(ctx context.Context) (bareResult, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	before, began := ownUsage(), time.Now()
+	var workers sync.WaitGroup
+	for w := range b.spec.Workers {
+		workers.Go(func() {
+			if err := b.work(ctx, w); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	workers.Wait()
+	r := bareResult{
+		Posted: b.spec.Times * len(b.spec.Inboxes), Took: time.Since(began), Usage: ownUsage(), Connections: b.connections.Load(),
+	}
+	r.Usage.CPU -= before.CPU
+	return r, context.Cause(ctx)
+}
+
+// work posts to every inbox of one worker, so many times.
+func (b *bare) work(ctx context.Context, w int) error {
+	for range b.spec.Times {
+		for i := w; i < len(b.spec.Inboxes); i += b.spec.Workers {
+			if err := b.post(ctx, b.spec.Inboxes[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bare) post(ctx context.Context, inbox string) error {
+	u, err := url.Parse(inbox)
+	if err != nil {
+		return err
+	}
+	const contentType = "application/activity+json"
+	date := time.Now().UTC().Format(http.TimeFormat)
+	signature, err := b.key.SignPKCS1v15SHA256(sha256.Sum256([]byte("(request-target): post " + u.RequestURI() + "\nhost: " + u.Host +
+		"\ndate: " + date + "\ndigest: " + b.digest + "\ncontent-type: " + contentType)))
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, inbox, bytes.NewReader(b.spec.Body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Date", date)
+	req.Header.Set("Digest", b.digest)
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Signature", `keyId="`+keyID+`",algorithm="rsa-sha256",headers="(request-target) host date digest content-type",signature="`+
+		base64.StdEncoding.EncodeToString(signature)+`"`)
+	resp, err := b.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("post to %s: %s", inbox, resp.Status)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}

@@ -1,0 +1,154 @@
+package bench
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+const (
+	pausedFor = 12 * time.Hour
+	claimed   = 32 // lanes claimed at once
+	perLane   = 16 // deliveries taken of each
+	claims    = 40 // rounds that a claim is measured by
+)
+
+// filler is the role that works on a store without a node: it fills it, lets hosts wait, and measures claims.
+type filler struct {
+	o      *Options
+	store  queue.Queue
+	leases lockmgr.Manager
+}
+
+func (f *filler) commands() commands {
+	return commands{
+		"start": command(f.start), "fill": command(f.fill), "pause": command(f.pause), "claim": command(f.claim),
+	}
+}
+
+func (f *filler) start(ctx context.Context, at place) (_ any, err error) {
+	f.store, f.leases, err = f.o.OpenStore(ctx, f.o.settings(at), f.o.Log)
+	return nil, err
+}
+
+func (f *filler) stop() error {
+	if f.store == nil {
+		return nil
+	}
+	return f.store.Close()
+}
+
+// waitingHost returns the i-th host to which nothing is ever sent.
+func waitingHost(i int) string { return fmt.Sprintf("127.200.%d.%d:9", i/250, i%250+1) }
+
+// filling says what to store: so many activities to one inbox on each host from First on, but before Last.
+type filling struct {
+	First, Last, Activities int
+	Body                    []byte
+}
+
+func (f *filler) fill(ctx context.Context, what filling) (any, error) {
+	recipients := make([]queue.Recipient, 0, what.Last-what.First)
+	for i := what.First; i < what.Last; i++ {
+		host := waitingHost(i)
+		recipients = append(recipients, queue.Recipient{Inbox: "http://" + host + plainPath, Host: host})
+	}
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(4)
+	for range what.Activities {
+		all.Go(func() error { return f.enqueue(ctx, what.Body, recipients) })
+	}
+	return nil, all.Wait()
+}
+
+// enqueue stores one activity.
+func (f *filler) enqueue(ctx context.Context, body []byte, recipients []queue.Recipient) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	uri := "https://bench.example/fillings/" + id.String()
+	s := &queue.Submission{Recipients: recipients, TTL: 72 * time.Hour, Activity: queue.Activity{
+		ID: id.String(), URI: uri, Type: "Create", KeyID: keyID, OrderingKey: uri, Priority: queue.Normal, Body: body,
+		Digest: sha256.Sum256(body),
+	}}
+	s.Idempotency.Key = sha256.Sum256([]byte(uri))
+	_, err = f.store.Enqueue(ctx, s)
+	return err
+}
+
+// pause makes the first n hosts wait, so that what is pending for them stays.
+func (f *filler) pause(ctx context.Context, n int) (any, error) {
+	for first := 0; first < n; first += 256 {
+		var hosts []string
+		for i := first; i < min(n, first+256); i++ {
+			hosts = append(hosts, waitingHost(i))
+		}
+		leases, err := f.leases.Acquire(ctx, hosts)
+		if err != nil {
+			return nil, err
+		}
+		turns, err := f.store.Take(ctx, leases, 1) // a lease counts once it took
+		if err != nil {
+			return nil, err
+		}
+		if len(turns) < len(hosts) {
+			return nil, errors.New("somebody else works on the hosts")
+		}
+		err = f.settleAll(ctx, leases, queue.Settlement{Wait: pausedFor, Release: true})
+		if err := errors.Join(err, f.leases.Release(ctx, leases)); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// settleAll settles leases at once, as the turns of a node would.
+func (f *filler) settleAll(ctx context.Context, leases []lockmgr.Lease, s queue.Settlement) error {
+	var all errgroup.Group
+	for _, l := range leases {
+		all.Go(func() error { return f.store.Settle(ctx, l, s) })
+	}
+	return all.Wait()
+}
+
+// claim returns how long it takes to find, lease and take one delivery, in microseconds: the median of some rounds of
+// many at once.
+func (f *filler) claim(ctx context.Context, _ struct{}) (any, error) {
+	rounds := make([]float64, claims)
+	for i := range rounds {
+		began := time.Now()
+		offer, err := f.store.Due(ctx, queue.Want{Lanes: claimed, Suspect: claimed})
+		if err != nil {
+			return nil, err
+		}
+		leases, err := f.leases.Acquire(ctx, offer.Hosts)
+		if err != nil {
+			return nil, err
+		}
+		turns, err := f.store.Take(ctx, leases, perLane)
+		if err != nil {
+			return nil, err
+		}
+		took, n := time.Since(began), 0
+		for _, t := range turns {
+			n += len(t.Deliveries)
+		}
+		if n == 0 {
+			return nil, errors.New("nothing is due")
+		}
+		rounds[i] = float64(took.Microseconds()) / float64(n)
+		if err := errors.Join(f.settleAll(ctx, leases, queue.Settlement{Release: true}), f.leases.Release(ctx, leases)); err != nil {
+			return nil, err
+		}
+	}
+	return median(rounds), nil
+}

@@ -1,0 +1,275 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// load is deliveries to measure.
+type load struct {
+	hosts      int
+	activities int // to each host
+	bare       int // the same for bare loops; 0 measures none
+	path       string
+	tls        bool
+	warm       bool // connect to every host first, and learn which are dead
+	hanging    int  // so many more hosts don't answer
+	closed     int  // and so many refuse connections
+	hasty      bool // short time-outs
+	backlog    int  // deliveries pending at the place
+	at         *place
+}
+
+// world is the processes of one measurement of a load.
+type world struct {
+	b       *bench
+	load    load
+	sink    *process
+	info    sinkInfo
+	node    *process
+	api     *api
+	arrived int
+	made    int // activities
+}
+
+// deliver measures a load.
+func (b *bench) deliver(ctx context.Context, l load) (f figures, err error) {
+	l.path = cmp.Or(l.path, plainPath)
+	w := &world{b: b, load: l}
+	at := b.newPlace()
+	if l.at != nil {
+		at = *l.at
+	}
+	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
+	if err := w.startSink(ctx); err != nil {
+		return nil, err
+	}
+	f = figures{}
+	if l.bare > 0 {
+		if err := w.measureBares(ctx, f); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.startNode(ctx, at); err != nil {
+		return nil, err
+	}
+	if l.warm {
+		if err := w.warm(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.measureNode(ctx, f); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (w *world) close() (err error) {
+	for _, p := range []*process{w.node, w.sink} {
+		if p != nil {
+			err = errors.Join(err, p.stop())
+		}
+	}
+	return err
+}
+
+func (w *world) startSink(ctx context.Context) (err error) {
+	public, err := x509.MarshalPKIXPublicKey(&w.b.key.PublicKey)
+	if err != nil {
+		return err
+	}
+	l := w.load
+	w.sink, err = w.b.start(ctx, "sink", sinkSpec{Hosts: l.hosts + l.hanging, Closed: l.closed, TLS: l.tls, PublicKey: public}, &w.info)
+	return err
+}
+
+func (w *world) startNode(ctx context.Context, at place) (err error) {
+	spec := nodeSpec{Place: at, Hasty: w.load.hasty}
+	if w.load.tls {
+		spec.CAFile = filepath.Join(w.b.dir, "ca.pem")
+		if err := os.WriteFile(spec.CAFile, w.info.CA, 0o600); err != nil {
+			return err
+		}
+	}
+	var address string
+	if w.node, err = w.b.start(ctx, "node", spec, &address); err != nil {
+		return err
+	}
+	w.api = newAPI(address)
+	return w.api.putKey(ctx, w.b.privatePEM())
+}
+
+// healthy returns the inboxes that answer.
+func (w *world) healthy() []string { return inboxes(w.info.Hosts[:w.load.hosts], w.load.path) }
+
+// all returns these, and those of the dead among them.
+func (w *world) all() []string {
+	return append(w.healthy(), w.dead()...)
+}
+
+func (w *world) dead() []string {
+	return append(inboxes(w.info.Hosts[w.load.hosts:], hangPath), inboxes(w.info.Closed, plainPath)...)
+}
+
+func inboxes(hosts []string, path string) []string {
+	urls := make([]string, len(hosts))
+	for i, h := range hosts {
+		urls[i] = h + path
+	}
+	return urls
+}
+
+// measureBares has bare loops post to the sink, and notes what it cost them.
+func (w *world) measureBares(ctx context.Context, f figures) error {
+	for _, backend := range w.b.bares {
+		spec := bareSpec{
+			Backend: backend, Key: w.b.private, Body: makeActivity("https://bench.example/activities/bare"), Inboxes: w.healthy(),
+			Times: w.load.bare, Workers: min(w.load.hosts, 256), CA: w.info.CA,
+		}
+		var r bareResult
+		p, err := w.b.start(ctx, "bare", spec, &r)
+		if err != nil {
+			return err
+		}
+		if err := p.stop(); err != nil {
+			return err
+		}
+		if err := w.await(r.Posted); err != nil {
+			return err
+		}
+		f["bare_"+backend+"_cpu_ms"] = r.Usage.CPU * 1000 / float64(r.Posted)
+		f["bare_"+backend+"_per_second"] = perSecond(r.Posted, r.Took)
+		f["bare_connections"] = float64(r.Connections)
+	}
+	return nil
+}
+
+// await waits until so many more requests have arrived, and makes sure that it is as many, and none of them forged.
+func (w *world) await(n int) error {
+	w.arrived += n
+	var c sinkCount
+	if err := w.sink.call("count", w.arrived, &c); err != nil {
+		return err
+	}
+	if c.Arrived != w.arrived || c.Forged > 0 {
+		return fmt.Errorf("of %d deliveries %d arrived, and of those looked at %d had a bad signature", w.arrived, c.Arrived, c.Forged)
+	}
+	return nil
+}
+
+// send has the node deliver activities, and waits until all that can arrive has.
+func (w *world) send(ctx context.Context, activities int, to []string) error {
+	for range activities {
+		if err := w.submit(ctx, to); err != nil {
+			return err
+		}
+	}
+	return w.await(activities * w.load.hosts)
+}
+
+// submit has the node accept one more activity.
+func (w *world) submit(ctx context.Context, to []string) error {
+	w.made++
+	activity := makeActivity(fmt.Sprintf("https://bench.example/activities/%d", w.made))
+	_, err := w.api.submit(ctx, submission(activity, to), len(to))
+	return err
+}
+
+// warm connects to every host and, where some are dead, has the node find out.
+func (w *world) warm(ctx context.Context) error {
+	if err := w.send(ctx, 1, w.healthy()); err != nil {
+		return err
+	}
+	dead := w.dead()
+	if len(dead) == 0 {
+		return nil
+	}
+	for range hastyFailures {
+		if err := w.submit(ctx, dead); err != nil {
+			return err
+		}
+	}
+	return w.api.until(ctx, "the breakers of dead hosts are open", func(s stats) bool { return s.Hosts["open"] >= len(dead) })
+}
+
+// spent is what has been spent so far.
+type spent struct {
+	node        usage
+	store       float64
+	connections float64
+}
+
+func (w *world) spent(ctx context.Context) (s spent, err error) {
+	if s.node, err = w.node.usage(); err != nil {
+		return s, err
+	}
+	if s.store, err = w.b.redis.cpu(ctx); err != nil {
+		return s, err
+	}
+	s.connections, err = w.api.connections(ctx)
+	return s, err
+}
+
+// measureNode has the node deliver the load, and notes what it cost.
+func (w *world) measureNode(ctx context.Context, f figures) error {
+	before, err := w.spent(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := w.send(ctx, w.load.activities, w.all()); err != nil {
+		return err
+	}
+	took, n := time.Since(began), w.load.activities*w.load.hosts
+	left := w.load.backlog + (w.made-1)*len(w.dead()) // all but the first went to the dead too
+	err = w.api.until(ctx, "what arrived is settled", func(s stats) bool { return s.Pending <= left })
+	if err != nil {
+		return err
+	}
+	after, err := w.spent(ctx)
+	if err != nil {
+		return err
+	}
+	f["deliveries"], f["deliveries_per_second"] = float64(n), perSecond(n, took)
+	f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(n)
+	f["connections"] = after.connections
+	if w.b.redis != nil {
+		f["store_cpu_ms"] = (after.store - before.store) * 1000 / float64(n)
+	}
+	f.ratio("cpu_ratio", f["node_cpu_ms"]+f["store_cpu_ms"], f["bare_"+w.b.sameSigning()+"_cpu_ms"])
+	return w.pace(ctx, f)
+}
+
+// pace notes how long single activities take from their 202 to the inbox when nothing else is to be done, and what the
+// node used at most.
+func (w *world) pace(ctx context.Context, f figures) error {
+	accepted := map[string]time.Time{}
+	for i := range w.b.size.paced {
+		id := fmt.Sprintf("https://bench.example/activities/paced/%d", i)
+		inbox := w.info.Hosts[i*w.load.hosts/w.b.size.paced] + pacedPath
+		at, err := w.api.submit(ctx, submission(makeActivity(id), []string{inbox}), 1)
+		if err != nil {
+			return err
+		}
+		accepted[id] = at
+		wait(ctx, 10*time.Millisecond)
+	}
+	var arrived map[string]time.Time
+	if err := w.sink.call("arrivals", w.b.size.paced, &arrived); err != nil {
+		return err
+	}
+	var latencies []float64
+	for id, at := range arrived {
+		latencies = append(latencies, max(0, millis(at.Sub(accepted[id])))) // it may be there before the 202 is
+	}
+	f["p50_ms"], f["p99_ms"] = percentile(latencies, 50), percentile(latencies, 99)
+	used, err := w.node.usage()
+	f["peak_mib"] = used.Peak
+	return err
+}

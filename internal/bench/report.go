@@ -1,0 +1,132 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/postrider/postrider/internal/config"
+)
+
+// Report is the result of a measurement.
+type Report struct {
+	Machine   Machine  `json:"machine"`
+	Runs      int      `json:"runs"`
+	Short     bool     `json:"short"`
+	Scenarios []Result `json:"scenarios"`
+}
+
+// Result is what was measured in one scenario. Figures are by name: what ends in _ms is milliseconds (of CPU: for each
+// delivery), in _us microseconds, in _mib memory, in _per_second a rate, and in _ratio a ratio.
+type Result struct {
+	Name    string    `json:"name"`
+	Figures figures   `json:"figures"` // medians of the runs
+	Runs    []figures `json:"runs"`
+}
+
+// write writes the report as it was asked for.
+func (r *Report) write(out io.Writer, call config.BenchCall) error {
+	if call.Plot != "" {
+		if err := os.WriteFile(call.Plot, []byte(r.plot()), 0o644); err != nil { //nolint:gosec // a picture to show around
+			return fmt.Errorf("plot: %w", err)
+		}
+	}
+	if !call.JSON {
+		return r.writeTables(out)
+	}
+	to := json.NewEncoder(out)
+	to.SetIndent("", "  ")
+	return to.Encode(r)
+}
+
+// column is one of the table of deliveries.
+type column struct{ title, figure, format string }
+
+func columns() []column {
+	return []column{
+		{"deliveries", "deliveries", "%.0f"}, {"/s", "deliveries_per_second", "%.0f"}, {"node", "node_cpu_ms", "%.3f"},
+		{"store", "store_cpu_ms", "%.3f"}, {"bare go", "bare_go_cpu_ms", "%.3f"}, {"bare openssl", "bare_openssl_cpu_ms", "%.3f"},
+		{"ratio", "cpu_ratio", "%.2f"}, {"p50 ms", "p50_ms", "%.1f"}, {"p99 ms", "p99_ms", "%.1f"}, {"peak MiB", "peak_mib", "%.0f"},
+	}
+}
+
+func (r *Report) writeTables(out io.Writer) error {
+	m := r.Machine
+	fmt.Fprintf(out, "\n%s, %d cores, %s\npostrider %s, %s, signing %s, store %s\n\n", m.CPU, m.Cores, m.OS, m.Version, m.Go, m.Signing, m.Store)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "scenario\t")
+	for _, c := range columns() {
+		fmt.Fprint(t, c.title, "\t")
+	}
+	fmt.Fprintln(t)
+	for _, s := range r.Scenarios {
+		fmt.Fprint(t, s.Name, "\t")
+		for _, c := range columns() {
+			fmt.Fprint(t, s.Figures.text(c.figure, c.format), "\t")
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprint(out, "\nnode, store, bare: milliseconds of CPU for each delivery (intake: for each activity). ratio: node and store to the\n"+
+		"bare loop that signs alike. p50, p99: from the 202 to the inbox, of single activities.\n\n")
+	for _, s := range r.Scenarios {
+		for _, line := range s.sentences() {
+			fmt.Fprintf(out, "%s: %s\n", s.Name, line)
+		}
+	}
+	return nil
+}
+
+func (f figures) text(name, format string) string {
+	value, ok := f[name]
+	if !ok {
+		return "–"
+	}
+	return fmt.Sprintf(format, value)
+}
+
+// sentences tell what the table does not.
+func (s Result) sentences() (lines []string) {
+	f := s.Figures
+	say := func(figure, format string, names ...string) {
+		if _, ok := f[figure]; !ok {
+			return
+		}
+		values := make([]any, len(names))
+		for i, name := range names {
+			values[i] = f[name]
+		}
+		lines = append(lines, fmt.Sprintf(format, values...))
+	}
+	against := map[string]string{
+		"slow": "without the delay", "dead": "the healthy hosts alone", "backlog": "an empty store",
+	}[s.Name]
+	say("throughput_ratio", "%.2f of the throughput of "+against+" (%.0f/s), at %.2f of its CPU", "throughput_ratio", "base_per_second", "cpu_ratio_to_base")
+	say("connections", "%.0f connections", "connections")
+	say("bare_connections", "%.0f connections by a bare loop", "bare_connections")
+	for _, name := range slices.SortedFunc(maps.Keys(f), byLength) {
+		if pending, ok := strings.CutPrefix(name, claimOf(0)[:len(claimOf(0))-1]); ok {
+			say(name, "a claim takes %.1f µs of each delivery with "+pending+" pending", name)
+		}
+	}
+	say("fill_per_second", "the store was filled with %.0f deliveries/s", "fill_per_second")
+	say("to_202_ms", "%.0f ms to the 202 for %.0f inboxes, %.2f times that of bare rows (%.0f ms)", "to_202_ms", "inboxes", "insert_ratio", "bare_insert_ms")
+	say("accepted_per_second", "%.0f activities/s accepted, %.2f of bare rows (%.0f/s)", "accepted_per_second", "intake_ratio", "bare_inserts_per_second")
+	say("cpu_percent", "%.2f %% of a processor", "cpu_percent")
+	return lines
+}
+
+// byLength orders names that end in numbers by these.
+func byLength(a, b string) int {
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}

@@ -1,0 +1,308 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/internal/config"
+)
+
+const callers = 64 // of intake
+
+// sizes say how much is measured.
+type sizes struct {
+	usual   int // hosts
+	rounds  int // activities to each of them
+	bare    int // the same of bare loops
+	hosts   int // that are connected to anew each
+	paced   int // single activities
+	fanout  int // inboxes of one activity
+	intake  int // single activities by many callers
+	backlog []int
+	repeats int // of what takes a moment
+	rest    time.Duration
+}
+
+// sizeOf returns how much a call wants measured.
+func sizeOf(call config.BenchCall) sizes {
+	switch {
+	case call.Tiny:
+		return sizes{
+			usual: 32, rounds: 1, bare: 1, hosts: 40, paced: 5, fanout: 200, intake: 100, backlog: []int{1000, 2000}, repeats: 1,
+			rest: 100 * time.Millisecond,
+		}
+	case call.Short:
+		return sizes{
+			usual: 200, rounds: 10, bare: 5, hosts: 500, paced: 30, fanout: 2000, intake: 2000, backlog: []int{1000, 10_000, 100_000},
+			repeats: 3, rest: time.Second,
+		}
+	}
+	return sizes{
+		usual: 200, rounds: 40, bare: 15, hosts: 5000, paced: 100, fanout: 20_000, intake: 10_000,
+		backlog: []int{1000, 10_000, 100_000, 1_000_000}, repeats: 5, rest: 3 * time.Second,
+	}
+}
+
+// scenarios are what can be measured, by the names that config.Bench lists.
+func scenarios() map[string]func(*bench, context.Context) (figures, error) {
+	return map[string]func(*bench, context.Context) (figures, error){
+		"keepalive": (*bench).keepalive, "connections": (*bench).connections, "tls": (*bench).overTLS, "slow": (*bench).slow,
+		"dead": (*bench).dead, "backlog": (*bench).behind, "fanout": (*bench).fanout, "intake": (*bench).intake,
+		"idle": (*bench).idle,
+	}
+}
+
+// keepalive delivers to hosts that are connected already.
+func (b *bench) keepalive(ctx context.Context) (figures, error) {
+	return b.deliver(ctx, load{hosts: b.size.usual, activities: b.size.rounds, bare: b.size.bare, warm: true})
+}
+
+// connections delivers to many hosts, with a new connection for each delivery.
+func (b *bench) connections(ctx context.Context) (figures, error) {
+	return b.deliver(ctx, load{hosts: b.size.hosts, activities: 1, bare: 1})
+}
+
+// overTLS is connections with TLS.
+func (b *bench) overTLS(ctx context.Context) (figures, error) {
+	return b.deliver(ctx, load{hosts: b.size.hosts, activities: 1, bare: 1, tls: true})
+}
+
+// slow delivers to inboxes that take their time, compared with the same that don't.
+func (b *bench) slow(ctx context.Context) (figures, error) {
+	return b.compare(ctx, load{hosts: b.size.usual, activities: b.size.rounds, path: slowPath, warm: true},
+		load{hosts: b.size.usual, activities: b.size.rounds, warm: true})
+}
+
+// dead delivers to hosts of which a quarter is dead, compared with the others alone.
+func (b *bench) dead(ctx context.Context) (figures, error) {
+	healthy := load{hosts: b.size.usual * 3 / 4, activities: b.size.rounds, warm: true, hasty: true}
+	some := healthy
+	some.hanging, some.closed = b.size.usual/8, b.size.usual/8
+	return b.compare(ctx, some, healthy)
+}
+
+// compare measures a load and, beside it, what it is compared with.
+func (b *bench) compare(ctx context.Context, l, with load) (figures, error) {
+	base, err := b.deliver(ctx, with)
+	if err != nil {
+		return nil, err
+	}
+	f, err := b.deliver(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	f["base_per_second"], f["base_cpu_ms"] = base["deliveries_per_second"], base["node_cpu_ms"]
+	f.ratio("throughput_ratio", f["deliveries_per_second"], base["deliveries_per_second"])
+	f.ratio("cpu_ratio_to_base", f["node_cpu_ms"]+f["store_cpu_ms"], base["node_cpu_ms"]+base["store_cpu_ms"])
+	return f, nil
+}
+
+const (
+	backlogHosts = 5000
+	laneDepth    = 20 // deliveries for each host while there are few
+)
+
+// behind measures how claims fare while the store grows, and then delivers beside all that is pending.
+func (b *bench) behind(ctx context.Context) (f figures, err error) {
+	at := b.newPlace()
+	defer func() { err = errors.Join(err, b.clear(ctx, at)) }()
+	grown := figures{}
+	if err := b.pileUp(ctx, at, grown); err != nil {
+		return nil, err
+	}
+	empty := load{hosts: b.size.usual, activities: b.size.rounds, warm: true}
+	beside := empty
+	beside.at, beside.backlog = &at, b.size.backlog[len(b.size.backlog)-1]
+	if f, err = b.compare(ctx, beside, empty); err != nil {
+		return nil, err
+	}
+	for name, value := range grown {
+		f[name] = value
+	}
+	first, last := b.size.backlog[0], beside.backlog
+	f["pending"] = float64(last)
+	f.ratio("claim_ratio", f[claimOf(last)], f[claimOf(first)])
+	return f, nil
+}
+
+// claimOf names the cost of a claim with so many pending.
+func claimOf(pending int) string { return fmt.Sprintf("claim_us_at_%d", pending) }
+
+// pileUp fills a store step by step, measures claims at each, and makes all hosts wait in the end.
+func (b *bench) pileUp(ctx context.Context, at place, f figures) (err error) {
+	p, err := b.start(ctx, "filler", at, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	body := makeActivity("https://bench.example/activities/waiting")
+	hosts, began := 0, time.Now()
+	for _, pending := range b.size.backlog {
+		wanted := min(backlogHosts, pending/laneDepth)
+		if err := p.call("fill", filling{hosts, wanted, laneDepth, body}, nil); err != nil {
+			return err
+		}
+		if more := pending - wanted*laneDepth; more > 0 {
+			if err := p.call("fill", filling{0, wanted, more / wanted, body}, nil); err != nil {
+				return err
+			}
+		}
+		hosts = wanted
+		f["fill_per_second"] = perSecond(pending, time.Since(began))
+		var us float64
+		if err := p.call("claim", struct{}{}, &us); err != nil {
+			return err
+		}
+		f[claimOf(pending)] = us
+	}
+	return p.call("pause", hosts, nil)
+}
+
+// waiting makes a store with hosts to which nothing is sent, and has a node on it.
+func (b *bench) waiting(ctx context.Context, hosts int, use func(w *world, at place) error) (err error) {
+	at := b.newPlace()
+	w := &world{b: b}
+	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
+	p, err := b.start(ctx, "filler", at, nil)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(p.call("fill", filling{0, hosts, 1, makeActivity("https://bench.example/activities/waiting")}, nil),
+		p.call("pause", hosts, nil), p.stop())
+	if err != nil {
+		return err
+	}
+	if err := w.startNode(ctx, at); err != nil {
+		return err
+	}
+	return use(w, at)
+}
+
+// fanout measures how long the 202 for one activity to many inboxes takes, beside the bare rows.
+func (b *bench) fanout(ctx context.Context) (f figures, err error) {
+	hosts := b.size.fanout / 4
+	var inboxes []string
+	for i := range b.size.fanout {
+		inboxes = append(inboxes, fmt.Sprintf("http://%s/users/%d/inbox", waitingHost(i%hosts), i/hosts))
+	}
+	row := inboxes[0]
+	if b.redis != nil {
+		row += strings.Repeat("x", 64) // what else belongs to a delivery
+	}
+	f = figures{"inboxes": float64(b.size.fanout)}
+	err = b.waiting(ctx, hosts, func(w *world, at place) error {
+		var took []float64
+		for i := range b.size.repeats {
+			body := submission(makeActivity(fmt.Sprintf("https://bench.example/activities/fanout/%d", i)), inboxes)
+			began := time.Now()
+			accepted, err := w.api.submit(ctx, body, len(inboxes))
+			if err != nil {
+				return err
+			}
+			took = append(took, millis(accepted.Sub(began)))
+		}
+		f["to_202_ms"] = median(took)
+		used, err := w.node.usage()
+		f["peak_mib"] = used.Peak
+		if err != nil {
+			return err
+		}
+		bare, err := b.insert(ctx, at, rows{Rows: b.size.fanout, Value: row})
+		f["bare_insert_ms"] = millis(bare)
+		f.ratio("insert_ratio", f["to_202_ms"], f["bare_insert_ms"])
+		return err
+	})
+	return f, err
+}
+
+// insert returns how long bare rows take at a place, the median of some times.
+func (b *bench) insert(ctx context.Context, at place, r rows) (d time.Duration, err error) {
+	p, err := b.start(ctx, "inserts", at, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	var took []float64
+	for range b.size.repeats {
+		if err := p.call("insert", r, &d); err != nil {
+			return 0, err
+		}
+		took = append(took, float64(d))
+	}
+	return time.Duration(median(took)), nil
+}
+
+// intake measures how many single activities many callers get accepted, beside bare rows of the same size that share
+// commits.
+func (b *bench) intake(ctx context.Context) (f figures, err error) {
+	f = figures{"activities": float64(b.size.intake)}
+	err = b.waiting(ctx, b.size.usual, func(w *world, at place) error {
+		before, err := w.spent(ctx)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := w.submitByCallers(ctx, b.size.intake); err != nil {
+			return err
+		}
+		f["accepted_per_second"] = perSecond(b.size.intake, time.Since(began))
+		after, err := w.spent(ctx)
+		if err != nil {
+			return err
+		}
+		f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(b.size.intake)
+		f["peak_mib"] = after.node.Peak
+		if b.redis != nil {
+			f["store_cpu_ms"] = (after.store - before.store) * 1000 / float64(b.size.intake)
+		}
+		bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(makeActivity("https://bench.example/activities/bare"))})
+		f["bare_inserts_per_second"] = perSecond(b.size.intake, bare)
+		f.ratio("intake_ratio", f["accepted_per_second"], f["bare_inserts_per_second"])
+		return err
+	})
+	return f, err
+}
+
+// submitByCallers has callers submit n activities to one inbox each.
+func (w *world) submitByCallers(ctx context.Context, n int) error {
+	errs := make([]error, callers)
+	var all sync.WaitGroup
+	for c := range callers {
+		all.Go(func() {
+			for i := c; i < n && errs[c] == nil; i += callers {
+				activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", i))
+				inbox := "http://" + waitingHost(i%w.b.size.usual) + plainPath
+				_, errs[c] = w.api.submit(ctx, submission(activity, []string{inbox}), 1)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// idle measures a node that has nothing to do.
+func (b *bench) idle(ctx context.Context) (f figures, err error) {
+	at := b.newPlace()
+	w := &world{b: b}
+	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
+	if err := w.startNode(ctx, at); err != nil {
+		return nil, err
+	}
+	wait(ctx, time.Second)
+	before, err := w.spent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wait(ctx, b.size.rest)
+	after, err := w.spent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return figures{
+		"peak_mib": after.node.Peak, "cpu_percent": 100 * (after.node.CPU - before.node.CPU) / b.size.rest.Seconds(),
+	}, nil
+}

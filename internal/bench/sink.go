@@ -1,0 +1,193 @@
+package bench
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/internal/testinbox"
+)
+
+const (
+	keyID = "https://bench.example/users/alice#main-key"
+
+	sampleEvery = 20                     // one of so many requests has its signature verified
+	slowness    = 100 * time.Millisecond // of inboxes under /slow/
+	patience    = 90 * time.Second       // for anything that has to happen
+)
+
+// The paths of inboxes, which say how they behave.
+const (
+	plainPath = "/inbox"
+	slowPath  = "/slow/inbox"
+	hangPath  = "/hang/inbox"
+	pacedPath = "/paced/inbox"
+)
+
+// sinkSpec says which hosts a sink shall be.
+type sinkSpec struct {
+	Hosts, Closed int // so many that listen, and addresses where nobody does
+	TLS           bool
+	PublicKey     []byte // in PKIX form
+}
+
+// sinkInfo tells where they are.
+type sinkInfo struct {
+	Hosts, Closed []string // URLs without a path
+	CA            []byte
+}
+
+// sinkCount tells what came.
+type sinkCount struct {
+	Arrived          int // requests answered with 2xx, paced ones aside
+	Verified, Forged int // of those whose signature was looked at
+}
+
+// sink is all the inboxes of a measurement. It answers as fast as it can, and verifies signatures by sampling.
+type sink struct {
+	fleet           *testinbox.Fleet
+	seen            atomic.Int64
+	arrived         atomic.Int64
+	verified        atomic.Int64
+	sampled, pacing *testinbox.Inbox
+}
+
+func (s *sink) commands() commands {
+	return commands{
+		"start": command(s.start), "count": command(s.count), "arrivals": command(s.arrivals),
+	}
+}
+
+func (s *sink) start(_ context.Context, spec sinkSpec) (any, error) {
+	key, err := x509.ParsePKIXPublicKey(spec.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	keys := func(id string) crypto.PublicKey {
+		if id != keyID {
+			return nil
+		}
+		return key
+	}
+	s.pacing = testinbox.New(testinbox.Options{Keys: keys})
+	s.sampled = testinbox.New(testinbox.Options{Keys: keys, Keep: 1, Script: s.genuine})
+	fleet := testinbox.StartFleet
+	if spec.TLS {
+		fleet = testinbox.StartTLSFleet
+	}
+	if s.fleet, err = fleet(spec.Hosts, func(int) http.Handler { return s }); err != nil {
+		return nil, err
+	}
+	info := sinkInfo{CA: s.fleet.CA()}
+	for i := range spec.Hosts {
+		info.Hosts = append(info.Hosts, s.fleet.Inbox(i, ""))
+	}
+	info.Closed, err = closedPorts(spec.Closed)
+	return info, err
+}
+
+// closedPorts returns addresses that refuse connections, as URLs.
+func closedPorts(n int) (urls []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // all at the end, so that no two are the same
+		urls = append(urls, "http://"+l.Addr().String())
+	}
+	return urls, nil
+}
+
+// genuine is the script of the sampled: it is called for requests with a valid signature only.
+func (s *sink) genuine(r testinbox.Request) testinbox.Reply {
+	s.verified.Add(1)
+	s.arrived.Add(1)
+	if strings.HasPrefix(r.Path, slowPath) {
+		return testinbox.Reply{Delay: slowness}
+	}
+	return testinbox.Reply{}
+}
+
+// ServeHTTP implements http.Handler.
+func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == pacedPath:
+		s.pacing.ServeHTTP(w, r)
+	case r.URL.Path == hangPath:
+		<-r.Context().Done()
+	case s.seen.Add(1)%sampleEvery == 0:
+		s.sampled.ServeHTTP(w, r)
+	default:
+		s.take(w, r)
+	}
+}
+
+// take takes a request without looking at it.
+func (s *sink) take(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return // the client has gone
+	}
+	if r.URL.Path == slowPath {
+		wait(r.Context(), slowness)
+	}
+	s.arrived.Add(1)
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// wait lets d pass, unless ctx ends before.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// count waits until so many have arrived, and tells what came.
+func (s *sink) count(ctx context.Context, atLeast int) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for int(s.arrived.Load()) < atLeast && s.forged() == 0 && ctx.Err() == nil {
+		wait(ctx, time.Millisecond)
+	}
+	return sinkCount{Arrived: int(s.arrived.Load()), Verified: int(s.verified.Load()), Forged: s.forged()}, nil
+}
+
+func (s *sink) forged() int {
+	// One that is just being looked at counts as neither. In this order, whatever happens in between makes it fewer.
+	looked := s.sampled.Count()
+	looked -= s.sampled.InFlight()
+	return max(0, looked-int(s.verified.Load()))
+}
+
+// arrivals waits until so many paced requests have come, and tells when, by the activity's id.
+func (s *sink) arrivals(ctx context.Context, n int) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := s.pacing.Wait(ctx, n); err != nil {
+		return nil, err
+	}
+	at := map[string]time.Time{}
+	for _, r := range s.pacing.Received() {
+		if !r.Valid {
+			return nil, fmt.Errorf("a bad signature: %s", r.Reason)
+		}
+		if _, repeated := at[r.ActivityID]; !repeated {
+			at[r.ActivityID] = r.At
+		}
+	}
+	if len(at) < n {
+		return nil, errors.New("an activity came twice")
+	}
+	return at, nil
+}

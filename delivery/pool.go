@@ -207,7 +207,10 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time
 		}
 		p.turns.Go(func() { t.run(ctx) })
 	}
-	for _, h := range byToken {
+	for _, h := range held {
+		if byToken[h.Lease] == nil {
+			continue
+		}
 		if err := p.Leases.Release(ctx, h); err != nil {
 			return begun, 0, err
 		}

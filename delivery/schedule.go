@@ -12,6 +12,8 @@ import (
 type Schedule struct {
 	Base        time.Duration // the wait before the first retry
 	MaxAttempts int           // attempts, after which a delivery is dead
+	// Jitter gives random numbers in [0,1). It must be safe for concurrent use; nil is math/rand/v2's.
+	Jitter func() float64
 }
 
 // lowAttempts is the most attempts that a delivery of low priority gets.
@@ -42,6 +44,13 @@ const maxWait = 365 * 24 * time.Hour
 //	8   40 min    1.3 h      16   14.1 h    49.6 h
 func (s Schedule) Wait(n int) time.Duration {
 	wait := float64(s.Base) * (1 + math.Pow(float64(max(n, 1)-1), 4)/15)
-	wait *= 1 + rand.Float64()/2
+	wait *= 1 + s.jitter()/2
 	return time.Duration(min(wait, float64(maxWait)))
+}
+
+func (s Schedule) jitter() float64 {
+	if s.Jitter == nil {
+		return rand.Float64()
+	}
+	return s.Jitter()
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -240,7 +239,7 @@ func (t *turn) giveUp(s *queue.Settlement) {
 	switch {
 	case t.host.Unavailable:
 		t.stop = true
-		s.Wait = max(s.Wait, probeDaily+rand.N(probeDaily/24))
+		s.Wait = max(s.Wait, probeDaily+time.Duration(t.pool.Schedule.jitter()*float64(probeDaily/24)))
 		if !was {
 			t.pool.Log.Warn("host.unavailable", "host", t.held.Host, "days", t.host.Breaker.FailureDays(),
 				"error", lastError(t.host.LastError))

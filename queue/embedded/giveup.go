@@ -1,6 +1,10 @@
 package embedded
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+
 	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
 
@@ -50,7 +54,7 @@ func (x *index) victims(l *lane, n int) []victim {
 // allVictims returns at most n deliveries that are to be given up, of whatever lanes. A lane that has none any more is
 // not looked at again before something about it changes.
 func (x *index) allVictims(n int) (all []victim) {
-	for l := range x.excess {
+	for _, l := range slices.SortedFunc(maps.Keys(x.excess), func(a, b *lane) int { return cmp.Compare(a.id, b.id) }) {
 		if len(all) == n {
 			break
 		}

@@ -27,6 +27,7 @@ type index struct {
 	future laneHeap                           // lanes with work due later
 	wake   func()                             // called when a lane becomes due earlier than may be known
 	turned func(*lane)                        // called when a lane's state is another than before
+	random func(n int) int                    // a random number in [0,n)
 }
 
 // A lane is in one of two classes, which share a node's slots differently.
@@ -83,7 +84,7 @@ func newIndex() *index {
 		lanes: map[string]*lane{}, byID: map[int64]*lane{}, entries: map[int64]*entry{},
 		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{},
 		tails: map[chainKey]*entry{}, parked: map[string]map[int64]*entry{},
-		names: newNames(), excess: map[*lane]struct{}{},
+		names: newNames(), excess: map[*lane]struct{}{}, random: rand.IntN,
 	}
 }
 
@@ -176,7 +177,7 @@ func (x *index) ripen(now int64) {
 
 // draw returns a random lane that is due, or nil. Healthy and suspect lanes take turns at random.
 func (x *index) draw(suspects bool) *lane {
-	class := rand.IntN(classes)
+	class := x.random(classes)
 	if !suspects {
 		class = healthy
 	}
@@ -191,7 +192,7 @@ func (x *index) draw(suspects bool) *lane {
 // two at Low, so that each gets its share while there is any of it.
 func (x *index) drawFrom(class int) *lane {
 	first := 0
-	switch n := rand.IntN(16); {
+	switch n := x.random(16); {
 	case n >= 14:
 		first = int(queue.Low)
 	case n >= 9:
@@ -200,7 +201,7 @@ func (x *index) drawFrom(class int) *lane {
 	sets := &x.due[class]
 	for i := range sets {
 		if set := sets[(first+i)%len(sets)]; len(set.ls) > 0 {
-			return set.ls[rand.IntN(len(set.ls))]
+			return set.ls[x.random(len(set.ls))]
 		}
 	}
 	return nil

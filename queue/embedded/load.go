@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -14,14 +16,17 @@ func (s *Store) load(c *sqlite.Conn) error {
 	defer s.mu.Unlock()
 	s.index, s.keys = newIndex(), map[string]queue.Key{}
 	s.index.wake, s.index.turned, s.index.laneCap = s.signal, s.turned, s.opts.Lane
+	if s.opts.Rand != nil {
+		s.index.random = s.opts.Rand.IntN
+	}
 	for _, step := range []func(*sqlite.Conn) error{s.loadTotals, s.loadKeys, s.loadLanes, s.loadActivities, s.loadDeliveries} {
 		if err := step(c); err != nil {
 			return err
 		}
 	}
 	now := millis(time.Now())
-	for _, l := range s.index.byID {
-		s.index.place(l, now)
+	for _, id := range slices.Sorted(maps.Keys(s.index.byID)) {
+		s.index.place(s.index.byID[id], now)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,7 +32,11 @@ import (
 var ErrLocked = errors.New("the store is in use by another process")
 
 // Options configure a Store.
-type Options struct{ queue.Limits }
+type Options struct {
+	queue.Limits
+	// Rand decides which of the lanes that are due goes next; nil is math/rand/v2's. It must belong to this store alone.
+	Rand *rand.Rand
+}
 
 // Store is a queue.Queue in a folder.
 type Store struct {

@@ -1,0 +1,472 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/signer"
+)
+
+// checker judges all that happens by the promises. It knows what hosts answered and what was settled, never what the
+// engine thinks.
+type checker struct {
+	w     *world
+	rules rules
+
+	mu         sync.Mutex
+	hosts      map[string]*host
+	pairs      map[string]*pair // by body and inbox
+	byID       map[string]*pair // by delivery
+	chains     map[string][]*pair
+	posts      []*post
+	superseded int
+	accepted   int
+	violations []string
+	trace      io.Writer // may be nil
+	hash       uint64
+	steps      int
+	figures    figures
+	delays     []span // in which others may be late
+}
+
+// pair is a delivery: one activity and one inbox.
+type pair struct {
+	post     *post
+	inbox    string
+	host     *host
+	known    bool // accepted for certain
+	accepted time.Time
+	token    uint64 // of the lease that took it last
+	early    bool
+	first    bool     // its host had never been reached when it was accepted
+	open     *attempt // begun and not settled
+	spent    int
+	attempts int
+	received int // 2xx sent by the host
+	arrived  time.Time
+	ended    queue.DeliveryState // "" while pending
+	last     meaning
+}
+
+const stateDelivered queue.DeliveryState = "delivered"
+
+func (p *pair) String() string { return p.post.body + " to " + p.inbox }
+
+// attempt is one attempt, of one or two requests.
+type attempt struct {
+	pair    *pair
+	node    *node
+	token   uint64
+	began   time.Time
+	early   bool
+	suspect bool // as it began
+	answers []answered
+	fault   bool // of ours: not to be counted
+	freed   bool // its slot is
+}
+
+// answered is one answer as it came.
+type answered struct {
+	reply
+	at time.Time
+}
+
+// meaning is what an attempt's answers mean together: the second knock counts where it brought something else.
+func (a *attempt) meaning() verdict {
+	if a.fault || len(a.answers) == 0 {
+		return verdict{}
+	}
+	v := a.answers[0]
+	if len(a.answers) > 1 {
+		if s := a.answers[len(a.answers)-1]; s.means == delivered || s.means == throttled || s.Status == 0 {
+			v = s
+		}
+	}
+	return verdict{v.means, v.at, v.asked}
+}
+
+// wrong notes a broken promise. c.mu is held.
+func (c *checker) wrong(format string, args ...any) {
+	text := fmt.Sprintf("%s: ", c.w.since()) + fmt.Sprintf(format, args...)
+	c.note("WRONG", text)
+	if len(c.violations) < 20 {
+		c.violations = append(c.violations, text)
+	}
+}
+
+// note adds a step to the trace. c.mu is held.
+func (c *checker) note(what string, args ...any) {
+	h := fnv.New64a()
+	line := fmt.Appendf(nil, "%d %s %v", time.Since(c.w.start), what, args)
+	h.Write(line)
+	c.hash = (c.hash^h.Sum64())*1099511628211 + 1
+	c.steps++
+	if c.trace != nil {
+		fmt.Fprintf(c.trace, "%s\n", line)
+	}
+}
+
+// taken judges what a lease was given.
+func (c *checker) taken(n *node, turns []queue.Turn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for i := range turns {
+		t := &turns[i]
+		h := c.hosts[t.Lease.Host]
+		c.takeOver(h, t.Lease)
+		c.w.agenda.add(now.Add(t.Lease.TTL))
+		if len(t.Deliveries) == 0 {
+			continue
+		}
+		if now.Before(h.wait) {
+			c.wrong("%s: taken although it waits until %s", h.name, c.w.at(h.wait))
+		}
+		if h.probed() && len(t.Deliveries) > 1 {
+			c.wrong("%s: %d deliveries for one probe", h.name, len(t.Deliveries))
+		}
+		for j := range t.Deliveries {
+			c.takenOne(n, h, t.Lease, &t.Deliveries[j])
+		}
+	}
+}
+
+// takeOver notes that a later lease took the lane: what an earlier one left unsettled is lost, which has to have a cause.
+func (c *checker) takeOver(h *host, l lockmgr.Lease) {
+	if l.Token < h.token {
+		c.wrong("%s: taken under token %d after %d", h.name, l.Token, h.token)
+	}
+	if l.Token == h.token {
+		return
+	}
+	h.token = l.Token
+	for _, a := range sorted(h.begun) {
+		c.lose(a)
+	}
+}
+
+// lose gives an attempt up whose result never came to be durable.
+func (c *checker) lose(a *attempt) {
+	if !a.node.faulty(a.began, time.Now()) {
+		c.wrong("%s: an attempt was not settled though nothing happened to node %d", a.pair, a.node.id)
+	}
+	c.drop(a)
+	c.figures.lost++
+}
+
+// drop takes an attempt out of the account.
+func (c *checker) drop(a *attempt) {
+	delete(a.pair.host.begun, a)
+	c.free(a)
+	if a.pair.open == a {
+		a.pair.open = nil
+	}
+}
+
+func (c *checker) free(a *attempt) {
+	if a.freed {
+		return
+	}
+	a.freed = true
+	a.node.begun--
+	if a.suspect {
+		a.node.suspects--
+	}
+}
+
+func (c *checker) takenOne(n *node, h *host, l lockmgr.Lease, d *queue.Delivery) {
+	p := c.pairs[string(d.Activity.Body)+" "+d.Inbox]
+	switch {
+	case p == nil:
+		c.wrong("%s: taken, but never accepted: %s", h.name, d.ID)
+		return
+	case p.ended != "":
+		c.wrong("%s: taken after it had ended (%s)", p, p.ended)
+	case p.open != nil:
+		c.wrong("%s: taken again before it was settled", p)
+	case d.Attempts != p.spent:
+		c.wrong("%s: has spent %d attempts, must have spent %d", p, d.Attempts, p.spent)
+	case d.Early && !h.probed():
+		c.wrong("%s: early, though %s isn't to be probed", p, h.name)
+	}
+	c.byID[d.ID] = p
+	p.token, p.early = l.Token, d.Early
+	n.taken[p] = l.Token
+}
+
+// begin judges the start of an attempt. A second knock belongs to the first.
+func (c *checker) begin(n *node, body, inbox string) *attempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pairs[body+" "+inbox]
+	if p == nil {
+		c.wrong("attempted, but never accepted: %s to %s", body, inbox)
+		return nil
+	}
+	token, now := n.taken[p], time.Now()
+	if a := p.open; a != nil && a.node == n && a.token == token {
+		return a
+	}
+	a := &attempt{pair: p, node: n, token: token, began: now, early: p.early, suspect: p.host.suspect()}
+	c.judgeBegin(a)
+	p.open = a
+	p.attempts++
+	p.host.begun[a] = true
+	n.begun++
+	if a.suspect {
+		n.suspects++
+	}
+	if n.begun > c.rules.concurrency {
+		c.wrong("node %d has %d attempts in flight", n.id, n.begun)
+	}
+	if n.suspects > max(1, c.rules.concurrency/2) && a.suspect {
+		c.wrong("node %d has %d attempts in flight to suspect hosts", n.id, n.suspects)
+	}
+	return a
+}
+
+func (c *checker) judgeBegin(a *attempt) {
+	p, h := a.pair, a.pair.host
+	switch {
+	case p.ended != "":
+		c.wrong("%s: attempted after it had ended (%s)", p, p.ended)
+	case a.token == 0:
+		c.wrong("%s: attempted without having been taken", p)
+	case p.open != nil && !p.open.node.faulty(p.open.began, a.began):
+		c.wrong("%s: attempted twice", p)
+	case a.token < h.token && !a.node.faulty(time.Time{}, a.began):
+		c.wrong("%s: attempted under an old lease", p)
+	case a.began.After(p.accepted.Add(p.post.ttl + time.Hour)):
+		c.wrong("%s: attempted long after it expired", p)
+	case a.began.Before(h.wait) && a.token == h.token:
+		c.wrong("%s: attempted although %s waits until %s", p, h.name, c.w.at(h.wait))
+	}
+	same := 1
+	for o := range h.begun {
+		if o.token == a.token {
+			same++
+		}
+	}
+	switch {
+	case h.probed() && same > 1:
+		c.wrong("%s: %d probes of %s at a time", p, same, h.name)
+	case h.failures+same > c.rules.threshold && !h.probed():
+		c.wrong("%s: %d failures and %d attempts in flight to %s", p, h.failures, same, h.name)
+	case same > c.rules.window:
+		c.wrong("%s: %d attempts in flight to %s", p, same, h.name)
+	}
+	c.judgeOrder(p)
+}
+
+// judgeOrder looks for something older of the same ordering key that has not ended.
+func (c *checker) judgeOrder(p *pair) {
+	chain := c.chains[p.chain()]
+	for _, q := range chain {
+		if q == p {
+			break
+		}
+		if q.ended == "" && c.pending(q) {
+			c.wrong("%s: overtakes %s", p, q)
+		}
+	}
+	// What has ended is not looked at again.
+	if i := slices.IndexFunc(chain, func(q *pair) bool { return q.ended == "" }); i > 0 {
+		c.chains[p.chain()] = chain[i:]
+	}
+}
+
+func (p *pair) chain() string { return p.host.name + " " + p.post.key }
+
+// pending asks the store whether a delivery is still pending, and notes it if it ended without an attempt.
+func (c *checker) pending(p *pair) bool {
+	if p.post.id == "" {
+		return false // it was not accepted
+	}
+	for _, d := range c.w.deliveries(p.post.id, "") {
+		if d.Inbox == p.inbox {
+			if d.State != queue.StatePending {
+				p.ended = d.State
+			}
+			return d.State == queue.StatePending
+		}
+	}
+	p.ended = "cancelled"
+	return false
+}
+
+// sent judges a request as it comes to the host, and has the host answer it.
+func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := a.pair.host
+	for _, o := range sorted(h.inFlight) {
+		if o.token != a.token && !o.node.faulty(o.began, time.Now()) && !a.node.faulty(a.began, time.Now()) {
+			c.wrong("%s: nodes %d and %d work on %s at once", a.pair, o.node.id, a.node.id, h.name)
+		}
+	}
+	if holder := c.w.leases.holder(h.name); holder != a.token && !a.node.faulty(a.began.Add(-c.w.lease), time.Now()) {
+		c.wrong("%s: node %d works on %s without its lease", a.pair, a.node.id, h.name)
+	}
+	h.inFlight[a] = true
+	c.note("sent", a.node.id, a.pair.post.body, a.pair.inbox, a.token, scheme)
+	h.requests++
+	c.figures.request(h, c.w.since())
+	return h.serve(time.Now(), c.w.start, scheme)
+}
+
+// received notes that the host has taken the activity in, whatever becomes of its answer.
+func (c *checker) received(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := a.pair
+	if p.received++; p.received == 1 {
+		p.arrived = time.Now()
+		c.figures.arrived(p)
+	} else {
+		c.figures.repeats++
+	}
+}
+
+// answered notes the answer, or that there was none (nothing).
+func (c *checker) answered(a *attempt, r reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(a.pair.host.inFlight, a)
+	a.answers = append(a.answers, answered{r, time.Now()})
+	c.note("answer", a.node.id, a.pair.post.body, a.pair.inbox, r.Status, r.means)
+}
+
+// settled judges a settlement that is durable.
+func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, now := c.hosts[l.Host], time.Now()
+	if l.Token < h.token {
+		c.wrong("%s: a settlement under token %d was accepted after %d", h.name, l.Token, h.token)
+		return
+	}
+	var vs []verdict
+	for i := range s.Results {
+		if v, ok := c.result(n, l, &s.Results[i]); ok {
+			vs = append(vs, v)
+		}
+		if d := s.Results[i].After; d > 0 {
+			c.w.agenda.add(now.Add(d))
+		}
+	}
+	if s.Wait > 0 {
+		c.w.agenda.add(now.Add(s.Wait))
+	}
+	if len(s.Results) > 0 {
+		h.apply(c.rules, vs, now)
+		c.note("settled", n.id, h.name, len(s.Results), h.failures, h.trips, h.unavailable)
+	}
+}
+
+// result judges what becomes of one attempt, and returns what its host learns from it.
+func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bool) {
+	p := c.byID[r.ID]
+	if p == nil || p.open == nil || p.open.token != l.Token || p.open.node != n {
+		return verdict{}, false // settled before
+	}
+	a := p.open
+	v := a.meaning()
+	if r.Verdict == queue.Defer && r.Attempt == nil { // cut off
+		if v.means != nothing && !n.faulty(a.began, time.Now()) {
+			c.wrong("%s: cut off, though nothing happened to node %d", p, n.id)
+		}
+		v = verdict{}
+	}
+	c.drop(a)
+	p.last = v.means
+	spends := v.means == again || v.means == failed && !a.early
+	switch {
+	case spends:
+		p.spent++
+	case v.means == final:
+		p.spent++
+		p.ended = queue.StateDead
+	case v.means == delivered:
+		p.ended = stateDelivered
+	}
+	if spends && p.spent >= c.attempts(p.post) {
+		p.ended = queue.StateDead
+	}
+	c.judgeVerdict(p, v, r, a.early)
+	return v, true
+}
+
+func (c *checker) attempts(p *post) int {
+	if p.priority == queue.Low {
+		return min(9, c.rules.maxAttempts)
+	}
+	return c.rules.maxAttempts
+}
+
+// judgeVerdict holds what the pool wants done against what must be done.
+func (c *checker) judgeVerdict(p *pair, v verdict, r *queue.Result, early bool) {
+	ok := false
+	switch r.Verdict {
+	case queue.Delivered:
+		ok = v.means == delivered
+	case queue.Dead:
+		ok = p.ended == queue.StateDead
+	case queue.Retry:
+		ok = p.ended == "" && (v.means == again || v.means == failed)
+	case queue.Defer:
+		ok = p.ended == "" && (v.means == nothing || v.means == throttled || v.means == failed && early)
+	}
+	if !ok {
+		c.wrong("%s: settled by verdict %d (%s), though the host's answer means %d", p, r.Verdict, r.Reason, v.means)
+	}
+}
+
+// letGo notes that a turn has ended: its slots are free.
+func (c *checker) letGo(n *node, l lockmgr.Lease) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for a := range c.hosts[l.Host].begun {
+		if a.node == n && a.token == l.Token {
+			c.free(a)
+		}
+	}
+}
+
+// died notes that a node is gone: what it had in flight ends.
+func (c *checker) died(n *node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note("died", n.id)
+	for _, h := range c.hosts {
+		for a := range h.inFlight {
+			if a.node == n {
+				delete(h.inFlight, a)
+			}
+		}
+	}
+}
+
+// sorted returns attempts in the order in which they began.
+func sorted(set map[*attempt]bool) []*attempt {
+	as := make([]*attempt, 0, len(set))
+	for a := range set {
+		as = append(as, a)
+	}
+	slices.SortFunc(as, func(a, b *attempt) int { return a.began.Compare(b.began) })
+	return as
+}
+
+// nodeKey carries the node through contexts.
+type nodeKey struct{}
+
+func nodeOf(ctx context.Context) *node {
+	n, _ := ctx.Value(nodeKey{}).(*node)
+	return n
+}

@@ -1,0 +1,214 @@
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// methods are those of the store that faults befall.
+var methods = []string{"Enqueue", "Due", "Take", "Settle", "Sweep", "Key", "Act"}
+
+// moments draws when things happen: mostly when there is work.
+func (w *world) moments(r *rand.Rand, n int) (ats []time.Duration) {
+	for range n {
+		at := between(r, 0, w.end)
+		if len(w.plan) > 0 && r.IntN(4) > 0 {
+			at = min(w.end, w.plan[r.IntN(len(w.plan))].at+between(r, 0, 20*time.Second))
+		}
+		ats = append(ats, at)
+	}
+	return byTime(ats)
+}
+
+// trouble befalls a node: it is killed, stopped for a while, or restarted.
+func (w *world) trouble(i int) {
+	r := dice(w.seed, "trouble", fmt.Sprint(i))
+	for _, at := range w.moments(r, 2+r.IntN(5)) {
+		if at < w.since() || !w.wait(at) {
+			continue
+		}
+		w.mu.Lock()
+		n := w.nodes[i]
+		w.mu.Unlock()
+		switch r.IntN(5) {
+		case 0, 1:
+			w.kill(n, pick(r, between(r, time.Second, time.Minute), between(r, time.Minute, time.Hour)))
+		case 2, 3:
+			d := pick(r, between(r, time.Second, time.Minute), between(r, time.Minute, 3*w.lease))
+			n.note(d+w.lease, d+w.lease)
+			n.stall(d)
+			time.Sleep(d)
+		case 4:
+			down := between(r, time.Millisecond, 10*time.Minute)
+			n.note(time.Hour, time.Minute+down)
+			w.halt(i)
+			time.Sleep(down)
+			w.boot(i)
+		}
+	}
+}
+
+func (w *world) kill(n *node, down time.Duration) {
+	n.note(1000*24*time.Hour, down+w.lease)
+	n.kill()
+	w.mutation.death(w, n)
+	w.mu.Lock()
+	w.nodes[n.id] = nil
+	w.mu.Unlock()
+	time.Sleep(down)
+	w.boot(n.id)
+}
+
+// note notes a fault that begins now: for how long attempts of the node may go wrong, and others be late.
+func (n *node) note(wrong, late time.Duration) {
+	c := n.w.check
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	c.note("fault", n.id, wrong, late)
+	n.faults = append(n.faults, span{now, now.Add(wrong)})
+	c.delays = append(c.delays, span{now, now.Add(late + 10*time.Second)})
+}
+
+// stormy lets the stores go away now and then.
+func (w *world) stormy() {
+	r := dice(w.seed, "storm")
+	for i, at := range w.moments(r, 2+r.IntN(6)) {
+		if at < w.since() || !w.wait(at) {
+			continue
+		}
+		d := pick(r, between(r, time.Second, 20*time.Second), between(r, 20*time.Second, 15*time.Minute))
+		w.check.outage(d + w.lease)
+		switch r.IntN(6) {
+		case 0, 1:
+			w.fault(d, func(m string) { w.store().Fail(m, errAway) })
+		case 2:
+			w.fault(d, func(m string) { w.store().Lose(m, errAway) })
+		case 3:
+			w.fault(d, func(m string) { w.store().Delay(m, d/3) })
+		case 4:
+			w.restart(i+1, d)
+		case 5:
+			w.leases.fail(true)
+			time.Sleep(d)
+			w.leases.fail(false)
+		}
+	}
+}
+
+// fault lets all methods fail for a while, or some.
+func (w *world) fault(d time.Duration, how func(method string)) {
+	for _, m := range methods {
+		how(m)
+	}
+	time.Sleep(d)
+	w.store().Clear()
+}
+
+// restart closes the store and opens it again.
+func (w *world) restart(times int, d time.Duration) {
+	old := w.store()
+	for _, m := range methods {
+		old.Fail(m, errAway)
+	}
+	time.Sleep(time.Second)
+	if err := old.Close(); err != nil {
+		panic(err)
+	}
+	time.Sleep(d)
+	w.open(times)
+}
+
+func (c *checker) outage(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note("outage", d)
+	now := time.Now()
+	c.w.outages = append(c.w.outages, span{now, now.Add(d)})
+	c.delays = append(c.delays, span{now, now.Add(d + 10*time.Second)})
+}
+
+// delayed is how much of a time was troubled. c.mu is held.
+func (c *checker) delayed(from, to time.Time) (d time.Duration) {
+	for _, s := range c.delays {
+		if s.from.Before(to) && s.to.After(from) {
+			d += s.to.Sub(s.from)
+		}
+	}
+	return d
+}
+
+// hear lets a host be heard from.
+func (w *world) hear(h *host) {
+	r := dice(w.seed, "heard", h.name)
+	for at := h.heard; w.wait(at); at = w.since() + between(r, h.heard/2, 2*h.heard) {
+		_, _ = w.store().Act(w.life, h.name, queue.Seen)
+	}
+}
+
+// recoveries expects hosts that are well again to be served soon.
+func (w *world) recoveries(h *host) {
+	life := time.Duration(w.days) * 24 * time.Hour
+	for i, p := range h.phases {
+		if i == 0 || p.is != well || h.phases[i-1].is == well {
+			continue
+		}
+		if !w.wait(p.from) {
+			return
+		}
+		w.recovered(h, life)
+	}
+}
+
+func (w *world) recovered(h *host, life time.Duration) {
+	c := w.check
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if !h.probed() || h.lastsUntil(w.since(), life) > w.end {
+		return
+	}
+	within := 66*time.Minute + slack
+	if h.unavailable {
+		within = 25*time.Hour + slack
+	}
+	w.expect(h, later(now.Add(within), h.wait.Add(slack)), "it recovered")
+}
+
+// expect wants a host to be served by a time, if it stays well and has work. c.mu is held.
+func (w *world) expect(h *host, by time.Time, why string) {
+	now := time.Now()
+	if w.start.Add(h.lastsUntil(w.since(), 1000*24*time.Hour)).Before(by) {
+		return
+	}
+	w.drives.Go(func() {
+		if !w.wait(w.at(by)) {
+			return
+		}
+		w.check.mu.Lock()
+		extra := w.check.delayed(now, by)
+		w.check.mu.Unlock()
+		if extra > 0 && !w.wait(w.since()+extra) {
+			return
+		}
+		w.check.served(h, now, by, why)
+	})
+}
+
+// served judges whether a host was.
+func (c *checker) served(h *host, since, by time.Time, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h.lastAlive.After(since) {
+		c.figures.recoveries = append(c.figures.recoveries, h.lastAlive.Sub(since))
+		return
+	}
+	st, err := c.w.store().Queue.Host(c.w.life, h.name)
+	if err != nil || st.Pending == 0 || st.OldestPendingAt.After(by.Add(-slack)) {
+		return // the store is away, or there is nothing to do
+	}
+	c.wrong("%s: not served by %s though %s at %s; %d pending", h.name, c.w.at(by), why, c.w.at(since), st.Pending)
+}

@@ -1,0 +1,346 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/delivery"
+	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/signer"
+)
+
+// node is one life of one node: a pool, and all that stands between it and the rest of the world.
+type node struct {
+	w     *world
+	id    int // the place in the fleet; who takes it over after a death is another node
+	clock *clock
+	wake  chan struct{}
+	stop  context.CancelFunc
+	ended sync.WaitGroup
+
+	killed chan struct{}
+
+	mu      sync.Mutex
+	stalled time.Time // until then nothing that it does gets out, and nothing gets in; guarded by mu
+
+	// What the checker knows of it, guarded by its mutex.
+	begun, suspects int // attempts whose slots are held
+	taken           map[*pair]uint64
+	faults          []span
+}
+
+var errKilled = fmt.Errorf("this node is dead: %w", queue.ErrClosed)
+
+func newNode(w *world, id, life int) *node {
+	return &node{
+		w: w, id: id, clock: newClock(mix(w.seed, "node", fmt.Sprint(id), fmt.Sprint(life))),
+		wake: make(chan struct{}, 1), killed: make(chan struct{}), taken: map[*pair]uint64{},
+	}
+}
+
+// start lets the node work until it is stopped or killed.
+func (n *node) start() {
+	w := n.w
+	random := jitter(dice(n.clock.seed, "jitter"))
+	log := slog.New(slog.DiscardHandler)
+	o := delivery.Options{
+		Queue: w.mutation.pool(w, farStore{n}), Leases: lockmgr.NewKeeper(w.mutation.locks(w, leaseView{n}), w.lease, log),
+		Signer: n, Client: w.mutation.poster(w, n),
+		Breaker: breaker.Settings{
+			Threshold: w.rules.threshold, CoolOff: w.rules.coolOff, CoolOffMax: w.rules.coolOffMax, Window: w.rules.window,
+			UnavailableDays: w.rules.unavailableDays, Jitter: random,
+		},
+		Policy: netguard.NewPolicy([]netip.Prefix{}), Concurrency: w.rules.concurrency,
+		Schedule:       delivery.Schedule{Base: w.rules.retryBase, MaxAttempts: w.rules.maxAttempts, Jitter: random},
+		AttemptTimeout: 30 * time.Second, ShutdownTimeout: 25 * time.Second,
+		UserAgent: "Postrider/simulation", Log: log, Metrics: delivery.NewMetrics(prometheus.NewRegistry(), "none"),
+	}
+	ctx, cancel := context.WithCancel(context.WithValue(w.life, nodeKey{}, n))
+	n.stop = cancel
+	pool := delivery.NewPool(o)
+	n.ended.Go(func() { pool.Run(ctx) })
+}
+
+// kill ends the node as SIGKILL does: nothing that it does from now on gets out.
+func (n *node) kill() {
+	n.w.check.died(n)
+	close(n.killed)
+	n.stop()
+}
+
+func (n *node) dead() bool {
+	select {
+	case <-n.killed:
+		return true
+	default:
+		return false
+	}
+}
+
+// stall stops the node for a while, as SIGSTOP does.
+func (n *node) stall(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stalled = time.Now().Add(d)
+}
+
+// hold waits until the node isn't stalled.
+func (n *node) hold() error {
+	for {
+		n.mu.Lock()
+		d := time.Until(n.stalled)
+		n.mu.Unlock()
+		if n.dead() {
+			return errKilled
+		}
+		if d <= 0 {
+			return nil
+		}
+		if err := n.sleep(d); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep waits whatever happens, but for death.
+func (n *node) sleep(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-n.killed:
+		return errKilled
+	}
+}
+
+// call is the way of a call out of the node. It takes its time.
+func (n *node) call(ctx context.Context, what, whom string) (context.Context, error) {
+	if err := n.hold(); err != nil {
+		return ctx, err
+	}
+	if err := n.sleep(n.clock.next(what, whom)); err != nil {
+		return ctx, err
+	}
+	if err := n.hold(); err != nil {
+		return ctx, err
+	}
+	// A packet that is on its way is not stopped by its sender's second thoughts: every other one arrives.
+	if err := ctx.Err(); err != nil && (what != "Settle" || n.clock.next("late", whom)%2 == 0) {
+		return ctx, err
+	}
+	return context.WithValue(ctx, nodeKey{}, n), nil
+}
+
+// back is the way back in: an answer that comes while the node is stalled waits, and the dead get none.
+func (n *node) back(err error) error {
+	if held := n.hold(); held != nil {
+		return held
+	}
+	if errors.Is(err, queue.ErrClosed) {
+		return errAway // it is the store that restarts, not this node
+	}
+	return err
+}
+
+// faulty tells whether anything happened to the node, or to what all nodes share, in a time. c.mu is held.
+func (n *node) faulty(from, to time.Time) bool {
+	for _, f := range append(n.faults, n.w.outages...) {
+		if f.from.Before(to) && f.to.After(from) {
+			return true
+		}
+	}
+	return false
+}
+
+// farStore is the store as a node reaches it, over a network that may be slow or fail.
+type farStore struct{ n *node }
+
+func (s farStore) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
+	ctx, err := s.n.call(ctx, "Due", "")
+	if err != nil {
+		return queue.Offer{}, err
+	}
+	o, err := s.n.w.store().Due(ctx, want)
+	if err == nil && o.Next == queue.MaxIdle {
+		o.Next = s.n.w.agenda.next() // a month has many idle minutes
+	}
+	return o, s.n.back(err)
+}
+
+func (s farStore) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
+	if len(leases) == 0 {
+		return nil, nil
+	}
+	ctx, err := s.n.call(ctx, "Take", leases[0].Host)
+	if err != nil {
+		return nil, err
+	}
+	turns, err := s.n.w.store().Take(ctx, leases, n)
+	return turns, s.n.back(err)
+}
+
+func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement) error {
+	if st.Release {
+		s.n.w.check.letGo(s.n, l)
+	}
+	ctx, err := s.n.call(ctx, "Settle", l.Host)
+	if err != nil {
+		return err
+	}
+	return s.n.back(s.n.w.store().Settle(ctx, l, st))
+}
+
+func (s farStore) Wake() <-chan struct{} { return s.n.wake }
+
+// Sweep lets time pass, so that a month is not made of seconds.
+func (s farStore) Sweep(ctx context.Context) (time.Duration, error) {
+	ctx, err := s.n.call(ctx, "Sweep", "")
+	if err != nil {
+		return 0, err
+	}
+	next, err := s.n.w.store().Sweep(ctx)
+	if err = s.n.back(err); err != nil || next == 0 {
+		return next, err
+	}
+	t := time.NewTimer(sweepEvery)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return next, nil
+}
+
+func (s farStore) Tell(...queue.Event) {}
+
+const sweepEvery = 5 * time.Minute
+
+// Sign implements the pool's signer: it looks the key up, which may fail, and marks the request.
+func (n *node) Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error) {
+	body, err := bodyOf(req)
+	if err != nil {
+		return "", err
+	}
+	a := n.w.check.begin(n, body, req.URL.String())
+	if a == nil {
+		return "", errors.New("unknown delivery")
+	}
+	ctx, err = n.call(ctx, "Key", body+req.URL.String())
+	if err == nil {
+		_, err = n.w.store().Key(ctx, p.KeyID)
+		err = n.back(err)
+	}
+	if err != nil {
+		n.w.check.fault(a)
+		if errors.Is(err, queue.ErrNotFound) {
+			return "", fmt.Errorf("sign: %w", signer.ErrKeyMissing)
+		}
+		return "", err
+	}
+	req.Header.Set("Test-Scheme", string(p.Scheme))
+	return p.Scheme, nil
+}
+
+func (c *checker) fault(a *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.fault = true
+}
+
+// attempt returns the attempt that a request belongs to.
+func (c *checker) attempt(n *node, req *http.Request) *attempt {
+	body, err := bodyOf(req)
+	if err != nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pairs[body+" "+req.URL.String()]
+	if p == nil || p.open == nil || p.open.node != n {
+		return nil
+	}
+	return p.open
+}
+
+func bodyOf(req *http.Request) (string, error) {
+	body, err := req.GetBody()
+	if err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(body)
+	return string(b), err
+}
+
+// Post implements the pool's client: the host may take in what it is sent as soon as it arrives, or only as it answers.
+func (n *node) Post(req *http.Request) delivery.Answer {
+	c := n.w.check
+	a := c.attempt(n, req)
+	if a == nil {
+		return delivery.Answer{Err: errCut}
+	}
+	arrived := time.Now()
+	if n.hold() != nil {
+		return delivery.Answer{Err: errKilled}
+	}
+	if err := req.Context().Err(); err != nil { // nothing is sent
+		r := reply{Answer: delivery.Answer{Err: errHung, TimedOut: true}}
+		if errors.Is(err, context.DeadlineExceeded) && time.Now().After(arrived) {
+			r.means = failed // a node that was stopped can't know that it was not the host
+		}
+		c.answered(a, r)
+		return r.Answer
+	}
+	r := c.sent(a, signer.Scheme(req.Header.Get("Test-Scheme")))
+	early := r.means == delivered && r.takes%2 == 0
+	if early {
+		c.received(a)
+	}
+	r = n.await(req.Context(), r)
+	if n.dead() {
+		return delivery.Answer{Err: errKilled}
+	}
+	if r.means == delivered && !early {
+		c.received(a)
+	}
+	if n.hold() != nil {
+		return delivery.Answer{Err: errKilled}
+	}
+	c.answered(a, r)
+	return r.Answer
+}
+
+// await waits for an answer as long as the attempt may. A stalled node can't hang up.
+func (n *node) await(ctx context.Context, r reply) reply {
+	var answer <-chan time.Time
+	if !r.hangs {
+		t := time.NewTimer(r.takes)
+		defer t.Stop()
+		answer = t.C
+	}
+	select {
+	case <-answer:
+		return r
+	case <-n.killed:
+	case <-ctx.Done():
+		if n.hold() != nil {
+			break
+		}
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return reply{Answer: delivery.Answer{Err: errHung, TimedOut: true}, means: failed}
+		}
+	}
+	return reply{Answer: delivery.Answer{Err: errCut}}
+}

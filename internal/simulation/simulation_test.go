@@ -1,0 +1,58 @@
+package simulation
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	seedFlag  = flag.Uint64("seed", 0, "replay this seed only")
+	seedsFlag = flag.Int("seeds", 0, "how many seeds to run")
+	traceFlag = flag.String("trace", "", "write every step of the seed replayed to this file")
+)
+
+// small is a world that is over soon.
+func small(seed uint64) config {
+	r := dice(seed, "small")
+	return config{seed: seed, hosts: 40 + r.IntN(60), days: 30, posts: 30 + r.IntN(30), lease: 5 * time.Minute}
+}
+
+// TestSeeds runs worlds of 30 days. A seed that fails can be replayed.
+func TestSeeds(t *testing.T) {
+	first, n := uint64(1), *seedsFlag
+	if n == 0 {
+		n = 20
+	}
+	if *seedFlag != 0 {
+		first, n = *seedFlag, 1
+	}
+	for seed := first; seed < first+uint64(n); seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			c := small(seed)
+			if *traceFlag != "" {
+				f, err := os.Create(*traceFlag)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				c.trace = f
+			}
+			judge(t, simulate(t, c), c)
+		})
+	}
+}
+
+// judge fails the test if a promise was broken, and tells how to see it again.
+func judge(t *testing.T, r report, c config) {
+	t.Helper()
+	t.Logf("seed %d: trace %016x in %s\n%s", c.seed, r.hash, r.took.Round(time.Millisecond), &r.figures)
+	if len(r.violations) > 0 {
+		t.Errorf("seed %d breaks promises (go test ./internal/simulation -run TestSeeds -seed=%d):\n%s",
+			c.seed, c.seed, strings.Join(r.violations, "\n"))
+	}
+}

@@ -1,0 +1,330 @@
+package simulation
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/embedded"
+	"github.com/postrider/postrider/queue/queuetest"
+)
+
+// config is what a run is made of. What it doesn't say is drawn from the seed.
+type config struct {
+	seed     uint64
+	hosts    int
+	days     int
+	posts    int
+	lease    time.Duration
+	calm     bool // nothing happens to nodes and stores
+	living   bool // only healthy hosts are posted to: what the others cost the healthy is the difference
+	roomy    bool // many slots
+	mutation *mutation
+	trace    io.Writer
+}
+
+// world is one run.
+type world struct {
+	config
+	t      *testing.T
+	dir    string
+	start  time.Time
+	end    time.Duration // of all posts and faults; what is pending then has its TTL to end
+	life   context.Context
+	list   []*host
+	posts  map[string]*post
+	plan   []*post
+	leases *leases
+	check  *checker
+	rules  rules
+	agenda *agenda
+	drives sync.WaitGroup
+
+	outages []span // of what all nodes share; guarded by check.mu
+
+	mu    sync.Mutex
+	depot *queuetest.Faults // guarded by mu
+	nodes [3]*node          // guarded by mu; nil while one is down
+	lives [3]int            // guarded by mu
+}
+
+const (
+	ttl     = 72 * time.Hour
+	slack   = 2 * time.Minute // for what has to happen soon
+	testKey = "https://app.example/users/alice#main-key"
+)
+
+var errAway = errors.New("the store is away")
+
+// report is what came of a run.
+type report struct {
+	violations []string
+	hash       uint64
+	steps      int
+	figures    figures
+	took       time.Duration
+}
+
+// simulate runs a world from its beginning to its end.
+func simulate(t *testing.T, c config) (r report) {
+	t.Helper()
+	began := time.Now()
+	dir, err := os.MkdirTemp(memory(), "postrider-simulation-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, c, dir)
+		w.run()
+		r = report{w.check.violations, w.check.hash, w.check.steps, w.check.figures, 0}
+	})
+	r.took = time.Since(began)
+	return r
+}
+
+// memory returns a folder in memory, if the machine has one: durability is tested elsewhere.
+func memory() string {
+	if _, err := os.Stat("/dev/shm"); err == nil {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+func newWorld(t *testing.T, c config, dir string) *world {
+	r := dice(c.seed, "world")
+	w := &world{
+		config: c, t: t, dir: dir, start: time.Now(), life: t.Context(), posts: map[string]*post{},
+		agenda: &agenda{}, end: time.Duration(c.days)*24*time.Hour - ttl - 12*time.Hour,
+		rules: rules{
+			threshold: pick(r, 3, 5, 10, 10), window: pick(r, 1, 2, 8, 8), concurrency: pick(r, 4, 8, 16, 64),
+			coolOff: time.Minute, coolOffMax: time.Hour, unavailableDays: 7, retryBase: 15 * time.Second, maxAttempts: 17,
+		},
+	}
+	if c.roomy {
+		w.rules.threshold, w.rules.window, w.rules.concurrency = 10, 8, 128
+	}
+	w.leases = newLeases(c.lease)
+	w.check = &checker{
+		w: w, rules: w.rules, hosts: map[string]*host{}, pairs: map[string]*pair{}, byID: map[string]*pair{},
+		chains: map[string][]*pair{}, trace: c.trace,
+	}
+	w.check.figures.init()
+	for i := range c.hosts {
+		h := newHost(c.seed, fmt.Sprintf("h%d.example", i), time.Duration(c.days)*24*time.Hour)
+		h.begun, h.inFlight = map[*attempt]bool{}, map[*attempt]bool{}
+		w.list = append(w.list, h)
+		w.check.hosts[h.name] = h
+	}
+	w.plan = plan(w)
+	for _, p := range w.plan {
+		w.posts[p.body] = p
+	}
+	return w
+}
+
+func (w *world) since() time.Duration { return time.Since(w.start) }
+
+func (w *world) at(t time.Time) time.Duration { return t.Sub(w.start) }
+
+func (w *world) store() *queuetest.Faults {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.depot
+}
+
+// open opens the store anew. Whoever waits for work is told of it.
+func (w *world) open(times int) {
+	s, err := embedded.Open(filepath.Join(w.dir, "store"), embedded.Options{
+		Limits: queue.Limits{Retention: 90 * 24 * time.Hour}, Rand: dice(w.seed, "store", fmt.Sprint(times)),
+	})
+	if err != nil {
+		panic(err)
+	}
+	w.mu.Lock()
+	w.depot = queuetest.Faulty(&observer{w.mutation.below(w, s), w.check})
+	w.mu.Unlock()
+	w.drives.Go(func() { w.spread(s.Wake()) })
+	w.wakeAll()
+}
+
+// spread wakes every node when the store fires, until the world ends.
+func (w *world) spread(wake <-chan struct{}) {
+	for {
+		select {
+		case <-wake:
+			w.wakeAll()
+		case <-w.life.Done():
+			return
+		}
+	}
+}
+
+func (w *world) wakeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range w.nodes {
+		if n == nil {
+			continue
+		}
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// deliveries lists what the store keeps of an activity.
+func (w *world) deliveries(id string, state queue.DeliveryState) (all []queue.DeliveryStatus) {
+	inner := w.store().Queue
+	for page := (queue.Page{Limit: 500}); ; {
+		l, err := inner.Deliveries(w.life, id, state, page)
+		if errors.Is(err, queue.ErrClosed) {
+			return nil
+		} else if err != nil {
+			panic(err)
+		}
+		all = append(all, l.Items...)
+		if page.Cursor = l.Next; page.Cursor == "" {
+			return all
+		}
+	}
+}
+
+// run lets the days pass.
+func (w *world) run() {
+	life, end := context.WithCancel(w.t.Context())
+	w.life = life
+	w.open(0)
+	if _, err := w.store().PutKey(life, queue.Key{ID: testKey, Sealed: []byte("sealed")}); err != nil {
+		panic(err)
+	}
+	for i := range w.nodes {
+		time.Sleep(time.Duration(137_911+i*77_773) * time.Nanosecond)
+		w.boot(i)
+	}
+	var story sync.WaitGroup
+	story.Go(w.post)
+	if !w.calm {
+		for i := range w.nodes {
+			story.Go(func() { w.trouble(i) })
+		}
+		story.Go(w.stormy)
+	}
+	for _, h := range w.list {
+		if h.heard > 0 {
+			w.drives.Go(func() { w.hear(h) })
+		}
+		w.drives.Go(func() { w.recoveries(h) })
+	}
+	w.drives.Go(w.watch)
+	story.Wait()
+	time.Sleep(ttl + 12*time.Hour)
+	w.finish()
+	end()
+	for i := range w.nodes {
+		w.halt(i)
+	}
+	w.drives.Wait()
+	if err := w.store().Close(); err != nil {
+		panic(err)
+	}
+}
+
+// boot starts a node, unless it runs.
+func (w *world) boot(i int) {
+	w.mu.Lock()
+	if w.nodes[i] != nil {
+		w.mu.Unlock()
+		return
+	}
+	w.lives[i]++
+	n := newNode(w, i, w.lives[i])
+	w.nodes[i] = n
+	w.mu.Unlock()
+	n.start()
+}
+
+// halt takes a node out, as SIGTERM does.
+func (w *world) halt(i int) {
+	w.mu.Lock()
+	n := w.nodes[i]
+	w.mu.Unlock()
+	if n == nil {
+		return
+	}
+	n.stop()
+	n.ended.Wait()
+	w.mu.Lock()
+	w.nodes[i] = nil
+	w.mu.Unlock()
+}
+
+// wait sleeps until a time since the beginning, and tells whether the world goes on.
+func (w *world) wait(until time.Duration) bool {
+	t := time.NewTimer(until - w.since())
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-w.life.Done():
+		return false
+	}
+}
+
+// agenda knows when something may become due, so that idle nodes need not look every minute for a month.
+type agenda struct {
+	mu sync.Mutex
+	at times // guarded by mu
+}
+
+// add notes a time. Times are kept to the millisecond after.
+func (a *agenda) add(t time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	heap.Push(&a.at, t.Add(time.Millisecond))
+}
+
+// next returns how long nothing becomes due: at most half an hour, to be sure.
+func (a *agenda) next() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for len(a.at) > 0 && !a.at[0].After(now) {
+		heap.Pop(&a.at)
+	}
+	if len(a.at) == 0 {
+		return 30 * time.Minute
+	}
+	return min(a.at[0].Sub(now), 30*time.Minute)
+}
+
+type times []time.Time
+
+func (h times) Len() int           { return len(h) }
+func (h times) Less(i, j int) bool { return h[i].Before(h[j]) }
+func (h times) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *times) Push(v any)        { *h = append(*h, v.(time.Time)) }
+func (h *times) Pop() any {
+	old := *h
+	v := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return v
+}
+
+// byTime sorts times since the beginning.
+func byTime(ds []time.Duration) []time.Duration {
+	slices.SortFunc(ds, func(a, b time.Duration) int { return cmp.Compare(a, b) })
+	return ds
+}

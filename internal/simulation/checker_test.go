@@ -14,6 +14,9 @@ import (
 	"github.com/postrider/postrider/signer"
 )
 
+// grain is the store's: it counts in whole milliseconds.
+const grain = time.Millisecond
+
 // checker judges all that happens by the promises. It knows what hosts answered and what was settled, never what the
 // engine thinks.
 type checker struct {
@@ -126,7 +129,7 @@ func (c *checker) taken(n *node, turns []queue.Turn) {
 		if len(t.Deliveries) == 0 {
 			continue
 		}
-		if now.Before(h.wait) {
+		if now.Before(h.wait.Add(-grain)) {
 			c.wrong("%s: taken although it waits until %s", h.name, c.w.at(h.wait))
 		}
 		if h.probed() && len(t.Deliveries) > 1 {
@@ -245,7 +248,7 @@ func (c *checker) judgeBegin(a *attempt) {
 		c.wrong("%s: attempted under an old lease", p)
 	case a.began.After(p.accepted.Add(p.post.ttl + time.Hour)):
 		c.wrong("%s: attempted long after it expired", p)
-	case a.began.Before(h.wait) && a.token == h.token:
+	case a.began.Before(h.wait.Add(-grain)) && a.token == h.token:
 		c.wrong("%s: attempted although %s waits until %s", p, h.name, c.w.at(h.wait))
 	}
 	same := 1
@@ -357,12 +360,9 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		if v, ok := c.result(n, l, &s.Results[i]); ok {
 			vs = append(vs, v)
 		}
-		if d := s.Results[i].After; d > 0 {
+		if d := max(s.Results[i].After, s.Wait); d > 0 {
 			c.w.agenda.add(now.Add(d))
 		}
-	}
-	if s.Wait > 0 {
-		c.w.agenda.add(now.Add(s.Wait))
 	}
 	if len(s.Results) > 0 {
 		h.apply(c.rules, vs, now)

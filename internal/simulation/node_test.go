@@ -226,7 +226,7 @@ func (s farStore) Sweep(ctx context.Context) (time.Duration, error) {
 
 func (s farStore) Tell(...queue.Event) {}
 
-const sweepEvery = 5 * time.Minute
+const sweepEvery = 30 * time.Minute
 
 // Sign implements the pool's signer: it looks the key up, which may fail, and marks the request.
 func (n *node) Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error) {

@@ -18,7 +18,7 @@ var (
 // small is a world that is over soon.
 func small(seed uint64) config {
 	r := dice(seed, "small")
-	return config{seed: seed, hosts: 40 + r.IntN(60), days: 30, posts: 30 + r.IntN(30), lease: 5 * time.Minute}
+	return config{seed: seed, hosts: 24 + r.IntN(30), days: 30, posts: 20 + r.IntN(30), lease: 5 * time.Minute}
 }
 
 // TestSeeds runs worlds of 30 days. A seed that fails can be replayed.

@@ -69,12 +69,15 @@ func (a *attempt) make(ctx context.Context, p *Pool, known signer.Scheme) {
 		other = signer.Cavage
 	}
 	// An Ed25519 key signs by RFC 9421 only: it has no other scheme to knock with.
-	if answer, now, err := k.post(ctx, other); err == nil && now != used {
+	answer, now, err := k.post(ctx, other)
+	switch {
+	case errors.Is(err, errLate):
+	case err != nil:
+		a.fail(ctx, err)
+	case now != used:
 		if o := outcomeOf(answer); o == OutcomeDelivered || o == OutcomeThrottled || answer.Status == 0 {
 			a.take(ctx, answer, now)
 		}
-	} else if err != nil {
-		a.fail(ctx, err)
 	}
 }
 
@@ -113,6 +116,10 @@ func (a *attempt) fail(ctx context.Context, err error) {
 	}
 }
 
+// errLate means that the attempt's time was up before its second request could be made, because we were slow: what the
+// first one brought counts.
+var errLate = errors.New("no time left for a second request")
+
 // knock makes the requests of one attempt, which share its time-out. It begins with the first request: what goes before
 // is our own time.
 type knock struct {
@@ -138,7 +145,11 @@ func (k *knock) post(ctx context.Context, scheme signer.Scheme) (Answer, signer.
 	if !ok {
 		return answer, used, nil
 	}
-	return k.send(ctx, target, scheme)
+	again, by, err := k.send(ctx, target, scheme)
+	if errors.Is(err, errLate) {
+		return answer, used, nil
+	}
+	return again, by, err
 }
 
 func (k *knock) send(ctx context.Context, target string, scheme signer.Scheme) (Answer, signer.Scheme, error) {
@@ -162,6 +173,9 @@ func (k *knock) send(ctx context.Context, target string, scheme signer.Scheme) (
 	}
 	if k.deadline == nil {
 		k.deadline, k.cancel = context.WithTimeout(ctx, p.AttemptTimeout)
+	}
+	if errors.Is(k.deadline.Err(), context.DeadlineExceeded) {
+		return Answer{}, "", errLate
 	}
 	return p.Client.Post(req.WithContext(k.deadline)), used, nil
 }

@@ -324,6 +324,33 @@ func TestAHostThatRefusesBothSchemes(t *testing.T) {
 	}
 }
 
+// slowSigner takes longer than an attempt may for all but the first scheme.
+type slowSigner struct{ messageSigner }
+
+func (s slowSigner) Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error) {
+	if p.Scheme != signer.Cavage {
+		time.Sleep(time.Minute)
+	}
+	return s.messageSigner.Sign(ctx, req, p)
+}
+
+// If we are too slow for a second knock it is not made, and the first one's answer counts.
+func TestAKnockThatComesTooLateIsNotMade(t *testing.T) {
+	pooled(t, status(401), func(o *Options) { o.Signer = slowSigner{o.Signer} }, func(r *rig) {
+		id := r.submit("https://app.example/1", "k", queue.Normal, day, "h.example")
+		time.Sleep(time.Minute + time.Second)
+		if d := r.delivery(id); d.LastAttempt == nil || d.LastAttempt.Outcome != string(OutcomeUnauthorized) {
+			t.Errorf("%+v, want unauthorized", d.LastAttempt)
+		}
+		if h := r.host("h.example"); h.State != queue.HostHealthy {
+			t.Errorf("the host is %s, want healthy", h.State)
+		}
+		if n := len(r.to("h.example")); n != 1 {
+			t.Errorf("%d requests, want 1", n)
+		}
+	})
+}
+
 // What stopped to work is forgotten, and the other scheme found again.
 func TestASchemeThatStopsWorkingIsForgotten(t *testing.T) {
 	var only atomic.Value

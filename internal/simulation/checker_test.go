@@ -36,7 +36,8 @@ type checker struct {
 	hash       uint64
 	steps      int
 	figures    figures
-	delays     []span // in which others may be late
+	busy       map[int]chan struct{} // closed when a node sends something
+	delays     []span                // in which others may be late
 }
 
 // pair is a delivery: one activity and one inbox.
@@ -320,6 +321,7 @@ func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
 	h.inFlight[a] = true
 	c.note("sent", a.node.id, a.pair.post.body, a.pair.inbox, a.token, scheme)
 	h.requests++
+	c.strike(a.node.id)
 	c.figures.request(h, c.w.since())
 	return h.serve(time.Now(), c.w.start, scheme)
 }
@@ -360,9 +362,12 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		if v, ok := c.result(n, l, &s.Results[i]); ok {
 			vs = append(vs, v)
 		}
-		if d := max(s.Results[i].After, s.Wait); d > 0 {
+		if d := s.Results[i].After; d > max(0, s.Wait) {
 			c.w.agenda.add(now.Add(d))
 		}
+	}
+	if s.Wait > 0 {
+		c.w.agenda.add(now.Add(s.Wait))
 	}
 	if len(s.Results) > 0 {
 		h.apply(c.rules, vs, now)

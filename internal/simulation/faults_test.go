@@ -23,6 +23,35 @@ func (w *world) moments(r *rand.Rand, n int) (ats []time.Duration) {
 	return byTime(ats)
 }
 
+// anybody is not one node.
+const anybody = -1
+
+// busy waits for an hour at most until a node sends something, or anybody does, so that what comes now strikes it.
+func (w *world) busy(node int, r *rand.Rand) {
+	c := w.check
+	c.mu.Lock()
+	busy := make(chan struct{})
+	c.busy[node] = busy
+	c.mu.Unlock()
+	t := time.NewTimer(time.Hour)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-busy:
+	}
+	time.Sleep(between(r, 0, 300*time.Millisecond))
+}
+
+// strike tells those that wait for a node to be busy. c.mu is held.
+func (c *checker) strike(node int) {
+	for _, who := range []int{node, anybody} {
+		if busy := c.busy[who]; busy != nil {
+			close(busy)
+			delete(c.busy, who)
+		}
+	}
+}
+
 // trouble befalls a node: it is killed, stopped for a while, or restarted.
 func (w *world) trouble(i int) {
 	r := dice(w.seed, "trouble", fmt.Sprint(i))
@@ -30,6 +59,7 @@ func (w *world) trouble(i int) {
 		if at < w.since() || !w.wait(at) {
 			continue
 		}
+		w.busy(i, r)
 		w.mu.Lock()
 		n := w.nodes[i]
 		w.mu.Unlock()
@@ -80,6 +110,7 @@ func (w *world) stormy() {
 		if at < w.since() || !w.wait(at) {
 			continue
 		}
+		w.busy(anybody, r)
 		d := pick(r, between(r, time.Second, 20*time.Second), between(r, 20*time.Second, 15*time.Minute))
 		w.check.outage(d + w.lease)
 		switch r.IntN(6) {

@@ -118,7 +118,7 @@ func newWorld(t *testing.T, c config, dir string) *world {
 	w.leases = newLeases(c.lease)
 	w.check = &checker{
 		w: w, rules: w.rules, hosts: map[string]*host{}, pairs: map[string]*pair{}, byID: map[string]*pair{},
-		chains: map[string][]*pair{}, trace: c.trace,
+		chains: map[string][]*pair{}, busy: map[int]chan struct{}{}, trace: c.trace,
 	}
 	w.check.figures.init()
 	for i := range c.hosts {

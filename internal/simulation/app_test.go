@@ -147,7 +147,7 @@ func (w *world) post() {
 			return
 		}
 		p := calls[at]
-		for !w.check.pointless(p) {
+		for !w.check.pointless(p) && w.life.Err() == nil {
 			_, err := w.store().Enqueue(w.life, p.submission(w.seed, w.start))
 			if err == nil {
 				break

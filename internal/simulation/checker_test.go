@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,6 +101,9 @@ func (a *attempt) meaning() verdict {
 func (c *checker) wrong(format string, args ...any) {
 	text := fmt.Sprintf("%s: ", c.w.since()) + fmt.Sprintf(format, args...)
 	c.note("WRONG", text)
+	if until := c.w.until; until != "" && strings.Contains(text, until) {
+		c.w.abort()
+	}
 	if len(c.violations) < 20 {
 		c.violations = append(c.violations, text)
 	}

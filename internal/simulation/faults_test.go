@@ -56,8 +56,11 @@ func (c *checker) strike(node int) {
 func (w *world) trouble(i int) {
 	r := dice(w.seed, "trouble", fmt.Sprint(i))
 	for _, at := range w.moments(r, 2+r.IntN(5)) {
-		if at < w.since() || !w.wait(at) {
+		if at < w.since() {
 			continue
+		}
+		if !w.wait(at) {
+			return
 		}
 		w.busy(i, r)
 		w.mu.Lock()
@@ -107,13 +110,16 @@ func (n *node) note(wrong, late time.Duration) {
 func (w *world) stormy() {
 	r := dice(w.seed, "storm")
 	for i, at := range w.moments(r, 2+r.IntN(6)) {
-		if at < w.since() || !w.wait(at) {
+		if at < w.since() {
 			continue
+		}
+		if !w.wait(at) {
+			return
 		}
 		w.busy(anybody, r)
 		d := pick(r, between(r, time.Second, 20*time.Second), between(r, 20*time.Second, 15*time.Minute))
 		w.check.outage(d + w.lease)
-		switch r.IntN(6) {
+		switch r.IntN(7) {
 		case 0, 1:
 			w.fault(d, func(m string) { w.store().Fail(m, errAway) })
 		case 2:
@@ -126,6 +132,10 @@ func (w *world) stormy() {
 			w.leases.fail(true)
 			time.Sleep(d)
 			w.leases.fail(false)
+		case 6:
+			w.store().Fail("Key", errAway)
+			time.Sleep(d)
+			w.store().Clear()
 		}
 	}
 }

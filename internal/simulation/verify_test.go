@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"context"
 	"runtime"
 	"time"
 
@@ -73,7 +74,7 @@ func (w *world) finish() {
 const deadRequests = 220
 
 func (c *checker) finishPost(p *post) {
-	a, err := c.w.store().Queue.Activity(c.w.life, p.id)
+	a, err := c.w.store().Queue.Activity(context.WithoutCancel(c.w.life), p.id)
 	if err != nil {
 		c.wrong("%s: is not known any more: %v", p.body, err)
 		return

@@ -31,6 +31,7 @@ type config struct {
 	living   bool // only healthy hosts are posted to: what the others cost the healthy is the difference
 	roomy    bool // many slots
 	mutation *mutation
+	until    string // the run ends when somebody says so
 	trace    io.Writer
 }
 
@@ -42,6 +43,7 @@ type world struct {
 	start  time.Time
 	end    time.Duration // of all posts and faults; what is pending then has its TTL to end
 	life   context.Context
+	abort  func()
 	list   []*host
 	posts  map[string]*post
 	plan   []*post
@@ -189,7 +191,7 @@ func (w *world) wakeAll() {
 func (w *world) deliveries(id string, state queue.DeliveryState) (all []queue.DeliveryStatus) {
 	inner := w.store().Queue
 	for page := (queue.Page{Limit: 500}); ; {
-		l, err := inner.Deliveries(w.life, id, state, page)
+		l, err := inner.Deliveries(context.WithoutCancel(w.life), id, state, page)
 		if errors.Is(err, queue.ErrClosed) {
 			return nil
 		} else if err != nil {
@@ -205,7 +207,7 @@ func (w *world) deliveries(id string, state queue.DeliveryState) (all []queue.De
 // run lets the days pass.
 func (w *world) run() {
 	life, end := context.WithCancel(w.t.Context())
-	w.life = life
+	w.life, w.abort = life, end
 	w.open(0)
 	if _, err := w.store().PutKey(life, queue.Key{ID: testKey, Sealed: []byte("sealed")}); err != nil {
 		panic(err)
@@ -230,8 +232,9 @@ func (w *world) run() {
 	}
 	w.drives.Go(w.watch)
 	story.Wait()
-	time.Sleep(ttl + 12*time.Hour)
-	w.finish()
+	if w.wait(w.since() + ttl + 12*time.Hour) {
+		w.finish()
+	}
 	end()
 	for i := range w.nodes {
 		w.halt(i)

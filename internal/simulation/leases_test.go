@@ -69,7 +69,7 @@ func (v leaseView) Acquire(ctx context.Context, hosts []string) (got []lockmgr.L
 			l.held[x.Host] = grant{x.Token, time.Now().Add(x.TTL)}
 		}
 	})
-	if err = v.n.back(err); err != nil {
+	if err = v.n.back(err, "Acquire", hosts[0]); err != nil {
 		return nil, err
 	}
 	return got, nil
@@ -92,7 +92,7 @@ func (v leaseView) Extend(ctx context.Context, ls []lockmgr.Lease) (lost []lockm
 			}
 		}
 	})
-	return lost, v.n.back(err)
+	return lost, v.n.back(err, "Extend", "")
 }
 
 func (v leaseView) Release(ctx context.Context, ls []lockmgr.Lease) (err error) {
@@ -107,5 +107,5 @@ func (v leaseView) Release(ctx context.Context, ls []lockmgr.Lease) (err error) 
 				delete(l.held, x.Host)
 			}
 		}
-	}))
+	}), "Release", ls[0].Host)
 }

@@ -96,8 +96,8 @@ func (n *node) stall(d time.Duration) {
 	n.stalled = time.Now().Add(d)
 }
 
-// hold waits until the node isn't stalled.
-func (n *node) hold() error {
+// hold waits until the node isn't stalled. Then nothing goes on at the same instant as anything else.
+func (n *node) hold(what, whom string) error {
 	for {
 		n.mu.Lock()
 		d := time.Until(n.stalled)
@@ -108,7 +108,7 @@ func (n *node) hold() error {
 		if d <= 0 {
 			return nil
 		}
-		if err := n.sleep(d); err != nil {
+		if err := n.sleep(d + n.clock.next(what, whom)); err != nil {
 			return err
 		}
 	}
@@ -128,13 +128,13 @@ func (n *node) sleep(d time.Duration) error {
 
 // call is the way of a call out of the node. It takes its time.
 func (n *node) call(ctx context.Context, what, whom string) (context.Context, error) {
-	if err := n.hold(); err != nil {
+	if err := n.hold("before "+what, whom); err != nil {
 		return ctx, err
 	}
 	if err := n.sleep(n.clock.next(what, whom)); err != nil {
 		return ctx, err
 	}
-	if err := n.hold(); err != nil {
+	if err := n.hold("behind "+what, whom); err != nil {
 		return ctx, err
 	}
 	// A packet that is on its way is not stopped by its sender's second thoughts: every other one arrives.
@@ -145,8 +145,8 @@ func (n *node) call(ctx context.Context, what, whom string) (context.Context, er
 }
 
 // back is the way back in: an answer that comes while the node is stalled waits, and the dead get none.
-func (n *node) back(err error) error {
-	if held := n.hold(); held != nil {
+func (n *node) back(err error, what, whom string) error {
+	if held := n.hold("back "+what, whom); held != nil {
 		return held
 	}
 	if errors.Is(err, queue.ErrClosed) {
@@ -177,7 +177,7 @@ func (s farStore) Due(ctx context.Context, want queue.Want) (queue.Offer, error)
 	if err == nil && o.Next == queue.MaxIdle {
 		o.Next = s.n.w.agenda.next() // a month has many idle minutes
 	}
-	return o, s.n.back(err)
+	return o, s.n.back(err, "Due", "")
 }
 
 func (s farStore) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
@@ -189,7 +189,7 @@ func (s farStore) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]qu
 		return nil, err
 	}
 	turns, err := s.n.w.store().Take(ctx, leases, n)
-	return turns, s.n.back(err)
+	return turns, s.n.back(err, "Take", leases[0].Host)
 }
 
 func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement) error {
@@ -200,7 +200,7 @@ func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settleme
 	if err != nil {
 		return err
 	}
-	return s.n.back(s.n.w.store().Settle(ctx, l, st))
+	return s.n.back(s.n.w.store().Settle(ctx, l, st), "Settle", l.Host)
 }
 
 func (s farStore) Wake() <-chan struct{} { return s.n.wake }
@@ -212,7 +212,7 @@ func (s farStore) Sweep(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	next, err := s.n.w.store().Sweep(ctx)
-	if err = s.n.back(err); err != nil || next == 0 {
+	if err = s.n.back(err, "Sweep", ""); err != nil || next == 0 {
 		return next, err
 	}
 	t := time.NewTimer(sweepEvery)
@@ -241,7 +241,7 @@ func (n *node) Sign(ctx context.Context, req *http.Request, p signer.Params) (si
 	ctx, err = n.call(ctx, "Key", body+req.URL.String())
 	if err == nil {
 		_, err = n.w.store().Key(ctx, p.KeyID)
-		err = n.back(err)
+		err = n.back(err, "Key", body+req.URL.String())
 	}
 	if err != nil {
 		n.w.check.fault(a)
@@ -291,8 +291,8 @@ func (n *node) Post(req *http.Request) delivery.Answer {
 	if a == nil {
 		return delivery.Answer{Err: errCut}
 	}
-	arrived := time.Now()
-	if n.hold() != nil {
+	arrived, key := time.Now(), a.pair.String()
+	if n.hold("post", key) != nil {
 		return delivery.Answer{Err: errKilled}
 	}
 	if err := req.Context().Err(); err != nil { // nothing is sent
@@ -308,14 +308,14 @@ func (n *node) Post(req *http.Request) delivery.Answer {
 	if early {
 		c.received(a)
 	}
-	r = n.await(req.Context(), r)
+	r = n.await(req.Context(), r, key)
 	if n.dead() {
 		return delivery.Answer{Err: errKilled}
 	}
 	if r.means == delivered && !early {
 		c.received(a)
 	}
-	if n.hold() != nil {
+	if n.hold("answer", key) != nil {
 		return delivery.Answer{Err: errKilled}
 	}
 	c.answered(a, r)
@@ -323,7 +323,7 @@ func (n *node) Post(req *http.Request) delivery.Answer {
 }
 
 // await waits for an answer as long as the attempt may. A stalled node can't hang up.
-func (n *node) await(ctx context.Context, r reply) reply {
+func (n *node) await(ctx context.Context, r reply, key string) reply {
 	var answer <-chan time.Time
 	if !r.hangs {
 		t := time.NewTimer(r.takes)
@@ -335,7 +335,7 @@ func (n *node) await(ctx context.Context, r reply) reply {
 		return r
 	case <-n.killed:
 	case <-ctx.Done():
-		if n.hold() != nil {
+		if n.hold("cut", key) != nil || n.sleep(n.clock.next("hang up", key)) != nil {
 			break
 		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {

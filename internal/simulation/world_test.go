@@ -161,11 +161,17 @@ func (w *world) open(times int) {
 	w.wakeAll()
 }
 
-// spread wakes every node when the store fires, until the world ends.
+// spread wakes every node when the store fires, until the world ends: once for all that happens at an instant.
 func (w *world) spread(wake <-chan struct{}) {
+	clock := newClock(w.seed)
 	for {
 		select {
 		case <-wake:
+			time.Sleep(clock.next("wake", ""))
+			select {
+			case <-wake:
+			default:
+			}
 			w.wakeAll()
 		case <-w.life.Done():
 			return

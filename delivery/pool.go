@@ -168,6 +168,12 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, freed <-c
 	case <-wake:
 	case <-freed:
 	}
+	for _, c := range []<-chan struct{}{wake, freed} { // one look serves all
+		select {
+		case <-c:
+		default:
+		}
+	}
 }
 
 // start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how many, and how

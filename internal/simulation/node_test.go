@@ -175,7 +175,8 @@ func (s farStore) Due(ctx context.Context, want queue.Want) (queue.Offer, error)
 	}
 	o, err := s.n.w.store().Due(ctx, want)
 	if err == nil && o.Next == queue.MaxIdle {
-		o.Next = s.n.w.agenda.next() // a month has many idle minutes
+		// A month has many idle minutes.
+		o.Next = s.n.w.agenda.next() + s.n.clock.next("idle", "")
 	}
 	return o, s.n.back(err, "Due", "")
 }

@@ -13,9 +13,9 @@ TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
 # The lines of go test -v that are shown as they come: one for each package, and what failed or was skipped.
 CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKIP)
 
-.PHONY: test lint bench bench-compare bench-base build tools compose-check
+.PHONY: test simulate lint bench bench-compare bench-base build tools compose-check
 
-test: tools
+test: tools simulate
 	go vet ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
@@ -25,6 +25,11 @@ test: tools
 	if [ -n "$${failed:-}" ]; then \
 		echo; echo 'What was said:'; grep -vE '^=== |^ *--- PASS' $(TEST_LOG); \
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
+
+# Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run fewer, under the race detector.
+SEEDS ?= 200
+simulate:
+	go test -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
 
 # What the tests need besides Go: a C compiler for the race detector, a browser for the dashboard, Redis, Node.js and npm for
 # the verifiers of other fediverse software, and libcrypto, which openssl brings by whatever name its package has. Nothing

@@ -46,11 +46,12 @@ func mayImport() map[string][]string {
 		"examples/sink":      nil,
 
 		// Nobody above names these but bench, the demo and the examples: they are for tests.
-		"interop":            nil,
-		"internal/testinbox": nil,
-		"internal/testredis": nil,
-		"lockmgr/locktest":   {"lockmgr"},
-		"queue/queuetest":    {"breaker", "lockmgr", "queue"},
+		"interop":             nil,
+		"internal/simulation": nil,
+		"internal/testinbox":  nil,
+		"internal/testredis":  nil,
+		"lockmgr/locktest":    {"lockmgr"},
+		"queue/queuetest":     {"breaker", "lockmgr", "queue"},
 	}
 }
 

@@ -90,9 +90,6 @@ func (w *world) recipients(r *rand.Rand, share float64) (to []queue.Recipient) {
 		if r.IntN(12) == 0 {
 			inboxes = append(inboxes, "/users/bob/inbox")
 		}
-		if w.living && h.kind != healthy {
-			continue
-		}
 		for _, i := range inboxes {
 			to = append(to, queue.Recipient{Inbox: "https://" + h.name + i, Host: h.name})
 		}
@@ -103,9 +100,8 @@ func (w *world) recipients(r *rand.Rand, share float64) (to []queue.Recipient) {
 // some draws a few hosts.
 func (w *world) some(r *rand.Rand, n int) (to []queue.Recipient) {
 	for _, i := range r.Perm(len(w.list))[:n] {
-		if h := w.list[i]; !w.living || h.kind == healthy {
-			to = append(to, queue.Recipient{Inbox: "https://" + h.name + "/inbox", Host: h.name})
-		}
+		h := w.list[i]
+		to = append(to, queue.Recipient{Inbox: "https://" + h.name + "/inbox", Host: h.name})
 	}
 	return to
 }

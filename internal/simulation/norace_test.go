@@ -2,4 +2,7 @@
 
 package simulation
 
-const defaultSeeds = 200
+const (
+	defaultSeeds = 200
+	defaultHosts = 300
+)

@@ -2,5 +2,8 @@
 
 package simulation
 
-// defaultSeeds is small, since the race detector makes SQLite many times slower.
-const defaultSeeds = 8
+// Few and small, since the race detector makes SQLite many times slower.
+const (
+	defaultSeeds = 6
+	defaultHosts = 40
+)

@@ -28,7 +28,7 @@ type config struct {
 	posts    int
 	lease    time.Duration
 	calm     bool // nothing happens to nodes and stores
-	living   bool // only healthy hosts are posted to: what the others cost the healthy is the difference
+	living   bool // who would be dead is well: what the dead cost the healthy is the difference
 	roomy    bool // many slots
 	mutation *mutation
 	until    string // the run ends when somebody says so
@@ -125,6 +125,9 @@ func newWorld(t *testing.T, c config, dir string) *world {
 	w.check.figures.init()
 	for i := range c.hosts {
 		h := newHost(c.seed, fmt.Sprintf("h%d.example", i), time.Duration(c.days)*24*time.Hour)
+		if c.living && (h.kind == dead || h.kind == dying || h.kind == oneway) {
+			h.kind, h.phases = other, []phase{{0, well}}
+		}
 		h.begun, h.inFlight = map[*attempt]bool{}, map[*attempt]bool{}
 		w.list = append(w.list, h)
 		w.check.hosts[h.name] = h

@@ -5,4 +5,5 @@ package simulation
 const (
 	defaultSeeds = 200
 	defaultHosts = 300
+	replays      = 3
 )

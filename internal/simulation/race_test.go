@@ -4,6 +4,7 @@ package simulation
 
 // Few and small, since the race detector makes SQLite many times slower.
 const (
-	defaultSeeds = 6
+	defaultSeeds = 4
 	defaultHosts = 40
+	replays      = 1
 )

@@ -57,7 +57,7 @@ func judge(t *testing.T, r report, c config) {
 
 // TestReplay shows that a seed's every step is the same each time.
 func TestReplay(t *testing.T) {
-	for seed := uint64(1); seed <= 3; seed++ {
+	for seed := uint64(1); seed <= replays; seed++ {
 		first, second := simulate(t, small(seed)), simulate(t, small(seed))
 		if first.hash != second.hash || first.steps != second.steps {
 			t.Errorf("seed %d: %d steps %016x, and then %d steps %016x", seed, first.steps, first.hash, second.steps, second.hash)

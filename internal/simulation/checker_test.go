@@ -219,12 +219,12 @@ func (c *checker) begin(n *node, body, inbox string) *attempt {
 		return nil
 	}
 	token, now := n.taken[p], time.Now()
-	if a := p.open; a != nil && a.node == n && a.token == token {
+	if a := n.attempts[p]; a != nil && a.token == token && (a == p.open || token < p.host.token) {
 		return a
 	}
 	a := &attempt{pair: p, node: n, token: token, began: now, early: p.early, suspect: p.host.suspect()}
 	c.judgeBegin(a)
-	p.open = a
+	p.open, n.attempts[p] = a, a
 	p.attempts++
 	p.host.begun[a] = true
 	n.begun++

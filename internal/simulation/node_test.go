@@ -38,6 +38,7 @@ type node struct {
 	// What the checker knows of it, guarded by its mutex.
 	begun, suspects int // attempts whose slots are held
 	taken           map[*pair]uint64
+	attempts        map[*pair]*attempt // the latest
 	faults          []span
 }
 
@@ -46,7 +47,7 @@ var errKilled = fmt.Errorf("this node is dead: %w", queue.ErrClosed)
 func newNode(w *world, id, life int) *node {
 	return &node{
 		w: w, id: id, clock: newClock(mix(w.seed, "node", fmt.Sprint(id), fmt.Sprint(life))),
-		wake: make(chan struct{}, 1), killed: make(chan struct{}), taken: map[*pair]uint64{},
+		wake: make(chan struct{}, 1), killed: make(chan struct{}), taken: map[*pair]uint64{}, attempts: map[*pair]*attempt{},
 	}
 }
 
@@ -269,11 +270,7 @@ func (c *checker) attempt(n *node, req *http.Request) *attempt {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.pairs[body+" "+req.URL.String()]
-	if p == nil || p.open == nil || p.open.node != n {
-		return nil
-	}
-	return p.open
+	return n.attempts[c.pairs[body+" "+req.URL.String()]]
 }
 
 func bodyOf(req *http.Request) (string, error) {

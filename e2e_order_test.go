@@ -24,14 +24,14 @@ func chains() map[string][]step {
 	const note, follow = "https://app.example/notes/1", "https://app.example/steps/1"
 	ordered := `,"ordering_key":"mine"`
 	return map[string][]step{
-		"Create, Update, Delete": {{about("Create", "1", note), ""}, {about("Update", "2", note), ""}, {about("Delete", "3", note), ""}},
+		"Create, Updates": {{about("Create", "1", note), ""}, {about("Update", "2", note), ""}, {about("Update", "3", note), ""}},
 		"by the id alone": {
 			{about("Create", "1", note), ""},
 			{fmt.Sprintf(`{"id":"https://app.example/steps/2","type":["Delete"],"object":%q}`, note), ""},
 		},
 		"Follow, Undo": {{about("Follow", "1", "https://remote.example/users/bob"), ""}, {about("Undo", "2", follow), ""}},
 		"priorities": {
-			{about("Create", "1", note), `,"priority":"low"`}, {about("Update", "2", note), `,"priority":"high"`}, {about("Delete", "3", note), ""},
+			{about("Create", "1", note), `,"priority":"low"`}, {about("Update", "2", note), `,"priority":"high"`}, {about("Update", "3", note), ""},
 		},
 		"a key of the app's": {{about("Like", "1", note), ordered}, {about("Announce", "2", note), ordered}, {about("Like", "3", note), ordered + `,"priority":"high"`}},
 	}
@@ -84,5 +84,27 @@ func testOrder(t *testing.T, s store) {
 				t.Errorf("order: %s", diff)
 			}
 		})
+	}
+}
+
+// TestDeleteSupersedes holds that nobody hears of what was changed before it was deleted, unless an attempt was made.
+func TestDeleteSupersedes(t *testing.T) { onBothStores(t, testDeleteSupersedes) }
+
+func testDeleteSupersedes(t *testing.T, s store) {
+	const note = "https://app.example/notes/1"
+	h := startHost(t, scripted(func(testinbox.Request) testinbox.Reply {
+		return testinbox.Reply{Status: http.StatusFound} // the attempt fails, the host does not
+	}))
+	node := s.startNode(t, "--retry-base", "1h")
+	create := node.deliver(about("Create", "1", note), h.Inbox(0, "/inbox"))
+	eventually(t, "the Create was tried", func() bool { return attempted(node, create) > 0 })
+	update := node.deliver(about("Update", "2", note), h.Inbox(0, "/inbox"))
+	remove := node.deliver(about("Delete", "3", note), h.Inbox(0, "/inbox"))
+	for a, want := range map[*acceptedView]countsView{
+		&create: {Total: 1, Pending: 1}, &update: {Total: 1, Cancelled: 1}, &remove: {Total: 1, Pending: 1},
+	} {
+		if got := node.activity(*a).Counts; got != want {
+			t.Errorf("counts of %s are %+v, want %+v", a.ID, got, want)
+		}
 	}
 }

@@ -24,14 +24,14 @@ func chains() map[string][]step {
 	const note, follow = "https://app.example/notes/1", "https://app.example/steps/1"
 	ordered := `,"ordering_key":"mine"`
 	return map[string][]step{
-		"Create, Update, Add": {{about("Create", "1", note), ""}, {about("Update", "2", note), ""}, {about("Add", "3", note), ""}},
+		"Create, Update, Delete": {{about("Create", "1", note), ""}, {about("Update", "2", note), ""}, {about("Delete", "3", note), ""}},
 		"by the id alone": {
 			{about("Create", "1", note), ""},
-			{fmt.Sprintf(`{"id":"https://app.example/steps/2","type":["Update"],"object":%q}`, note), ""},
+			{fmt.Sprintf(`{"id":"https://app.example/steps/2","type":["Delete"],"object":%q}`, note), ""},
 		},
 		"Follow, Undo": {{about("Follow", "1", "https://remote.example/users/bob"), ""}, {about("Undo", "2", follow), ""}},
 		"priorities": {
-			{about("Create", "1", note), `,"priority":"low"`}, {about("Update", "2", note), `,"priority":"high"`}, {about("Remove", "3", note), ""},
+			{about("Create", "1", note), `,"priority":"low"`}, {about("Update", "2", note), `,"priority":"high"`}, {about("Delete", "3", note), ""},
 		},
 		"a key of the app's": {{about("Like", "1", note), ordered}, {about("Announce", "2", note), ordered}, {about("Like", "3", note), ordered + `,"priority":"high"`}},
 	}

@@ -5,7 +5,7 @@
 -- ARGV[2]     the activity's ID
 -- ARGV[3]     '' to give it up, else what the client wants back from the receipt
 -- ARGV[4…6]   accepted, duplicates, refused
--- ARGV[7]     how long the claim lasts, in ms
+-- ARGV[7]     how long the claim lasts, in ms: for long, as Sweep asks it about what is still staged
 -- RETURNS     1, or 0 if it is too late for that: the claim has lapsed or, to give it up, was committed
 local claim = redis.call('HMGET', KEYS[FIRST], 's', 'i')
 if claim[2] == ARGV[2] then return ARGV[3] == '' and 0 or 1 end

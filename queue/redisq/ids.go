@@ -53,17 +53,23 @@ func nameHash(name string) string {
 	return string(sum[:16])
 }
 
-// target is an inbox as it is stored: what follows the host, or a line break and the whole inbox where that is not
-// https://HOST/….
+// target is an inbox as it is stored: what follows the host; with a line break before it where that is http://HOST/…; or a
+// line break and the whole inbox where that is neither.
 func target(r queue.Recipient) string {
 	if rest, ok := strings.CutPrefix(r.Inbox, "https://"+r.Host); ok && strings.HasPrefix(rest, "/") {
 		return rest
+	}
+	if rest, ok := strings.CutPrefix(r.Inbox, "http://"+r.Host); ok && strings.HasPrefix(rest, "/") {
+		return "\n" + rest
 	}
 	return "\n" + r.Inbox
 }
 
 // inboxOf undoes target.
 func inboxOf(host, rest string) string {
+	if strings.HasPrefix(rest, "\n/") {
+		return "http://" + host + rest[1:]
+	}
 	if whole, ok := strings.CutPrefix(rest, "\n"); ok {
 		return whole
 	}

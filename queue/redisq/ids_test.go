@@ -23,6 +23,12 @@ func TestTargets(t *testing.T) {
 		if host != r.Host || inbox != r.Inbox {
 			t.Errorf("%+v is read as %s, %s", r, host, inbox)
 		}
+		if host, inbox := splitInbox(r.Host + "\n" + r.Inbox); host != r.Host || inbox != r.Inbox {
+			t.Errorf("%+v, stored whole, is read as %s, %s", r, host, inbox)
+		}
+	}
+	if got := target(queue.Recipient{Inbox: "http://a.example:8080/inbox", Host: "a.example:8080"}); got != "\n/inbox" {
+		t.Errorf("an inbox without TLS is stored as %q", got)
 	}
 }
 

@@ -76,9 +76,21 @@ func script(kind string, files ...string) *rueidis.Lua {
 		if err != nil {
 			panic(err) // it is embedded
 		}
-		b.Write(text)
+		b.WriteString(bare(string(text)))
 	}
 	return rueidis.NewLuaScriptRetryable(b.String())
+}
+
+// bare leaves out comments and indentation, which Redis would keep in memory. No text in a script has " -- " in it.
+func bare(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(" "+strings.TrimSpace(line), " --")
+		if line = strings.TrimSpace(line); line != "" {
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
 }
 
 // callTimeout bounds every call: a Redis that has stopped would hang one that has no deadline of its own.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +20,10 @@ const (
 	claimTTL   = 30 * time.Second      // how long a submission under way may take
 	claimPause = 20 * time.Millisecond // between looks at a claim that another holds
 	stageTTL   = 2 * claimTTL          // when Sweep takes care of what is staged: then the claim is decided
+
+	// How long at least a committed claim lasts unless all is released: what the whole fleet left of it must not be taken
+	// for given up, however long it is away.
+	committedTTL = 30 * 24 * time.Hour
 )
 
 var errLapsed = errors.New("the submission took too long")
@@ -161,7 +166,7 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 		return r, err
 	}
 	ok, err := in.s.number(ctx, commitScript, in.claims, []string{in.claims.Of("claim", in.claim)},
-		[]string{string(in.id[:]), in.head, strconv.Itoa(r.Accepted), strconv.Itoa(r.Duplicates), refused, millis(queue.IdempotencyTTL)})
+		[]string{string(in.id[:]), in.head, strconv.Itoa(r.Accepted), strconv.Itoa(r.Duplicates), refused, millis(committedTTL + in.sub.TTL)})
 	if err == nil && ok == 0 {
 		err = errLapsed
 	}
@@ -174,14 +179,55 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 func (in *intake) releaseAll(ctx context.Context, byPartition map[*partition][]queue.Recipient) {
 	ctx = context.WithoutCancel(ctx) // it is accepted whatever the caller does now
 	var wg sync.WaitGroup
+	var owes atomic.Bool
 	for p := range byPartition {
 		wg.Go(func() {
 			if err := in.s.release(ctx, p, in.id); err != nil {
 				in.s.owed.add(debt{p, in.id})
+				owes.Store(true)
 			}
 		})
 	}
 	wg.Wait()
+	if !owes.Load() {
+		_ = in.s.shortenClaim(ctx, in.claim) // else it lasts for longer than it must
+	}
+}
+
+// releaseRest releases a committed activity in a partition and, if that was the last, lets its claim last as long as that
+// of any other.
+func (s *Store) releaseRest(ctx context.Context, p *partition, id uuid.UUID) error {
+	claim, err := s.claimOf(ctx, p, id)
+	if err != nil {
+		return err
+	}
+	if err := s.release(ctx, p, id); err != nil || claim == "" {
+		return err
+	}
+	parts, err := s.readParts(ctx, id.String())
+	if err != nil {
+		return ignoreNotFound(err)
+	}
+	for _, part := range parts {
+		if rest, err := s.claimOf(ctx, part.partition, id); err != nil || rest != "" {
+			return err
+		}
+	}
+	return s.shortenClaim(ctx, claim)
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, queue.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// shortenClaim lets the claim of what is all released last as long as that of any other.
+func (s *Store) shortenClaim(ctx context.Context, claim string) error {
+	key := s.partitionOf(claim).Of("claim", claim)
+	_, err := s.do(ctx, s.client.B().Pexpire().Key(key).Milliseconds(queue.IdempotencyTTL.Milliseconds()).Lt().Build())
+	return err
 }
 
 // debt is what is committed of an activity in a partition and could not be released.
@@ -215,7 +261,7 @@ func (d *debts) take() []debt {
 func (s *Store) payDebts(ctx context.Context) {
 	list := s.owed.take()
 	for i, d := range list {
-		if err := s.release(ctx, d.p, d.id); err != nil {
+		if err := s.releaseRest(ctx, d.p, d.id); err != nil {
 			s.tell("release", fmt.Errorf("release %s: %w", d.id, err))
 			s.owed.add(append(list[i+1:], d)...)
 			return

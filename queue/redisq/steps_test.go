@@ -3,6 +3,7 @@ package redisq
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/google/uuid"
@@ -122,7 +123,14 @@ func TestReleaseIsMadeUpFor(t *testing.T) {
 	server.Stop()
 	in.releaseAll(t.Context(), byPartition)
 	server.Run()
+	claim := in.claims.Of("claim", in.claim)
+	if left, _ := strconv.Atoi(server.Must("PTTL", claim)); left < int(committedTTL.Milliseconds()) {
+		t.Errorf("the claim lasts %d ms; a fleet that is away for longer would lose what is accepted", left)
+	}
 	sweepAll(t, s)
+	if left, _ := strconv.Atoi(server.Must("PTTL", claim)); left <= 0 || left > int(queue.IdempotencyTTL.Milliseconds()) {
+		t.Errorf("once all is released the claim lasts %d ms, want a day", left)
+	}
 	if o, err := s.Due(t.Context(), queue.Want{Lanes: 20, Suspect: 20}); err != nil || len(o.Hosts) != 12 {
 		t.Errorf("Due gave %+v, %v, want all hosts", o, err)
 	}

@@ -213,7 +213,7 @@ func (s *Store) decide(ctx context.Context, p *partition, names []string) (did i
 		case undecided:
 			continue
 		case committed:
-			err = s.release(ctx, p, id)
+			err = s.releaseRest(ctx, p, id)
 		default:
 			err = s.unstage(ctx, p, id)
 		}

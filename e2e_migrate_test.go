@@ -56,7 +56,7 @@ func TestMigrate(t *testing.T) {
 	node := startNode(t)
 	folder, sealed := "embedded:"+node.dir, "@"+filepath.Join(node.dir, "master.key")
 	var all []acceptedView
-	for _, s := range chains()["a key of the app's"] {
+	for _, s := range chains()["Create, Update, Delete"] {
 		all = append(all, node.deliver(s.activity, h.Inbox(0, "/inbox")))
 	}
 	call := submission{activity: like("once"), inboxes: h.urls(), more: `,"recipients":[{"inbox":"http://10.0.0.1/"}]`}.String()

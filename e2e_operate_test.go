@@ -292,49 +292,6 @@ func testDeadLetterCalls(t *testing.T, s store) {
 	}
 }
 
-// TestDeleteSupersedes holds that a host never hears of a note that was deleted before it could have heard of it, and that
-// one that may know of it hears all.
-func TestDeleteSupersedes(t *testing.T) { onBothStores(t, testDeleteSupersedes) }
-
-func testDeleteSupersedes(t *testing.T, s store) {
-	const known, unknown = "https://app.example/notes/1", "https://app.example/notes/2"
-	h, sick := startSick(t)
-	node := s.startNode(t, "--retry-base", "1h", "--breaker-threshold", "100")
-	inbox := h.Inbox(0, "/inbox")
-	create := node.deliver(about("Create", "1", known), inbox)
-	eventually(t, "the Create is attempted", func() bool {
-		ds := node.deliveries(create)
-		return len(ds) == 1 && ds[0].Attempts == 1
-	})
-	node.act(h.Host(0), "pause")
-	sick.Store(false)
-	update, del := node.deliver(about("Update", "2", known), inbox), node.deliver(about("Delete", "3", known), inbox)
-	needless := node.deliver(about("Create", "4", unknown), inbox)
-	undone := node.deliver(about("Delete", "5", unknown), inbox)
-	if update.Superseded != 0 || del.Superseded != 0 || undone.Superseded != 1 {
-		t.Errorf("superseded %d by the Update, %d and %d by the Deletes", update.Superseded, del.Superseded, undone.Superseded)
-	}
-	if got := node.activity(needless); got.State != "cancelled" || got.Counts.Cancelled != 1 {
-		t.Errorf("the Create of what is deleted: %+v", got)
-	}
-	node.act(h.Host(0), "resume")
-	node.act(h.Host(0), "reset")
-	for _, a := range []acceptedView{create, update, del, undone} {
-		if got := node.settled(a); got.Delivered != 1 {
-			t.Errorf("counts %+v", got)
-		}
-	}
-	var got []string
-	for _, r := range h.inboxes[0].Received() {
-		if id := lastPart(r.ActivityID); id != "5" {
-			got = append(got, id)
-		}
-	}
-	if diff := cmp.Diff([]string{"1", "1", "2", "3"}, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
 // TestCaps holds that neither a host nor what failed can fill the store, and that what is dropped is counted.
 func TestCaps(t *testing.T) { onBothStores(t, testCaps) }
 

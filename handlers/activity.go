@@ -4,8 +4,6 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/postrider/postrider/queue"
 )
 
 // facts are what we have to know of an activity. The rest of it is not looked at, but for what must not be in it.
@@ -25,19 +23,6 @@ func (f *facts) orderingKey() string {
 		return f.object
 	}
 	return f.id
-}
-
-// role is what the activity does to the object that an ordering key names, if it names the activity's object.
-func (f *facts) role(orderingKey string) queue.Role {
-	switch {
-	case f.object == "" || f.object != orderingKey:
-		return queue.Other
-	case f.kind == "Create":
-		return queue.Makes
-	case f.kind == "Delete":
-		return queue.Deletes
-	}
-	return queue.Other
 }
 
 // facts reads an activity.

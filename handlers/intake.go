@@ -83,11 +83,10 @@ func (s *server) submission(c *activityCall, a *audience) (*queue.Submission, er
 	if err != nil {
 		return nil, fmt.Errorf("write the rejections: %w", err)
 	}
-	key := cmp.Or(c.OrderingKey, c.facts.orderingKey())
 	return &queue.Submission{
 		Activity: queue.Activity{
 			ID: id.String(), URI: c.facts.id, Type: c.facts.kind, KeyID: c.KeyID, Priority: c.priority,
-			OrderingKey: key, Role: c.facts.role(key), Body: c.Activity,
+			OrderingKey: cmp.Or(c.OrderingKey, c.facts.orderingKey()), Body: c.Activity,
 		},
 		Recipients: a.deliveries, TTL: cmp.Or(c.ttl, s.DeliveryTTL), Note: note,
 	}, nil

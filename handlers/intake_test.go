@@ -341,23 +341,3 @@ func TestStoreErrors(t *testing.T) {
 		}
 	}
 }
-
-// Only the Create of what a Delete names is needless then, and only where the ordering key is that object.
-func TestRoles(t *testing.T) {
-	for _, test := range []struct {
-		kind, object, key string
-		want              queue.Role
-	}{
-		{"Create", "n", "n", queue.Makes},
-		{"Delete", "n", "n", queue.Deletes},
-		{"Update", "n", "n", queue.Other},
-		{"Create", "n", "mine", queue.Other},
-		{"Delete", "n", "mine", queue.Other},
-		{"Delete", "", "", queue.Other},
-	} {
-		f := facts{kind: test.kind, object: test.object}
-		if got := f.role(test.key); got != test.want {
-			t.Errorf("%+v: role %d", test, got)
-		}
-	}
-}

@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/queuetest"
+	"github.com/postrider/postrider/signer"
 )
 
 // offer enqueues an activity that lasts for 72 h to a host, and tells whether it was accepted.
@@ -189,6 +192,48 @@ func TestResetIsNotUndoneByTheTurn(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		if h := r.host("h.example"); h.State != queue.HostHealthy || !h.RetryAt.IsZero() {
 			t.Errorf("after its attempt failed the host is %s until %v, want it as it was reset", h.State, h.RetryAt)
+		}
+	})
+}
+
+// faulty is a signer that may fail for reasons of ours.
+type faulty struct {
+	keySigner
+	broken atomic.Bool
+	calls  atomic.Int32
+}
+
+func (s *faulty) Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error) {
+	if s.broken.Load() {
+		s.calls.Add(1)
+		return "", errors.New("the key is broken")
+	}
+	return s.keySigner.Sign(ctx, req, p)
+}
+
+// A probe that a fault of ours kept from the host is made again soon, but not over and over, and without waiting a day.
+func TestAFaultDelaysAProbeLittle(t *testing.T) {
+	t.Parallel()
+	healed, answer := dying()
+	s := &faulty{}
+	pooled(t, answer, func(o *Options) {
+		rarely(o)
+		s.keySigner = o.Signer.(keySigner)
+		o.Signer = s
+	}, func(r *rig) {
+		const host = "h.example"
+		r.stream(host, 8)
+		healed.Store(true)
+		s.broken.Store(true)
+		r.act(host, queue.Probe)
+		time.Sleep(5 * time.Minute)
+		if n := s.calls.Load(); n < 2 || n > 25 {
+			t.Errorf("%d probes were tried in five minutes of faults, want one in 15 s", n)
+		}
+		s.broken.Store(false)
+		time.Sleep(time.Minute)
+		if h := r.host(host); h.State != queue.HostHealthy {
+			t.Errorf("a minute after the fault was mended the host is %s", h.State)
 		}
 	})
 }

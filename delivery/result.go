@@ -33,6 +33,9 @@ func (t *turn) result(a *attempt, s *queue.Settlement) queue.Result {
 		r.Verdict, r.WaitKey = queue.Defer, true
 	case o == OutcomeFault:
 		r.Verdict, r.After = queue.Defer, faultPause
+		if t.host.Probed() { // a probe doesn't wait for the delivery's own time
+			s.Wait = max(s.Wait, faultPause)
+		}
 	case o == OutcomeAborted:
 		r.Verdict, r.Attempt = queue.Defer, nil
 	case o == OutcomeUnreachable, o == OutcomeServerError:

@@ -207,7 +207,9 @@ func (t *turn) settle(results []attempt) {
 
 // learn brings the host's record up to date, and parks or wakes the lane as the breaker says.
 func (t *turn) learn(s *queue.Settlement) {
+	before := t.host.Breaker.Failures
 	t.host.Breaker = t.breaker.Record()
+	failed := t.host.Breaker.Failures > before
 	if coolOff, opened := t.breaker.Opened(); opened {
 		s.Wait = max(s.Wait, coolOff)
 		if !t.toldOpened {
@@ -223,7 +225,7 @@ func (t *turn) learn(s *queue.Settlement) {
 		t.pool.Metrics.breakers.WithLabelValues("closed").Inc()
 		t.pool.Log.Info("host.recovered", "host", t.held.Host)
 	}
-	t.giveUp(s)
+	t.giveUp(s, failed)
 	if s.Wait > 0 { // never less than a settlement before asked for
 		t.parked = later(t.parked, time.Now().Add(s.Wait))
 		s.Wait = time.Until(t.parked)
@@ -232,14 +234,17 @@ func (t *turn) learn(s *queue.Settlement) {
 	s.Host = &record
 }
 
-// giveUp gives the host up when it has failed for so many days, and takes that back at its first success.
-func (t *turn) giveUp(s *queue.Settlement) {
+// giveUp gives the host up when it has failed for so many days, and takes that back at its first success. The next probe is
+// a day after one that failed; one that never came to the host is made again.
+func (t *turn) giveUp(s *queue.Settlement, failed bool) {
 	was := t.host.Unavailable
 	t.host.Unavailable = t.pool.Breaker.Unavailable(t.host.Breaker)
 	switch {
 	case t.host.Unavailable:
 		t.stop = true
-		s.Wait = max(s.Wait, probeDaily+time.Duration(t.pool.Schedule.jitter()*float64(probeDaily/24)))
+		if failed {
+			s.Wait = max(s.Wait, probeDaily+time.Duration(t.pool.Schedule.jitter()*float64(probeDaily/24)))
+		}
 		if !was {
 			t.pool.Log.Warn("host.unavailable", "host", t.held.Host, "days", t.host.Breaker.FailureDays(),
 				"error", lastError(t.host.LastError))

@@ -4,7 +4,7 @@ package simulation
 
 // Few and small, since the race detector makes SQLite many times slower.
 const (
-	defaultSeeds = 4
-	defaultHosts = 40
+	defaultSeeds = 1
+	defaultHosts = 20
 	replays      = 1
 )

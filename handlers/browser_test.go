@@ -164,7 +164,7 @@ func (p *tab) sees(want any, expression string) {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	// It gives up in the end, so that a failure can tell what there was.
-	got, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(`new Promise(done => {
+	script := fmt.Sprintf(`new Promise(done => {
 		const wanted = JSON.stringify(%s);
 		const look = (left) => {
 			let got;
@@ -172,7 +172,11 @@ func (p *tab) sees(want any, expression string) {
 			if (got === wanted) done(''); else if (!left) done(got); else setTimer(look, 10, left - 1);
 		};
 		look(2000);
-	})`, wanted, expression), chromedp.EvalAwaitPromise))
+	})`, wanted, expression)
+	got, err := chromedp.Run(ctx, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
+	for err != nil && strings.Contains(err.Error(), "navigated") && ctx.Err() == nil { // the page is being loaded anew: look again
+		got, err = chromedp.Run(ctx, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
+	}
 	if err != nil {
 		p.t.Fatalf("%s: %v", expression, err)
 	}

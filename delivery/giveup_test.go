@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"path"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -234,6 +236,50 @@ func TestAFaultDelaysAProbeLittle(t *testing.T) {
 		time.Sleep(time.Minute)
 		if h := r.host(host); h.State != queue.HostHealthy {
 			t.Errorf("a minute after the fault was mended the host is %s", h.State)
+		}
+	})
+}
+
+// bodyOf is the body of a request, which is its activity's URI here.
+func bodyOf(req *http.Request) string {
+	body, err := req.GetBody()
+	if err != nil {
+		return ""
+	}
+	text, _ := io.ReadAll(body)
+	return string(text)
+}
+
+// A host that answers one request after it was given up for another is not made to wait for a day.
+func TestALateAnswerTakesGivingUpBack(t *testing.T) {
+	t.Parallel()
+	var failed atomic.Bool
+	pooled(t, func(req *http.Request) Answer {
+		switch path.Base(bodyOf(req)) {
+		case "fails":
+			if lasting(req, time.Second); failed.CompareAndSwap(false, true) {
+				return Answer{Status: 500}
+			}
+		case "late":
+			lasting(req, 2*time.Second)
+		}
+		return Answer{Status: 202}
+	}, func(o *Options) { o.Breaker.UnavailableDays = 1 }, func(r *rig) {
+		const host = "h.example"
+		for i := range 4 { // opens the window
+			r.submit(fmt.Sprintf("https://app.example/%d", i), "k", queue.Normal, day, host)
+		}
+		time.Sleep(time.Second)
+		late := r.submit("https://app.example/late", "late", queue.Normal, day, host)
+		r.submit("https://app.example/fails", "fails", queue.Normal, day, host)
+		time.Sleep(3 * time.Second)
+		if h := r.host(host); h.State != queue.HostHealthy || r.counts(late).Delivered != 1 {
+			t.Errorf("after a late answer the host is %s", h.State)
+		}
+		next := r.submit("https://app.example/next", "next", queue.Normal, day, host)
+		time.Sleep(time.Second)
+		if c := r.counts(next); c.Delivered != 1 {
+			t.Errorf("what comes next: %+v, want delivered", c)
 		}
 	})
 }

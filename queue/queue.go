@@ -64,10 +64,11 @@ type Intake interface {
 	// the host's wait is over and nothing is pending for it. Where nothing is left to accept and there is no duplicate
 	// either, nothing is stored and the receipt has no ID.
 	//
-	// What Deletes (see Role) cancels, in the lanes where it is accepted, what Makes, has the same ordering key and was
-	// never attempted (whether or not that spent an attempt): nobody has to hear of an object that is gone already. They
-	// are counted as cancelled, and in the receipt as Superseded. A death in the midst of it may leave them to be
-	// delivered first.
+	// What Deletes (see Role) cancels, in the lanes where it is accepted and that give nothing now, what Makes, has the
+	// same ordering key and was never attempted (whether or not that spent an attempt): by the time the host hears again,
+	// the object is gone. A lane gives nothing while it is paused, has to wait (Settlement.Wait) or is to be probed
+	// (HostRecord.Probed). In every other lane all goes out in the order accepted. What was cancelled is counted as
+	// such, and in the receipt as Superseded. A death in the midst of it may leave it to be delivered first.
 	Enqueue(ctx context.Context, s *Submission) (Receipt, error)
 }
 

@@ -25,7 +25,7 @@ type Role uint8
 // The roles.
 const (
 	Other   Role = iota
-	Makes        // the Create of the object: needless once that is deleted
+	Makes        // a Create of this object and nothing else (no Update, no Announce): Intake.Enqueue may cancel it
 	Deletes      // a Delete of the object
 )
 
@@ -81,7 +81,7 @@ type Receipt struct {
 	URI        string
 	Accepted   int // deliveries stored
 	Duplicates int // recipients to whom the activity was pending already
-	Superseded int // deliveries of other activities that this one cancelled
+	Superseded int // deliveries of other activities that this one cancelled, as it Deletes what they would make
 	Refused    []Refusal
 	Note       []byte // the first submission's
 	Replayed   bool   // nothing was stored: the idempotency key was known

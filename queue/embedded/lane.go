@@ -119,6 +119,9 @@ func (l *lane) pop(probe bool) (e *entry, early bool) {
 // probing tells that the lane gives one delivery only, and that one also before its time.
 func (l *lane) probing() bool { return l.record.Probed() }
 
+// silent tells that the host gets nothing now, or a probe at the most.
+func (l *lane) silent(now int64) bool { return l.paused || l.wait > now || l.probing() }
+
 // dueAt returns when the lane is due, or never.
 func (l *lane) dueAt(now int64) int64 {
 	if l.paused || l.blocked {

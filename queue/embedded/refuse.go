@@ -53,7 +53,7 @@ func (e *enqueue) hasten(t *tx) (err error) {
 	return nil
 }
 
-// supersede cancels what nobody has to hear of any more once this is delivered.
+// supersede cancels what hosts that hear nothing now have not to hear of any more.
 func (e *enqueue) supersede(t *tx) error {
 	if e.sub.Role != queue.Deletes {
 		return nil
@@ -81,7 +81,7 @@ func (e *enqueue) untried() (es []*entry) {
 	looked := map[*lane]bool{}
 	for _, r := range e.accepted {
 		l := e.s.index.lanes[r.Host]
-		if l == nil || looked[l] {
+		if l == nil || looked[l] || !l.silent(e.now) {
 			continue
 		}
 		looked[l] = true

@@ -84,7 +84,11 @@ func statsOf(t *testing.T, s *Store) queue.Stats {
 	return st
 }
 
-// What was taken just before it is cancelled goes on to hold back what follows it, until its attempt is over.
+// waits makes the lane wait.
+func waits(s *Store, until int64) { s.index.lanes["a.example"].wait = until }
+
+// What was taken just before it is cancelled, as its lane's wait ended, goes on to hold back what follows it, until its
+// attempt is over.
 func TestTakenBeforeItIsSuperseded(t *testing.T) {
 	for name, settle := range map[string]func(d queue.Delivery) queue.Settlement{
 		"delivered": func(d queue.Delivery) queue.Settlement {
@@ -99,8 +103,10 @@ func TestTakenBeforeItIsSuperseded(t *testing.T) {
 			s := open(t, t.TempDir())
 			create, deletion := note(s, queue.Makes, queue.Normal), note(s, queue.Deletes, queue.Normal)
 			s.together(t, nothing, create)
+			s.together(t, func() { waits(s, never) })
 			var d queue.Delivery
 			s.together(t, func() {
+				waits(s, 0)
 				_, picks, _ := s.pick(lease(1), 10, millis(time.Now()))
 				d.ID = deliveryID(picks[0].e.act, picks[0].e.id)
 			}, deletion)
@@ -137,6 +143,7 @@ func TestSupersedesOneKeyOnly(t *testing.T) {
 	create, deletion := note(s, queue.Makes, queue.Normal), note(s, queue.Deletes, queue.Normal)
 	create.sub.OrderingKey, deletion.sub.OrderingKey = one, other
 	s.together(t, nothing, create)
+	s.together(t, func() { waits(s, never) })
 	s.together(t, nothing, deletion)
 	if n := hostOf(t, s).Pending; n != 2 {
 		t.Errorf("%d pending, want both", n)

@@ -235,6 +235,7 @@ func moveSupersedes(from, to *suite) {
 	tried := from.put("tried", "c.example", role(queue.Makes))
 	l := from.lease("c.example")
 	from.finish(l, retry(from.one(l, "tried"), time.Hour))
+	from.pause("a.example", "b.example", "c.example")
 	earlier := deletion("earlier", "b.example")
 	want := from.enqueue(earlier)
 	from.same("superseded before", 1, want.Superseded)
@@ -244,7 +245,7 @@ func moveSupersedes(from, to *suite) {
 	to.same("superseded", 1, to.enqueue(deletion("delete", "a.example", "c.example")).Superseded)
 	to.counts(create, queue.Counts{Cancelled: 2})
 	to.counts(tried, queue.Counts{Pending: 1})
-	to.same("role", queue.Deletes, to.one(to.lease("a.example"), "delete").Activity.Role)
+	to.same("role", queue.Deletes, to.resumed("a.example", "delete").Activity.Role)
 }
 
 // moveRetried moves dead letters that are retried after it, and take their places, and one that was before.

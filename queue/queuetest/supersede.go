@@ -4,14 +4,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/queue"
 )
 
 var supersedeCases = []testCase{
 	{name: "cancels what a deletion makes needless", run: supersedes},
+	{name: "cancels where a host gets nothing", run: supersedesInSilence},
+	{name: "cancels nothing where a host gets all", run: supersedesNothingSpoken},
 	{name: "cancels nothing else", run: supersedesNothingElse},
 	{name: "cancels nothing that was attempted", run: supersedesUntried},
 	{name: "cancels only where it goes", run: supersedesWhereItGoes},
+	{name: "cancels nothing where it is refused", run: supersedesNotRefused},
 	{name: "remembers what may be cancelled", run: supersedesRemembered},
 }
 
@@ -27,25 +31,107 @@ func deletion(uri string, inboxes ...string) *queue.Submission {
 	return sub
 }
 
+// pause pauses hosts: what pends for them may be superseded.
+func (s *suite) pause(hosts ...string) {
+	s.t.Helper()
+	for _, host := range hosts {
+		s.act(host, queue.Pause)
+	}
+}
+
+// resumed takes what there is for a host that was paused.
+func (s *suite) resumed(host, uri string) queue.Delivery {
+	s.t.Helper()
+	s.act(host, queue.Resume)
+	return s.one(s.lease(host), uri)
+}
+
 func supersedes(s *suite) {
-	create := s.put("create", "a.example", role(queue.Makes), alsoTo("b.example"))
-	update := s.put("update", "a.example", role(queue.Makes))
+	s.pause("a.example", "b.example")
+	create := s.put("create", "a.example", role(queue.Makes), alsoTo("b.example", "https://b.example/users/bob/inbox"))
 	sub := deletion("delete", "a.example", "b.example")
 	want := queue.Receipt{ID: sub.ID, URI: "delete", Accepted: 2, Superseded: 3}
 	s.same("receipt", want, s.enqueue(sub))
-	s.counts(create, queue.Counts{Cancelled: 2})
-	s.counts(update, queue.Counts{Cancelled: 1})
+	s.counts(create, queue.Counts{Cancelled: 3})
+	st := s.stats()
+	s.same("pending, dead and delivered", []int64{2, 0, 0}, []int64{int64(st.Pending), int64(st.Dead), st.Delivered})
 	for _, host := range []string{"a.example", "b.example"} {
 		s.same("pending of "+host, 1, s.host(host).Pending)
-		d := s.one(s.lease(host), "delete")
-		s.same("role", queue.Deletes, d.Activity.Role)
+		s.same("role", queue.Deletes, s.resumed(host, "delete").Activity.Role)
 	}
 	want.Replayed = true
 	s.same("second receipt", want, s.enqueue(sub))
 	s.put("create", "a.example", role(queue.Makes)) // it is not pending any more, so no duplicate
 }
 
+// sick is what a host is like that failed.
+func sick(state breaker.State, unavailable bool) *queue.HostRecord {
+	r := failing(state)
+	r.Unavailable = unavailable
+	return &r
+}
+
+// lasts has a lane be as a settlement says, and time pass.
+func (s *suite) lasts(host string, st queue.Settlement, pass time.Duration) {
+	s.t.Helper()
+	st.Release = true
+	s.settlement(s.takeNothing(host), st)
+	time.Sleep(pass)
+}
+
+func supersedesInSilence(s *suite) {
+	for host, st := range map[string]queue.Settlement{
+		"throttled.example":   {Wait: time.Hour},
+		"open.example":        {Wait: time.Hour, Host: sick(breaker.Open, false)},
+		"half-open.example":   {Host: sick(breaker.Open, false)},
+		"unavailable.example": {Wait: time.Hour, Host: sick(breaker.Closed, true)},
+		"its-probe.example":   {Host: sick(breaker.Closed, true)},
+	} {
+		create := s.put("create", host, role(queue.Makes))
+		s.lasts(host, st, 0)
+		sub := deletion("delete", host)
+		sub.Priority = queue.High // or it would be refused where the host was given up
+		s.same("superseded at "+host, 1, s.enqueue(sub).Superseded)
+		s.counts(create, queue.Counts{Cancelled: 1})
+		s.act(host, queue.Reset)
+		s.one(s.lease(host), "delete")
+	}
+}
+
+func supersedesNothingSpoken(s *suite) {
+	does := func(actions ...queue.HostAction) func(host string) {
+		return func(host string) {
+			for _, a := range actions {
+				s.act(host, a)
+			}
+		}
+	}
+	settles := func(st queue.Settlement, pass time.Duration) func(host string) {
+		return func(host string) { s.lasts(host, st, pass) }
+	}
+	for host, before := range map[string]func(host string){
+		"new.example":     does(),
+		"resumed.example": does(queue.Pause, queue.Resume),
+		"healthy.example": settles(queue.Settlement{Host: &queue.HostRecord{}}, 0),
+		"failing.example": settles(queue.Settlement{Host: sick(breaker.Closed, false)}, 0),
+		"waited.example":  settles(queue.Settlement{Wait: second}, passing),
+		"reset.example": func(host string) {
+			s.lasts(host, queue.Settlement{Wait: time.Hour, Host: sick(breaker.Open, true)}, 0)
+			s.act(host, queue.Reset)
+		},
+	} {
+		create := s.put("create", host, role(queue.Makes))
+		before(host)
+		s.same("superseded at "+host, 0, s.enqueue(deletion("delete", host)).Superseded)
+		s.counts(create, queue.Counts{Pending: 1})
+		l := s.lease(host)
+		s.settle(l, delivered(s.one(l, "create")))
+		s.one(l, "delete")
+	}
+}
+
 func supersedesNothingElse(s *suite) {
+	s.pause("a.example")
 	kept := []string{
 		s.put("other key", "a.example", role(queue.Makes), ordering("https://app.example/notes/2")),
 		s.put("other role", "a.example", role(queue.Other)),
@@ -73,18 +159,31 @@ func supersedesUntried(s *suite) {
 	s.one(c, "create")
 	s.one(d, "create")
 	s.finish(d) // handed back, as if it had not been taken
-	s.put("update", retried, role(queue.Makes))
+	s.pause(retried, deferredTo, taken, untouched)
+	s.put("again", retried, role(queue.Makes))
 	s.same("superseded", 2, s.enqueue(deletion("delete", retried, deferredTo, taken, untouched)).Superseded)
 	s.counts(id, queue.Counts{Pending: 3, Cancelled: 1})
+	s.act(taken, queue.Resume)
 	s.take(c) // the deletion waits behind what is being attempted
 }
 
 func supersedesWhereItGoes(s *suite) {
+	s.pause("a.example", "b.example")
 	id := s.put("create", "a.example", role(queue.Makes), alsoTo("b.example"))
 	s.act("c.example", queue.Block)
 	s.same("superseded", 1, s.enqueue(deletion("delete", "a.example", "c.example")).Superseded)
 	s.counts(id, queue.Counts{Pending: 1, Cancelled: 1})
-	s.one(s.lease("b.example"), "create")
+	s.resumed("b.example", "create")
+}
+
+func supersedesNotRefused(s *suite) {
+	id := s.put("create", "a.example", role(queue.Makes), alsoTo("b.example"))
+	s.pause("a.example")
+	s.giveUp("b.example", time.Hour)
+	r := s.enqueue(deletion("delete", "a.example", "b.example"))
+	s.same("accepted, refused and superseded", []int{1, 1, 1}, []int{r.Accepted, len(r.Refused), r.Superseded})
+	s.counts(id, queue.Counts{Pending: 1, Cancelled: 1})
+	s.same("what is kept for the probe", 1, s.host("b.example").Pending)
 }
 
 func supersedesRemembered(s *suite) {
@@ -93,11 +192,12 @@ func supersedesRemembered(s *suite) {
 	r := deferred(s.one(l, "create"), time.Hour)
 	r.Attempt = attempt("throttled", 429)
 	s.finish(l, r)
+	s.pause("a.example", "b.example")
 	s.reopen()
 	sub := deletion("delete", "a.example", "b.example")
 	s.same("superseded", 1, s.enqueue(sub).Superseded)
 	s.reopen()
 	s.counts(id, queue.Counts{Pending: 1, Cancelled: 1})
 	s.same("superseded in the second receipt", 1, s.enqueue(sub).Superseded)
-	s.one(s.lease("a.example"), "delete")
+	s.resumed("a.example", "delete")
 }

@@ -54,7 +54,7 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 		s.sweepIn(0)
 	}
 	if sub.Role == queue.Deletes && r.Accepted > 0 && !r.Replayed {
-		r.Superseded = in.supersede(context.WithoutCancel(ctx))
+		r.Superseded = in.supersede(context.WithoutCancel(ctx), r.Refused)
 	}
 	return r, nil
 }

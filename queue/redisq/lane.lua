@@ -57,6 +57,9 @@ local function has(e, flag) return band(e.flags, flag) ~= 0 end
 
 local function untried(e) return e.attempts == 0 and e.last == '' end
 
+-- silent tells that a host gets nothing now, or a probe at the most.
+local function silent(s) return s.p > 0 or s.w > now or band(s.f, PROBING) > 0 end
+
 local function created(e) return EPOCH * 1000 + math.floor(e.id / 1000) end
 
 -- due returns when a delivery may go; one never tried may go since it was created.

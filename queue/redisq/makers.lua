@@ -1,4 +1,4 @@
--- Looks for what an activity that deletes makes needless.
+-- Looks for what an activity that deletes makes needless: in lanes that give nothing now.
 --
 -- KEYS[FIRST…] six keys for each lane
 -- ARGV[2]      hash of the ordering key
@@ -32,7 +32,9 @@ end
 
 for i = 5, #ARGV do
   local l = read_state(FIRST + 6 * (i - 5), ARGV[i])
-  if first == 0 then look_at_heads(l) end
-  look_at_backlog(l)
+  if silent(l.state) then
+    if first == 0 then look_at_heads(l) end
+    look_at_backlog(l)
+  end
 end
 return answer

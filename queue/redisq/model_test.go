@@ -94,30 +94,33 @@ func (m *model) step() {
 }
 
 func (m *model) enqueue() {
-	key := m.rand.IntN(90)
+	m.t.Helper()
+	key, roles := m.rand.IntN(90), []queue.Role{queue.Other, queue.Makes, queue.Makes, queue.Deletes}
 	for range 1 + m.rand.IntN(4) {
-		sub := submission(strconv.Itoa(m.submitted), 10)
-		m.submitted++
-		sub.OrderingKey = strconv.Itoa(key)
-		sub.Priority = queue.Priority(key % queue.Priorities)
-		for i := range 1 + m.rand.IntN(3) {
-			sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: fmt.Sprintf("https://%s/%d", modelHost, i), Host: modelHost})
-		}
-		sub.Role = queue.Role(m.rand.IntN(8)) // mostly none of those that mean something
-		if sub.Role > queue.Deletes {
-			sub.Role = queue.Other
-		}
-		m.same("receipt", func(q queue.Queue) (any, error) {
-			r, err := q.Enqueue(m.t.Context(), sub)
-			if r.ID != "" && q == m.stores[0] {
-				m.ids = append(m.ids, r.ID)
-			}
-			return []int{r.Accepted, r.Duplicates, r.Superseded, len(r.Refused)}, err
-		})
+		m.submit(key, roles[m.rand.IntN(len(roles))])
 		if m.rand.IntN(2) == 0 {
 			key = m.rand.IntN(90)
 		}
 	}
+}
+
+// submit stores what an activity does to what a key names.
+func (m *model) submit(key int, role queue.Role) {
+	m.t.Helper()
+	sub := submission(strconv.Itoa(m.submitted), 10)
+	m.submitted++
+	sub.OrderingKey, sub.Role = strconv.Itoa(key), role
+	sub.Priority = queue.Priority(key % queue.Priorities)
+	for i := range 1 + m.rand.IntN(3) {
+		sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: fmt.Sprintf("https://%s/%d", modelHost, i), Host: modelHost})
+	}
+	m.same("receipt", func(q queue.Queue) (any, error) {
+		r, err := q.Enqueue(m.t.Context(), sub)
+		if r.ID != "" && q == m.stores[0] {
+			m.ids = append(m.ids, r.ID)
+		}
+		return []int{r.Accepted, r.Duplicates, r.Superseded, len(r.Refused)}, err
+	})
 }
 
 // same checks that both stores answer a call alike.
@@ -152,6 +155,7 @@ func (m *model) act() {
 		})
 		if undone != "" {
 			m.enqueue()
+			m.submit(m.rand.IntN(90), queue.Deletes)
 			m.take(3)
 		}
 	}
@@ -197,6 +201,9 @@ func (m *model) retry() {
 	which := queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Reason: reasons[m.rand.IntN(len(reasons))]}}
 	call := queue.Queue.DeleteDead
 	if m.rand.IntN(4) > 0 {
+		m.token++ // what comes back goes behind what is taken, and later it may be either's turn
+		m.forget()
+		m.take(0)
 		call = func(q queue.Queue, ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
 			return q.RetryDead(ctx, which, time.Hour)
 		}

@@ -224,16 +224,19 @@ func TestEventsReachOtherNodes(t *testing.T) {
 	}
 }
 
-// TestSupersedesOnlyUntried checks that what was taken meanwhile is not cancelled by a deletion that saw it before.
+// TestSupersedesOnlyUntried checks that what was taken meanwhile, or is let go again, is not cancelled by a deletion that
+// saw it before.
 func TestSupersedesOnlyUntried(t *testing.T) {
 	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
 	for _, c := range []struct {
 		host string
 		role queue.Role
 		take bool
+		last queue.HostAction
 		want int
 	}{
-		{"made.example", queue.Makes, false, 1}, {"other.example", queue.Other, false, 0}, {"taken.example", queue.Makes, true, 0},
+		{"made.example", queue.Makes, false, queue.Pause, 1}, {"other.example", queue.Other, false, queue.Pause, 0},
+		{"taken.example", queue.Makes, true, queue.Pause, 0}, {"resumed.example", queue.Makes, false, queue.Resume, 0},
 	} {
 		sub := submission(c.host, 10, c.host)
 		sub.Role = c.role
@@ -243,6 +246,9 @@ func TestSupersedesOnlyUntried(t *testing.T) {
 			if _, err := s.Take(t.Context(), []lockmgr.Lease{l}, 1); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if _, err := s.Act(t.Context(), c.host, c.last); err != nil {
+			t.Fatal(err)
 		}
 		n, err := s.removeAll(t.Context(), s.partitionOf(c.host), uuid.MustParse(sub.ID), supersede)
 		if err != nil || n != c.want {

@@ -3,8 +3,9 @@
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r
 -- KEYS[FIRST+3…]      six keys for each lane
 -- ARGV[2]             the activity's ID
--- ARGV[3]             'cancel'; 'supersede' to cancel only what was never attempted; 'expire' to make dead letters of
---                     what has outlived its TTL, unless it is taken just now
+-- ARGV[3]             'cancel'; 'supersede' to cancel only what makes something and was never attempted, in lanes that
+--                     give nothing now; 'expire' to make dead letters of what has outlived its TTL, unless it is taken
+--                     just now
 -- ARGV[4…]            of each lane: host, how many deliveries, their ordinals
 -- RETURNS             the ordinals of those that were taken out
 local act, how, removed, left = new_activity(FIRST), ARGV[3], {}, false
@@ -12,9 +13,9 @@ local about = redis.call('HMGET', act.a, 'o', 'e', 'v')
 local ordering, expires, revived_expire = about[1], tonumber(about[2] or 0), tonumber(about[3] or 0)
 if not ordering then return {} end
 
-local function may_go(e)
+local function may_go(l, e)
   if how == 'cancel' then return true end
-  if how == 'supersede' then return untried(e) and has(e, MAKES) and not has(e, TAKEN) end
+  if how == 'supersede' then return silent(l.state) and untried(e) and has(e, MAKES) and not has(e, TAKEN) end
   if (has(e, REVIVED) and revived_expire or expires) > now then return false end
   left = left or has(e, TAKEN)
   return not has(e, TAKEN)
@@ -60,7 +61,7 @@ while ARGV[at] do
   local l, found = read(keys, host), {}
   search(l, ARGV[2], ordering, wanted, function(e, where, text)
     wanted[e.ordinal] = nil
-    if may_go(e) then found[#found + 1] = {e = e, where = where, text = text} end
+    if may_go(l, e) then found[#found + 1] = {e = e, where = where, text = text} end
   end)
   -- From the back, as those behind would otherwise move up when the one before them goes.
   for i = #found, 1, -1 do remove(l, found[i]) end

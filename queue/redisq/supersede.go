@@ -7,22 +7,17 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/queue"
 )
 
 const backlogChunk = 2000 // deliveries of a backlog that one script looks at
 
 // supersede cancels what the activity, just stored, makes needless, and notes in the receipt how many deliveries that
 // was. What it can't is delivered, as it would have been without it.
-func (in *intake) supersede(ctx context.Context) int {
-	byPartition := map[*partition][]string{}
-	for _, r := range in.sub.Recipients {
-		p := in.s.partitionOf(r.Host)
-		if !slices.Contains(byPartition[p], r.Host) {
-			byPartition[p] = append(byPartition[p], r.Host)
-		}
-	}
+func (in *intake) supersede(ctx context.Context, refused []queue.Refusal) int {
 	n := 0
-	for p, all := range byPartition {
+	for p, all := range in.takers(refused) {
 		for hosts := range slices.Chunk(all, chunk) {
 			some, err := in.supersedeIn(ctx, p, hosts)
 			if n += some; err != nil {
@@ -37,6 +32,23 @@ func (in *intake) supersede(ctx context.Context) int {
 		}
 	}
 	return n
+}
+
+// takers returns the hosts that the activity was accepted for, by partition.
+func (in *intake) takers(refused []queue.Refusal) map[*partition][]string {
+	seen := map[string]bool{} // inboxes that are refused, and hosts
+	for _, r := range refused {
+		seen[r.Inbox] = true
+	}
+	hosts := map[*partition][]string{}
+	for _, r := range in.sub.Recipients {
+		if !seen[r.Inbox] && !seen[r.Host] {
+			seen[r.Host] = true
+			p := in.s.partitionOf(r.Host)
+			hosts[p] = append(hosts[p], r.Host)
+		}
+	}
+	return hosts
 }
 
 // supersedeIn does so in some lanes of a partition.

@@ -4,11 +4,14 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/postrider/postrider/queue"
 )
 
 // facts are what we have to know of an activity. The rest of it is not looked at, but for what must not be in it.
 type facts struct {
 	id, kind, actor, object string // actor and object are IDs, "" if they have none
+	several                 bool   // object is a list, of which object is the first
 }
 
 // about are the types of activities whose order matters by what they are about.
@@ -23,6 +26,20 @@ func (f *facts) orderingKey() string {
 		return f.object
 	}
 	return f.id
+}
+
+// role is what the activity does to what an ordering key names, if that is its object. Under any other key there may be
+// more than one object, and a Delete of one must not undo the Create of another.
+func (f *facts) role(orderingKey string) queue.Role {
+	switch {
+	case f.object == "" || f.object != orderingKey:
+		return queue.Other
+	case f.kind == "Create" && !f.several:
+		return queue.Makes
+	case f.kind == "Delete":
+		return queue.Deletes
+	}
+	return queue.Other
 }
 
 // facts reads an activity.
@@ -56,6 +73,7 @@ func (p *parser) fact(f *facts, name string) (err error) {
 	case "actor":
 		f.actor, err = p.reference()
 	case "object":
+		f.several = p.dec.PeekKind() == jsontext.KindBeginArray
 		f.object, err = p.reference()
 	default:
 		err = p.scan()

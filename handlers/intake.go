@@ -21,7 +21,7 @@ type accepted struct {
 	ActivityID string      `json:"activity_id" doc:"the activity's own id"`
 	Accepted   int         `json:"accepted" doc:"deliveries made"`
 	Duplicates int         `json:"duplicates" doc:"inboxes to which the same activity was pending already"`
-	Superseded int         `json:"superseded,omitempty" doc:"pending deliveries that were cancelled because this activity deletes what they would make"`
+	Superseded int         `json:"superseded,omitempty" doc:"deliveries that were cancelled because this activity deletes what they would make: of a Create with the same object and ordering key, never attempted, for hosts that get nothing at the moment"`
 	Rejected   []rejection `json:"rejected" nullable:"false"`
 	URL        string      `json:"url" doc:"where the activity can be watched"`
 }
@@ -83,10 +83,11 @@ func (s *server) submission(c *activityCall, a *audience) (*queue.Submission, er
 	if err != nil {
 		return nil, fmt.Errorf("write the rejections: %w", err)
 	}
+	key := cmp.Or(c.OrderingKey, c.facts.orderingKey())
 	return &queue.Submission{
 		Activity: queue.Activity{
 			ID: id.String(), URI: c.facts.id, Type: c.facts.kind, KeyID: c.KeyID, Priority: c.priority,
-			OrderingKey: cmp.Or(c.OrderingKey, c.facts.orderingKey()), Body: c.Activity,
+			OrderingKey: key, Role: c.facts.role(key), Body: c.Activity,
 		},
 		Recipients: a.deliveries, TTL: cmp.Or(c.ttl, s.DeliveryTTL), Note: note,
 	}, nil

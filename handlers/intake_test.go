@@ -110,6 +110,41 @@ func TestOrderingKey(t *testing.T) {
 	}
 }
 
+// TestRoles: only a Create of what a Delete names is needless then, and only where the ordering key names just that.
+func TestRoles(t *testing.T) {
+	const note, key = "https://app.example/n/1", `"ordering_key":`
+	asObject, tombstone := `{"type":"Note","id":"`+note+`"}`, `{"id":"`+note+`","type":"Tombstone"}`
+	tests := []struct {
+		kind, object, more string
+		want               queue.Role
+	}{
+		{`"Create"`, asObject, "", queue.Makes},
+		{`"Create"`, `"` + note + `"`, key + `"` + note + `"`, queue.Makes},
+		{`["Create"]`, asObject, "", queue.Makes},
+		{`"Delete"`, `"` + note + `"`, "", queue.Deletes},
+		{`["Delete"]`, tombstone, key + `"` + note + `"`, queue.Deletes},
+		{`"Delete"`, "[" + tombstone + `,"https://app.example/n/2"]`, "", queue.Deletes},
+		{`"Create"`, "[" + asObject + `,"https://app.example/n/2"]`, "", queue.Other},
+		{`"Create"`, asObject, key + `"https://app.example/threads/1"`, queue.Other},
+		{`"Delete"`, tombstone, key + `"https://app.example/threads/1"`, queue.Other},
+		{`"Create"`, `{"type":"Note"}`, "", queue.Other},
+		{`"Create"`, `""`, "", queue.Other},
+		{`"Update"`, asObject, "", queue.Other},
+		{`"Announce"`, `"` + note + `"`, key + `"` + note + `"`, queue.Other},
+		{`"Undo"`, `{"id":"` + note + `","type":"Create"}`, "", queue.Other},
+	}
+	g := newRig(t)
+	for i, tt := range tests {
+		parts := []string{fmt.Sprintf(`"activity":{"id":"a%d","type":%s,"object":%s}`, i, tt.kind, tt.object), aKey, anInbox}
+		if tt.more != "" {
+			parts = append(parts, tt.more)
+		}
+		if _, sub := g.post(t, call(parts...)); sub.Role != tt.want {
+			t.Errorf("%s of %s with %s: got role %d, want %d", tt.kind, tt.object, tt.more, sub.Role, tt.want)
+		}
+	}
+}
+
 // TestAcceptedAlthoughOdd: what is no business of ours passes.
 func TestAcceptedAlthoughOdd(t *testing.T) {
 	for name, body := range map[string]string{

@@ -198,6 +198,30 @@ func TestResetIsNotUndoneByTheTurn(t *testing.T) {
 	})
 }
 
+// A host that was given up is probed once a day, even if it only asks for patience then, and little of it.
+func TestAHostThatWasGivenUpIsProbedDailyWhateverItAsks(t *testing.T) {
+	t.Parallel()
+	var throttles atomic.Bool
+	pooled(t, func(*http.Request) Answer {
+		if throttles.Load() {
+			return Answer{Status: 503, RetryAfter: "60"}
+		}
+		return Answer{Status: 500}
+	}, rarely, func(r *rig) {
+		const host = "h.example"
+		r.stream(host, 8)
+		throttles.Store(true)
+		before := len(r.to(host))
+		r.stream(host, 5)
+		if n := len(r.to(host)) - before; n < 4 || n > 6 {
+			t.Errorf("%d probes in five days, want one a day", n)
+		}
+		if h := r.host(host); h.State != queue.HostUnavailable {
+			t.Errorf("the host is %s", h.State)
+		}
+	})
+}
+
 // faulty is a signer that may fail for reasons of ours.
 type faulty struct {
 	keySigner

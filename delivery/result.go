@@ -67,6 +67,9 @@ func (t *turn) throttled(a *attempt, s *queue.Settlement) {
 	if wait <= 0 {
 		wait = t.pool.Schedule.Wait(t.host.Throttles)
 	}
+	if t.host.Unavailable { // it is probed daily, however soon it wants to be asked again
+		wait = max(wait, t.daily())
+	}
 	s.Wait = max(s.Wait, wait)
 	t.stop = true
 }

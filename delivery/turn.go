@@ -243,7 +243,7 @@ func (t *turn) giveUp(s *queue.Settlement, failed bool) {
 	case t.host.Unavailable:
 		t.stop = true
 		if failed {
-			s.Wait = max(s.Wait, probeDaily+time.Duration(t.pool.Schedule.jitter()*float64(probeDaily/24)))
+			s.Wait = max(s.Wait, t.daily())
 		}
 		if !was {
 			t.pool.Log.Warn("host.unavailable", "host", t.held.Host, "days", t.host.Breaker.FailureDays(),
@@ -254,6 +254,11 @@ func (t *turn) giveUp(s *queue.Settlement, failed bool) {
 		s.Wait, s.Recovered = cmp.Or(s.Wait, -1), true
 		t.pool.Log.Info("host.available", "host", t.held.Host)
 	}
+}
+
+// daily is the time between probes of a host that was given up.
+func (t *turn) daily() time.Duration {
+	return probeDaily + time.Duration(t.pool.Schedule.jitter()*float64(probeDaily/24))
 }
 
 func later(a, b time.Time) time.Time {

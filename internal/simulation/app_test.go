@@ -54,7 +54,7 @@ func plan(w *world) []*post {
 			}
 			for range r.IntN(3) {
 				at += pick(r, between(r, time.Millisecond, time.Minute), between(r, time.Minute, 12*time.Hour))
-				add(at, key, queue.Makes, queue.Normal, to)
+				add(at, key, queue.Other, queue.Normal, to)
 			}
 			if r.IntN(2) == 0 {
 				at += pick(r, between(r, time.Millisecond, time.Minute), between(r, time.Minute, 12*time.Hour))

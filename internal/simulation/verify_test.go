@@ -99,7 +99,7 @@ func (c *checker) finishPost(p *post) {
 			c.judgeDeath(q, d)
 		case q.received == 0 && q.known:
 			missing++
-			if q.host.kind == healthy && p.role != queue.Makes {
+			if q.host.kind == healthy {
 				c.wrong("%s: never arrived", q)
 			}
 		}

@@ -222,6 +222,33 @@ func TestAHostThatWasGivenUpIsProbedDailyWhateverItAsks(t *testing.T) {
 	})
 }
 
+// Who hears of a host that is probed does not take from it the time that it asked for.
+func TestSeenLeavesTheTimeAskedFor(t *testing.T) {
+	t.Parallel()
+	var throttles atomic.Bool
+	pooled(t, func(*http.Request) Answer {
+		if throttles.Load() {
+			return Answer{Status: 429, RetryAfter: "3600"}
+		}
+		return Answer{Status: 500}
+	}, func(o *Options) { o.Breaker.Threshold = 1 }, func(r *rig) {
+		const host = "h.example"
+		r.offer("https://app.example/1", host, queue.Normal)
+		time.Sleep(time.Second)
+		throttles.Store(true)
+		r.act(host, queue.Probe)
+		time.Sleep(time.Second)
+		before := r.host(host)
+		if wait := time.Until(before.RetryAt); before.State != queue.HostOpen || wait < 59*time.Minute {
+			t.Fatalf("a probe that was answered by a plea for patience leaves the host %s for %s", before.State, wait)
+		}
+		r.act(host, queue.Seen)
+		if h := r.host(host); !h.RetryAt.Equal(before.RetryAt) {
+			t.Errorf("seen, the host is probed at %s, it asked for %s", h.RetryAt, before.RetryAt)
+		}
+	})
+}
+
 // faulty is a signer that may fail for reasons of ours.
 type faulty struct {
 	keySigner

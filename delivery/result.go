@@ -64,6 +64,7 @@ func (t *turn) throttled(a *attempt, s *queue.Settlement) {
 	t.host.Throttles++
 	t.host.LastError = a.record()
 	wait := retryAfter(a.answer, time.Now())
+	t.asked = later(t.asked, time.Now().Add(wait))
 	if wait <= 0 {
 		wait = t.pool.Schedule.Wait(t.host.Throttles)
 	}

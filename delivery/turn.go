@@ -40,6 +40,7 @@ type turn struct {
 	until      time.Time
 	patience   time.Duration // see look
 	parked     time.Time     // until when the lane waits
+	asked      time.Time     // until when the host asked to be left alone
 	stop       bool          // begin nothing more
 	recovered  bool          // told the queue so
 	toldOpened bool          // told the log so
@@ -228,7 +229,7 @@ func (t *turn) learn(s *queue.Settlement) {
 	t.giveUp(s, failed)
 	if s.Wait > 0 { // never less than a settlement before asked for
 		t.parked = later(t.parked, time.Now().Add(s.Wait))
-		s.Wait = time.Until(t.parked)
+		s.Wait, s.Asked = time.Until(t.parked), max(0, time.Until(t.asked))
 	}
 	record := t.host
 	s.Host = &record
@@ -250,7 +251,7 @@ func (t *turn) giveUp(s *queue.Settlement, failed bool) {
 				"error", lastError(t.host.LastError))
 		}
 	case was:
-		t.parked = time.Time{}
+		t.parked, t.asked = time.Time{}, time.Time{}
 		s.Wait, s.Recovered = cmp.Or(s.Wait, -1), true
 		t.pool.Log.Info("host.available", "host", t.held.Host)
 	}

@@ -42,7 +42,7 @@ type MovedHost struct {
 	Host            string
 	Record          HostRecord
 	Wait            time.Duration // what is left of the lane's wait
-	Waited          time.Duration // how long ago that began
+	Waited          time.Duration // since when SeenPause counts: how long ago, negative if the host asked for longer
 	Hastened        int           // how many probes Seen hastened since the last success, as far as that is known
 	Paused, Blocked bool
 }

@@ -168,8 +168,8 @@ type Keys interface {
 	ResealKeys(ctx context.Context, keys []Reseal) (int, error)
 }
 
-// SeenPause returns how long after the last failed attempt Seen lets the next probe be, when it hastened so many probes
-// before, all of which failed: 10 s the first three times, then twice as long each time, up to an hour. So a host that
+// SeenPause returns how long after the last failed attempt, and after the time that the host asked for then
+// (Settlement.Asked), Seen lets the next probe be, when it hastened so many probes before, all of which failed: 10 s the first three times, then twice as long each time, up to an hour. So a host that
 // reaches us but can't be reached is not probed for each thing it says.
 func SeenPause(hastened int) time.Duration {
 	return min(10*time.Second<<min(max(0, hastened-2), 20), time.Hour)

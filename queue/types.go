@@ -205,6 +205,8 @@ type Settlement struct {
 	// Wait keeps the whole lane from being due for this long (an open breaker, a Retry-After). 0 leaves a wait as it is,
 	// negative ends it.
 	Wait time.Duration
+	// Asked is how much of Wait the host itself asked for (Retry-After), 0 if it didn't: Seen shortens only what is beyond.
+	Asked time.Duration
 	// Recovered makes everything due that waits because the host failed (Result.HostFailed).
 	Recovered bool
 	// Release ends the turn: what was taken and not settled goes back untouched, and the lane is due again by its work.

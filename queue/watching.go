@@ -86,8 +86,9 @@ const (
 	// Probe ends the lane's wait, whatever for. Where the breaker is closed and nothing is due, the delivery that would
 	// be due first is due at once.
 	Probe HostAction = "probe"
-	// Seen tells that the host was heard from: where it is to be probed its wait ends SeenPause after it began, if that
-	// is sooner. It changes nothing else, because who reaches us need not be reachable.
+	// Seen tells that the host was heard from: where it is to be probed its wait ends SeenPause after it began, or after
+	// the time that the host asked for, if that is sooner. It changes nothing else, because who reaches us need not be
+	// reachable.
 	Seen HostAction = "seen"
 )
 

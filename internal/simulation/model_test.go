@@ -17,7 +17,8 @@ type model struct {
 	unavailable bool
 	reached     bool      // ever
 	lastAlive   time.Time // when a success was settled last
-	wait, since time.Time // nothing before; when that began
+	wait, since time.Time // nothing before; when that began, or what the host asked for ends
+	asked       time.Time // until when the host asked to be left alone
 	quick       int       // probes hastened
 	hurried     bool      // in this wait
 
@@ -72,7 +73,8 @@ func (m *model) apply(r rules, vs []verdict, now time.Time) {
 				until = later(until, v.at.Add(min(r.coolOff<<min(m.trips-1, 20), r.coolOffMax)))
 			}
 		case throttled:
-			until = later(until, v.at.Add(max(v.asked, 0)))
+			m.asked = later(m.asked, v.at.Add(max(v.asked, 0)))
+			until = later(until, m.asked)
 			if v.asked == 0 {
 				until = later(until, v.at.Add(r.retryBase))
 			}
@@ -88,7 +90,7 @@ func (m *model) apply(r rules, vs []verdict, now time.Time) {
 		}
 	}
 	if !until.IsZero() {
-		m.wait, m.since, m.hurried = later(m.wait, until), now, false
+		m.wait, m.since, m.hurried = later(m.wait, until), later(now, m.asked), false
 	}
 	if !m.probed() {
 		m.quick = 0

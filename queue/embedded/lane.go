@@ -14,7 +14,7 @@ type lane struct {
 	record  queue.HostRecord
 	state   queue.HostState // as judged last
 	wait    int64           // nothing is due before
-	since   int64           // when the wait began
+	since   int64           // from when SeenPause counts
 	quick   int             // probes hastened by Seen since the last success
 	hidden  int64           // offered or leased until
 	token   uint64          // the latest seen

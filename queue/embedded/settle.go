@@ -214,7 +214,7 @@ func (o *settle) writeHost(t *tx) error {
 	known := o.l.record
 	o.s.mu.Unlock()
 	if o.pause != 0 {
-		if err := t.exec("UPDATE hosts SET wait_until = ?, wait_since = ? WHERE lane = ?", o.wait(), o.now, o.l.id); err != nil {
+		if err := t.exec("UPDATE hosts SET wait_until = ?, wait_since = ? WHERE lane = ?", o.wait(), o.since(), o.l.id); err != nil {
 			return err
 		}
 	}
@@ -237,6 +237,9 @@ func (o *settle) wait() int64 {
 	}
 	return o.now + o.pause.Milliseconds()
 }
+
+// since returns from when SeenPause counts: from when the host doesn't ask to be left alone any more.
+func (o *settle) since() int64 { return o.now + o.st.Asked.Milliseconds() }
 
 func (o *settle) apply() {
 	if o.err != nil {
@@ -273,7 +276,7 @@ func (o *settle) applyHost() {
 		}
 	}
 	if o.pause != 0 {
-		l.wait, l.since = o.wait(), o.now
+		l.wait, l.since = o.wait(), o.since()
 	}
 }
 

@@ -14,6 +14,7 @@ var seenCases = []testCase{
 	{name: "does not put off a probe", run: seenNotLater},
 	{name: "counts once in a wait", run: seenOnce},
 	{name: "hastens ever less", run: seenEverLess},
+	{name: "lets a host have the time that it asked for", run: seenAsked},
 	{name: "closes nothing", run: seenClosesNothing},
 	{name: "hastens nothing but probes", run: seenNoProbe},
 	{name: "is remembered", run: seenRemembered},
@@ -79,6 +80,26 @@ func seenEverLess(s *suite) {
 	s.settlement(s.takeNothing("a.example"), queue.Settlement{Host: &well, Wait: -1, Release: true})
 	s.fails("a.example", failing(breaker.Open))
 	s.near("end of the wait after a success", time.Now().Add(queue.SeenPause(0)), s.act("a.example", queue.Seen).RetryAt)
+}
+
+// asks has the probe of a host be answered by a plea for patience.
+func (s *suite) asks(host string, asked, wait time.Duration) {
+	s.t.Helper()
+	record := failing(breaker.Open)
+	s.settlement(s.takeNothing(host), queue.Settlement{Host: &record, Wait: wait, Asked: asked, Release: true})
+}
+
+func seenAsked(s *suite) {
+	s.fill("a.example", 1)
+	for range 4 { // more than are free of charge
+		s.asks("a.example", time.Hour, time.Hour)
+		s.near("end of the wait", time.Now().Add(time.Hour), s.act("a.example", queue.Seen).RetryAt)
+	}
+	s.asks("a.example", time.Hour, 24*time.Hour)
+	s.reopen()
+	s.near("end of a longer wait", time.Now().Add(time.Hour+queue.SeenPause(0)), s.act("a.example", queue.Seen).RetryAt)
+	s.fails("a.example", failing(breaker.Open))
+	s.near("end of a wait not asked for", time.Now().Add(queue.SeenPause(1)), s.act("a.example", queue.Seen).RetryAt)
 }
 
 func seenClosesNothing(s *suite) {

@@ -2,7 +2,7 @@
 --
 -- KEYS[FIRST…] the lane
 -- ARGV[2…5]    host, its record ('' for none), epoch, what the record says (see lane.lua, f)
--- ARGV[6…7]    what is left of its wait, and how long ago that began, in ms
+-- ARGV[6…7]    what is left of its wait, and how long ago SeenPause began to count, in ms
 -- ARGV[8]      how many probes Seen hastened since the last success
 -- ARGV[9…10]   whether it is paused, whether it is blocked
 -- RETURNS      1, or 0 if it is known already

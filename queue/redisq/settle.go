@@ -68,7 +68,7 @@ func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlemen
 	}
 	keys = p.lane(nil, lease.Host)
 	args = []string{
-		lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, flag(st.Recovered), flag(st.Release),
+		lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, upMillis(st.Asked), flag(st.Recovered), flag(st.Release),
 		host, epoch, flags,
 	}
 	places := map[string]int{}

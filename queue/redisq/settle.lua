@@ -2,11 +2,11 @@
 --
 -- KEYS[FIRST…FIRST+5] the lane
 -- KEYS[FIRST+6…]      a, b and r of each activity that the results are about
--- ARGV[2…7]           host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), whether
---                     the host recovered, whether the turn ends
--- ARGV[8…10]          the host's record, '' to leave it; its epoch; what it says (see lane.lua, f). A record of an
+-- ARGV[2…8]           host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), how much
+--                     of that the host asked for, whether the host recovered, whether the turn ends
+-- ARGV[9…11]          the host's record, '' to leave it; its epoch; what it says (see lane.lua, f). A record of an
 --                     earlier epoch than the stored one is dropped, and so is the wait
--- ARGV[11…]           the results: number of the activity (from 0), ordinal, verdict (0 delivered, 1 retry, 2 defer, 3
+-- ARGV[12…]           the results: number of the activity (from 0), ordinal, verdict (0 delivered, 1 retry, 2 defer, 3
 --                     dead), after in ms, whether the host failed, whether an attempt was spent, whether it waits for
 --                     its key, reason, last attempt
 -- RETURNS             {1, the host's state if it turned, whether Sweep has something to give up of the lane, hashes of
@@ -64,23 +64,23 @@ local function apply(i)
   act.touched = act.touched or verdict == 0 or verdict == 3
 end
 
-for i = 11, #ARGV, 9 do apply(i) end
+for i = 12, #ARGV, 9 do apply(i) end
 for _, act in pairs(activities) do
   if act.touched then finish(act) end
 end
-local current, wait = ARGV[8] == '' or tonumber(ARGV[9]) >= s.g, tonumber(ARGV[5])
-if ARGV[8] ~= '' and current then
-  redis.call('HSET', l.h, 'r', ARGV[8])
-  s.f = tonumber(ARGV[10])
+local current, wait = ARGV[9] == '' or tonumber(ARGV[10]) >= s.g, tonumber(ARGV[5])
+if ARGV[9] ~= '' and current then
+  redis.call('HSET', l.h, 'r', ARGV[9])
+  s.f = tonumber(ARGV[11])
   if band(s.f, PROBING) == 0 then s.y = 0 end
 end
 if wait ~= 0 and current then
   s.w = math.max(0, wait < 0 and 0 or now + wait)
-  s.o = now
+  s.o = now + tonumber(ARGV[6])
 end
-if ARGV[6] == '1' then recover(l) end
+if ARGV[7] == '1' then recover(l) end
 s.x = now + tonumber(ARGV[4])
-if ARGV[7] == '1' then
+if ARGV[8] == '1' then
   hand_back(l)
   s.x = 0
 end

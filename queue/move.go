@@ -43,7 +43,7 @@ type MovedHost struct {
 	Record          HostRecord
 	Wait            time.Duration // what is left of the lane's wait
 	Waited          time.Duration // since when SeenPause counts: how long ago, negative if the host asked for longer
-	Hastened        int           // how many probes Seen hastened since the last success, as far as that is known
+	Hastened        int           // how many probes Seen hastened since the last success
 	Paused, Blocked bool
 }
 

@@ -160,17 +160,7 @@ func (w *world) restart(times int, d time.Duration) {
 		panic(err)
 	}
 	time.Sleep(d)
-	w.check.forgotten()
 	w.open(times)
-}
-
-// forgotten notes what the embedded store doesn't keep across a restart: how many probes were hastened.
-func (c *checker) forgotten() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, h := range c.w.list {
-		h.quick, h.hurried = 0, false
-	}
 }
 
 func (c *checker) outage(d time.Duration) {

@@ -85,8 +85,8 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	if m.Wait > 0 {
 		wait, since = o.now+m.Wait.Milliseconds(), o.now-m.Waited.Milliseconds()
 	}
-	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, paused, blocked) VALUES (?,?,?,?,?,?)",
-		m.Host, string(record), wait, since, m.Paused, m.Blocked)
+	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, hastened, paused, blocked) VALUES (?,?,?,?,?,?,?)",
+		m.Host, string(record), wait, since, m.Hastened, m.Paused, m.Blocked)
 	if err != nil || t.conn.Changes() == 0 {
 		return false, err
 	}

@@ -32,10 +32,10 @@ func (s *Store) load(c *sqlite.Conn) error {
 }
 
 func (s *Store) loadLanes(c *sqlite.Conn) error {
-	return each(c, "SELECT lane, host, record, wait_until, paused, blocked, wait_since FROM hosts", nil, func(row *sqlite.Stmt) error {
+	return each(c, "SELECT lane, host, record, wait_until, paused, blocked, wait_since, hastened FROM hosts", nil, func(row *sqlite.Stmt) error {
 		l := newLane(row.ColumnInt64(0), row.ColumnText(1))
 		l.wait, l.paused, l.blocked = row.ColumnInt64(3), row.ColumnBool(4), row.ColumnBool(5)
-		l.since = row.ColumnInt64(6)
+		l.since, l.quick = row.ColumnInt64(6), row.ColumnInt(7)
 		s.index.add(l)
 		return decode(row.ColumnText(2), &l.record)
 	})

@@ -94,7 +94,7 @@ func (o *act) run(t *tx) error {
 		return o.probe(t)
 	case queue.Seen:
 		var err error
-		o.until, o.sooner, err = o.s.hasten(t, o.id)
+		o.until, o.sooner, err = t.hasten(o.id)
 		return err
 	}
 	return nil
@@ -137,7 +137,7 @@ func (o *act) reset(t *tx) error {
 	if err := t.makeDue(o.due, o.now); err != nil {
 		return err
 	}
-	return t.exec("UPDATE hosts SET record = ?, wait_until = 0 WHERE lane = ?", string(text), o.id)
+	return t.exec("UPDATE hosts SET record = ?, wait_until = 0, hastened = 0 WHERE lane = ?", string(text), o.id)
 }
 
 func (o *act) probe(t *tx) error {
@@ -212,34 +212,33 @@ func (l *lane) failed() (es []*entry) {
 type hostRow struct {
 	record      queue.HostRecord
 	wait, since int64
+	hastened    int
 }
 
 func (t *tx) host(lane int64) (r hostRow, err error) {
-	err = each(t.conn, "SELECT record, wait_until, wait_since FROM hosts WHERE lane = ?", []any{lane}, func(row *sqlite.Stmt) error {
-		r.wait, r.since = row.ColumnInt64(1), row.ColumnInt64(2)
+	err = each(t.conn, "SELECT record, wait_until, wait_since, hastened FROM hosts WHERE lane = ?", []any{lane}, func(row *sqlite.Stmt) error {
+		r.wait, r.since, r.hastened = row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt(3)
 		return decode(row.ColumnText(0), &r.record)
 	})
 	return r, err
 }
 
-// hasten writes a sooner end of a lane's wait, as queue.Seen wants it, if there is one. lane.hasten applies it.
-func (s *Store) hasten(t *tx, lane int64) (until int64, sooner bool, err error) {
+// hasten writes a sooner end of a lane's wait, as queue.Seen wants it, if there is one. lane.hasten applies it. In a wait
+// there is one once at the most, as the pause never gets shorter.
+func (t *tx) hasten(lane int64) (until int64, sooner bool, err error) {
 	row, err := t.host(lane)
 	now := millis(t.now)
 	if err != nil || !row.record.Probed() || row.wait <= now {
 		return 0, false, err
 	}
-	s.mu.Lock()
-	until = max(now, row.since+queue.SeenPause(s.index.byID[lane].quick).Milliseconds())
-	sooner = until < row.wait // which it is once in a wait, as the pause never gets shorter
-	s.mu.Unlock()
-	if !sooner {
+	until = max(now, row.since+queue.SeenPause(row.hastened).Milliseconds())
+	if until >= row.wait {
 		return 0, false, nil
 	}
-	return until, true, t.exec("UPDATE hosts SET wait_until = ? WHERE lane = ?", until, lane)
+	return until, true, t.exec("UPDATE hosts SET wait_until = ?, hastened = hastened + 1 WHERE lane = ?", until, lane)
 }
 
-// hasten applies what Store.hasten wrote.
+// hasten applies what tx.hasten wrote.
 func (l *lane) hasten(until int64, sooner bool) {
 	if sooner {
 		l.wait = until

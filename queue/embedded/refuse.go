@@ -36,7 +36,7 @@ func (e *enqueue) probes(t *tx, l *lane) bool {
 	return true
 }
 
-// hasted is what Store.hasten said.
+// hasted is what tx.hasten said.
 type hasted struct {
 	until  int64
 	sooner bool
@@ -45,7 +45,7 @@ type hasted struct {
 // hasten hastens the probes that the submission makes.
 func (e *enqueue) hasten(t *tx) (err error) {
 	for id, h := range e.hastened {
-		if h.until, h.sooner, err = e.s.hasten(t, id); err != nil {
+		if h.until, h.sooner, err = t.hasten(id); err != nil {
 			return err
 		}
 		e.hastened[id] = h

@@ -96,6 +96,9 @@ var migrations = []string{
 	INSERT INTO died SELECT reason, count(*) FROM dead GROUP BY reason;
 	DROP INDEX dead_host;
 	CREATE INDEX dead_host ON dead (host, died_at, id, reason);`,
+
+	// How many probes Seen hastened since the host's last success.
+	`ALTER TABLE hosts ADD COLUMN hastened INTEGER NOT NULL DEFAULT 0;`,
 }
 
 // migrate brings the database to the newest version, each step in a transaction of its own.

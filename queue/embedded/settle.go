@@ -227,7 +227,7 @@ func (o *settle) writeHost(t *tx) error {
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE hosts SET record = ? WHERE lane = ?", string(b), o.l.id)
+	return t.exec("UPDATE hosts SET record = ?, hastened = hastened * ? WHERE lane = ?", string(b), record.Probed(), o.l.id)
 }
 
 // wait returns until when the lane waits, where the settlement says so.

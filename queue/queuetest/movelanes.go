@@ -213,6 +213,7 @@ func moveGivenUp(from, to *suite) {
 	from.act("b.example", queue.Seen)
 	from.fill("asked.example", 1)
 	from.asks("asked.example", time.Hour, 24*time.Hour)
+	from.reopen()
 	from.move(to)
 	to.near("end of what was asked", time.Now().Add(time.Hour+queue.SeenPause(0)), to.act("asked.example", queue.Seen).RetryAt)
 	to.sweep()

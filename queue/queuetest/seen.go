@@ -69,6 +69,9 @@ func seenOnce(s *suite) {
 func seenEverLess(s *suite) {
 	s.fill("a.example", 1)
 	for n := range 11 {
+		if n == 5 {
+			s.reopen()
+		}
 		s.fails("a.example", failing(breaker.Open))
 		s.near("end of the wait", time.Now().Add(queue.SeenPause(n)), s.act("a.example", queue.Seen).RetryAt)
 	}
@@ -78,8 +81,18 @@ func seenEverLess(s *suite) {
 
 	well := healthy()
 	s.settlement(s.takeNothing("a.example"), queue.Settlement{Host: &well, Wait: -1, Release: true})
-	s.fails("a.example", failing(breaker.Open))
-	s.near("end of the wait after a success", time.Now().Add(queue.SeenPause(0)), s.act("a.example", queue.Seen).RetryAt)
+	s.reopen()
+	for range 4 { // the last hastens less than the first again
+		s.fails("a.example", failing(breaker.Open))
+		s.act("a.example", queue.Seen)
+	}
+	s.near("end of the wait after a success", time.Now().Add(queue.SeenPause(3)), s.host("a.example").RetryAt)
+	s.act("a.example", queue.Reset)
+	s.reopen()
+	open := failing(breaker.Open)
+	open.Epoch = 1
+	s.fails("a.example", open)
+	s.near("end of the wait after a reset", time.Now().Add(queue.SeenPause(0)), s.act("a.example", queue.Seen).RetryAt)
 }
 
 // asks has the probe of a host be answered by a plea for patience.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Does to a host what an operator or the app asks for, but for a reset.
 --
 -- KEYS[FIRST…] the lane

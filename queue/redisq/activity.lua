@@ -9,8 +9,8 @@
 --   b  STRING: the body, while anything pends or is a dead letter
 --   r  LIST, as long as the body: where each delivery goes, "HOST/PATH" or "HOST\nINBOX"; '' once it is done, with a
 --      "!" before it once it is a dead letter
--- A dead letter is named by its activity and ordinal and kept, as JSON, as {host, path, headers, reason, attempts, last
--- attempt, when it died, its number}. It is filed twice, as "hHOST\0" or "rREASON\0" with when it died, in eight bytes,
+-- A dead letter is named by its activity and ordinal and kept as {host, path, headers, reason, attempts, when it died, its
+-- number} in JSON, a line break, and its last attempt. It is filed twice, as "hHOST\0" or "rREASON\0" with when it died, in eight bytes,
 -- and its name.
 local function new_activity(at) return {a = KEYS[at], b = KEYS[at + 1], r = KEYS[at + 2]} end
 
@@ -71,7 +71,7 @@ local function letter_name(id, ordinal) return id .. struct.pack('>I4', ordinal)
 
 -- filed returns how a letter is filed by its host and by its reason.
 local function filed(name, letter)
-  local rest = '\0' .. struct.pack('>I8', letter[7]) .. name
+  local rest = '\0' .. struct.pack('>I8', letter[6]) .. name
   return 'h' .. letter[1] .. rest, 'r' .. letter[4] .. rest
 end
 
@@ -88,11 +88,11 @@ local function died(act, e, host, reason, at)
   end
   redis.call('LSET', act.r, e.ordinal, '!' .. redis.call('LINDEX', act.r, e.ordinal))
   local name = letter_name(e.activity, e.ordinal)
-  local letter = {host, e.rest, e.headers, reason, e.attempts, e.last, at or now, e.id and string.format('%.0f', e.id)}
+  local letter = {host, e.rest, e.headers, reason, e.attempts, at or now, e.id and string.format('%.0f', e.id)}
   local by_host, by_reason = filed(name, letter)
   redis.call('ZADD', DEAD, at or now, name)
   redis.call('ZADD', FILED, 0, by_host, 0, by_reason)
-  redis.call('HSET', LETTERS, name, cjson.encode(letter))
+  redis.call('HSET', LETTERS, name, cjson.encode(letter) .. '\n' .. e.last)
   return name
 end
 
@@ -100,7 +100,9 @@ end
 local function unfile(act, name)
   local text = redis.call('HGET', LETTERS, name)
   if not text then return end
-  local letter = cjson.decode(text)
+  local about, last = string.match(text, '^([^\n]*)\n(.*)$')
+  local letter = cjson.decode(about)
+  letter.last = last
   redis.call('HDEL', LETTERS, name)
   redis.call('ZREM', DEAD, name)
   redis.call('ZREM', FILED, filed(name, letter))

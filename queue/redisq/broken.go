@@ -24,7 +24,7 @@ func kindOf(key string) string {
 	_, kind, _ := strings.Cut(key, "}:")
 	kind, _, _ = strings.Cut(kind, ":")
 	switch kind {
-	case "stats", "letters", "uris", "h", "c", "a", "claim", "keys", "meta":
+	case "stats", "letters", "uris", "h", "c", "a", "claim", "keys", "meta", "hostpages", "laterpages":
 		return "hash"
 	case "q0", "q1", "q2", "r", "s":
 		return "list"

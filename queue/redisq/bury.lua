@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes dead letters of deliveries that choose.lua chose, as far as they may still go.
 --
 -- KEYS[FIRST…FIRST+5] the lane

@@ -17,7 +17,7 @@ const (
 	clusterPartitions = 64
 )
 
-// checkServers looks at how each master is set up.
+// checkServers looks at how each master is set up, and gives it the scripts.
 func checkServers(ctx context.Context, client rueidis.Client, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
@@ -30,6 +30,9 @@ func checkServers(ctx context.Context, client rueidis.Client, log *slog.Logger) 
 			continue // it has its master's keys
 		}
 		if err := checkServer(info); err != nil {
+			return fmt.Errorf("redis at %s: %w", addr, err)
+		}
+		if err := loadScripts(ctx, node); err != nil {
 			return fmt.Errorf("redis at %s: %w", addr, err)
 		}
 		if info["aof_enabled"] == "0" {

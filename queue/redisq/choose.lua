@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Chooses what is to be given up of a lane, the oldest first.
 --
 -- KEYS[FIRST…] the lane

@@ -1,3 +1,4 @@
+#!lua
 -- Claims an idempotency key for a submission that is stored in steps.
 --
 -- KEYS[FIRST] the claim: HASH, see enqueue.lua, t when it was claimed, i the activity's ID or, while it is not

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Commits a submission that is stored in steps, or gives it up. This is the moment that decides: what is staged is
 -- released from now on, or taken back.
 --

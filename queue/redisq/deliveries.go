@@ -135,7 +135,7 @@ func (s *Store) describePending(ctx context.Context, p *partition, id uuid.UUID,
 			return err
 		}
 		d := queue.DeliveryStatus{State: queue.StatePending, Attempts: int(f[1].number), NextAttemptAt: timeOf(f[2].number)}
-		if err := decode(f[3].text, &d.LastAttempt); err != nil {
+		if d.LastAttempt, err = attemptOf(f[3].text); err != nil {
 			return err
 		}
 		byPlace[s.place(p, f[0].number)] = d

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Drops dead letters of activities.
 --
 -- KEYS[FIRST…] a, b and r of each activity

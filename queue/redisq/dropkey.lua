@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Removes a signing key.
 --
 -- KEYS[FIRST]   HASH of the keys, by the hash of their ID

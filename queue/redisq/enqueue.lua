@@ -1,3 +1,4 @@
+#!lua
 -- Stores a submission whole. It is for stores of one partition; others do it in steps, see stage.lua.
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Looks at lanes in full, a page of each at a time.
 --
 -- KEYS[FIRST…] six keys for each lane

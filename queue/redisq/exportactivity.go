@@ -3,10 +3,10 @@ package redisq
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -141,7 +141,9 @@ func (x *export) pending(at place, d *queue.MovedDelivery, until lasts) error {
 	if !d.WaitKey {
 		d.After = time.Duration(max(0, known.due-until.now)) * time.Millisecond
 	}
-	return errors.Join(decode(known.headers, &d.Headers), decode(known.last, &d.LastAttempt))
+	last, err := attemptOf(known.last)
+	d.LastAttempt = last
+	return errors.Join(err, decode(known.headers, &d.Headers))
 }
 
 func (x *export) letter(ctx context.Context, p *partition, name string, d *queue.MovedDelivery) error {
@@ -158,7 +160,8 @@ func (x *export) letter(ctx context.Context, p *partition, name string, d *queue
 		return err
 	}
 	var parts []any
-	if err := json.Unmarshal([]byte(text), &parts); err != nil {
+	about, _, _ := strings.Cut(text, "\n")
+	if err := decode(about, &parts); err != nil {
 		return err
 	}
 	d.Reason, d.Attempts, d.LastAttempt, d.DiedAt = l.Reason, l.Attempts, l.LastAttempt, l.DiedAt

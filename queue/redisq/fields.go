@@ -61,10 +61,3 @@ func recordFlags(r *queue.HostRecord) (f int) {
 	}
 	return f
 }
-
-// record reads a host's record. The epoch is the store's.
-func record(text string, epoch int64) (r queue.HostRecord, err error) {
-	err = decode(text, &r)
-	r.Epoch = epoch
-	return r, err
-}

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Looks at deliveries of an activity.
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Drops a finished activity, or keeps it for longer.
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -70,7 +71,7 @@ func hostStatus(host string, m rueidis.RedisMessage) (queue.HostStatus, error) {
 	return h, err
 }
 
-// hostStates are the states of hosts, as lane.lua has them.
+// hostStates are the states of hosts. Their first letters are what names.lua knows them by.
 var hostStates = []queue.HostState{
 	queue.HostHealthy, queue.HostFailing, queue.HostOpen, queue.HostUnavailable, queue.HostPaused, queue.HostBlocked,
 }
@@ -126,35 +127,37 @@ func (s *Store) hostNames(ctx context.Context, f queue.HostFilter, after string,
 	if f.State != "" {
 		states = []queue.HostState{f.State}
 	}
-	most := min(want, max(20, 2*want/len(s.parts)))
-	first := "-"
-	if after != "" {
-		first = "(" + after
+	args := []string{after, strconv.Itoa(min(want, max(20, 2*want/len(s.parts))))}
+	for _, state := range states {
+		args = append(args, string(state[:1]))
 	}
-	var commands []rueidis.Completed
-	for _, p := range s.parts {
-		for _, state := range states {
-			commands = append(commands, s.client.B().Zrangebylex().Key(hostsIn(p.Partition, state)).Min(first).Max("+").Limit(0, int64(most)).Build())
-		}
-	}
-	answers, err := s.do(ctx, commands...)
-	if err != nil {
-		return nil, "", false, err
-	}
-	for _, m := range answers {
+	answers := make([][]rueidis.RedisMessage, len(s.parts))
+	err = s.each(func(p *partition) (err error) {
+		answers[p.N], err = s.array(ctx, namesScript, p, nil, args)
+		return err
+	})
+	end := "" // what comes from here on may not be here
+	for _, m := range slices.Concat(answers...) {
 		some, err := m.AsStrSlice()
 		if err != nil {
 			return nil, "", false, err
 		}
-		if names = append(names, some...); len(some) == most && (!more || some[most-1] < last) {
-			more, last = true, some[most-1] // what comes after it may not be here
+		if some[0] != "" && (end == "" || some[0] < end) {
+			end = some[0]
 		}
+		names = append(names, some[1:]...)
 	}
-	if more {
-		names = slices.DeleteFunc(names, func(name string) bool { return name > last })
+	if err != nil {
+		return nil, "", false, err
+	}
+	if end != "" {
+		names = slices.DeleteFunc(names, func(name string) bool { return name >= end })
 	}
 	slices.Sort(names)
-	return slices.Compact(names), last, more, nil // one may have been in two states meanwhile
+	if len(names) > 0 {
+		last = names[len(names)-1]
+	}
+	return slices.Compact(names), last, end != "", nil // one may have been in two states meanwhile
 }
 
 // nameCursor is the cursor after a name.

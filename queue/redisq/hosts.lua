@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Looks at lanes.
 --
 -- KEYS[FIRST…] six keys for each lane

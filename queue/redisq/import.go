@@ -60,7 +60,7 @@ func (s *Store) importKey(ctx context.Context, k *queue.Key) (isNew bool, err er
 }
 
 func (s *Store) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, err error) {
-	text, err := encode(m.Record, false)
+	text, err := shrinkRecord(&m.Record)
 	if err != nil {
 		return false, err
 	}
@@ -337,7 +337,7 @@ func (in *arrival) appendMoved(args []string, d *queue.MovedDelivery) ([]string,
 	if err != nil {
 		return nil, err
 	}
-	last, err := encode(d.LastAttempt, d.LastAttempt == nil)
+	last, err := shrinkAttempt(d.LastAttempt)
 	if err != nil {
 		return nil, err
 	}

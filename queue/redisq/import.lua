@@ -1,3 +1,4 @@
+#!lua
 -- Stores an activity that another store held: at once or, where it is for several partitions or too large for a single
 -- script, in steps as a submission is, see stage.lua.
 --

@@ -1,3 +1,4 @@
+#!lua
 -- Stores a host that another store knew.
 --
 -- KEYS[FIRST…] the lane
@@ -9,7 +10,7 @@
 local l = read(FIRST, ARGV[2])
 if l.known then return 0 end
 local s, wait = l.state, tonumber(ARGV[6])
-if ARGV[3] ~= '' then redis.call('HSET', l.h, 'r', ARGV[3]) end
+if ARGV[3] ~= '' then keep_record(l, ARGV[3]) end
 s.g, s.f, s.y = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[8])
 s.p, s.b = tonumber(ARGV[9]), tonumber(ARGV[10])
 if wait > 0 then s.w, s.o = now + wait, now - ARGV[7] end

@@ -1,3 +1,4 @@
+#!lua
 -- Stores the claim of an idempotency key that another store had.
 --
 -- KEYS[FIRST] the claim: HASH, see enqueue.lua

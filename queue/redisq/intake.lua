@@ -116,8 +116,8 @@ local function arrive(l, priority)
   local at = math.max(s.w, s.x, l.known and offered_until(l.host) or 0)
   if at <= now then at = 0 end
   local class = band(s.f, GOOD) > 0 and 0 or 1
-  local before = s.z ~= IDLE and tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host))
-  if before and before <= math.max(at, now) then
+  local before = found_at(l)
+  if before and before <= math.max(at, now) + (s.d > 0 and 1000 or 0) then -- later ones are due by the second
     at, priority = before, math.min(priority, (s.z - DUE) % 3)
     if s.z == DUE + class * 3 + priority then return end
   end

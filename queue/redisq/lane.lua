@@ -13,12 +13,14 @@
 -- KEYS[16]    parked    ZSET, by name, of hosts with deliveries that wait for a key: hash of the key's ID, host
 -- KEYS[17]    staged    ZSET of activities not yet in their lanes, by when they were staged
 -- KEYS[18]    filed     ZSET, by name, of dead letters by host and by reason; see activity.lua
--- KEYS[19…24] hosts:…   ZSETs, by name, of hosts by state: each host known is in exactly one
--- KEYS[25…]   FIRST…    what else the script needs
+-- KEYS[19…20] hosts     hosts known, in pages (see pages.lua): first letter of their state, host
+-- KEYS[21…22] later     lanes due much later than now, in pages: when, in s (eight hexadecimal digits), set, host
+-- KEYS[23…]   FIRST…    what else the script needs
 -- ARGV[1]     how many deliveries a lane may hold (0: any number), a blank, and the channel on which nodes are woken
 --
 -- A lane is kept in six keys, most of them there only while they are needed:
---   h       HASH: s its state, r the host's record, and the window: deliveries that may go next, by their number
+--   h       HASH: s its state, r the host's record but for e its last error, and the window: deliveries that may go next,
+--           by their number. No field takes more than 64 bytes as a rule, for that makes Redis use a few hundred more
 --   c       HASH of the ordering keys in the backlog: "PRIORITY:COUNT"
 --   w       ZSET, by name, of what waits behind a delivery of the window: ordering key, number, delivery
 --   q0…q2   LISTs: the backlog by priority, in the order accepted, none of it ever looked at
@@ -26,24 +28,24 @@
 -- few deliveries is one small hash, a deep one costs little more than its bytes, and no call reads much of it.
 --
 -- State: n pending, i last number, z the set it is due in (0: none), k how many of those pending are in the backlog, t
--- token, f what the record says (bits below), u turn among the priorities, x hidden until (leased), w waits until, o from
--- when SeenPause counts, g epoch, y how many probes Seen hastened since the last success, v whether it is in excess, p paused,
+-- token, f what the record says (bits below), u turn among the priorities, d when it is due in s if it is among the later
+-- ones, x hidden until (leased), w waits until, o from when SeenPause counts, g epoch, y how many probes Seen hastened
+-- since the last success, v whether it is in excess, p paused,
 -- b blocked. It is packed in this order, which may only grow, without zeros at the end.
 local STATS, DUE, IDLE, EXCESS, OFFERED, EXPIRES, PENDING = KEYS[1], 1, 0, KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local DONE, DEAD, LETTERS, URIS, PARKED, STAGED = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
-local FILED, FIRST = KEYS[18], 25
-local STATES = {'healthy', 'failing', 'open', 'unavailable', 'paused', 'blocked'}
-local HOSTS = {}
-for i, name in ipairs(STATES) do HOSTS[name] = KEYS[18 + i] end
+local FILED, FIRST = KEYS[18], 23
+local HOSTS, LATER = {index = KEYS[19], pages = KEYS[20]}, {index = KEYS[21], pages = KEYS[22]}
 local LANE, WAKES = string.match(ARGV[1], '^(%d+) (.*)$')
 LANE = tonumber(LANE)
 
-local NUMBERS = {'n', 'i', 'z', 'k', 't', 'f', 'u', 'x', 'w', 'o', 'g', 'y', 'v', 'p', 'b'}
+local NUMBERS = {'n', 'i', 'z', 'k', 't', 'f', 'u', 'd', 'x', 'w', 'o', 'g', 'y', 'v', 'p', 'b'}
 local GOOD, PROBING, UNAVAILABLE, FAILED = 1, 2, 4, 8 -- of f; a host never reached has none
 local HOST_FAILED, WAITS_KEY, TAKEN, MAKES, REVIVED = 1, 2, 4, 8, 16 -- of a delivery's flags
 local WINDOW = 32
 local EPOCH = 1735689600 -- numbers of deliveries are microseconds since 2025, so that they stay exact in a double
 local HOUR = 3600000
+local MUCH = 10000 -- from how many ms on a lane is due much later
 local RETRY = 1000 -- in how many ms to look again at what could not be given up, for it was taken
 
 local redis_time = redis.call('TIME')
@@ -65,29 +67,36 @@ local function created(e) return EPOCH * 1000 + math.floor(e.id / 1000) end
 -- due returns when a delivery may go; one never tried may go since it was created.
 local function due(e) return e.due > 0 and e.due or created(e) end
 
--- pack makes a few bytes of a delivery: most were never tried, and go to an inbox of the usual name.
-local function pack(e)
-  local rest = e.rest == '/inbox' and '' or e.rest
-  local r = {e.flags * 4 + e.priority, e.ordinal, e.activity .. e.ordering .. rest}
-  if e.due ~= 0 or e.attempts ~= 0 or e.headers ~= '' or e.last ~= '' or e.key ~= '' then
-    r[4], r[5], r[6], r[7], r[8] = e.due, e.attempts, e.headers, e.last, e.key
+local SHORT, LONG = {['/inbox'] = '', ['\n/inbox'] = '\n'}, {[''] = '/inbox', ['\n'] = '\n/inbox'} -- usual ends of inboxes
+local AS_HOST = '=' -- stands for a last attempt that the host's last error was
+
+-- pack makes a few bytes of a delivery: most were never tried, and go to an inbox of the usual name. failure is the host's
+-- last error, if that is stored beside it.
+local function pack(e, failure)
+  local rest = SHORT[e.rest] or e.rest
+  local r, last = {e.flags * 4 + e.priority, e.ordinal, e.activity .. e.ordering .. rest}, 3
+  local more = {e.due > 0 and e.due - created(e) or 0, e.attempts, e.last ~= '' and e.last == failure and AS_HOST or e.last, e.headers, e.key}
+  for i, value in ipairs(more) do
+    r[3 + i] = value
+    if value ~= 0 and value ~= '' then last = 3 + i end
   end
-  return cmsgpack.pack(r)
+  return cmsgpack.pack({unpack(r, 1, last)})
 end
 
 -- is_delivery tells a packed delivery from a packed state and a record by its first byte.
 local function is_delivery(text)
   local byte = string.byte(text)
-  return byte == 0x93 or byte == 0x98
+  return byte >= 0x93 and byte <= 0x98
 end
 
-local function unpack_delivery(id, packed)
+local function unpack_delivery(id, packed, failure)
   local r = cmsgpack.unpack(packed)
-  local rest = string.sub(r[3], 23)
+  local rest, due = string.sub(r[3], 23), r[4] or 0
+  if due ~= 0 then due = due + created({id = id}) end
   return {
     id = id, flags = math.floor(r[1] / 4), priority = r[1] % 4, ordinal = r[2], activity = string.sub(r[3], 1, 16),
-    ordering = string.sub(r[3], 17, 22), rest = rest == '' and '/inbox' or rest, due = r[4] or 0, attempts = r[5] or 0,
-    headers = r[6] or '', last = r[7] or '', key = r[8] or '',
+    ordering = string.sub(r[3], 17, 22), rest = LONG[rest] or rest, due = due, attempts = r[5] or 0,
+    headers = r[7] or '', last = r[6] == AS_HOST and failure or r[6] or '', key = r[8] or '',
   }
 end
 
@@ -111,7 +120,7 @@ end
 local function new_lane(at, host)
   return {
     host = host, h = KEYS[at], c = KEYS[at + 1], w = KEYS[at + 2], q = {[0] = KEYS[at + 3], KEYS[at + 4], KEYS[at + 5]},
-    window = {}, size = 0, heads = {}, dirty = {}, gone = {}, record = '',
+    window = {}, size = 0, heads = {}, dirty = {}, gone = {}, record = '', failure = '',
   }
 end
 
@@ -138,21 +147,32 @@ end
 
 -- read reads a lane's state, record and window.
 local function read(at, host)
-  local l, packed = new_lane(at, host), false
-  local raw = redis.call('HGETALL', l.h)
-  for i = 1, #raw, 2 do
-    if raw[i] == 's' then
-      packed = raw[i + 1]
-    elseif raw[i] == 'r' then
-      l.record = raw[i + 1]
-    else
-      put(l, unpack_delivery(tonumber(raw[i]), raw[i + 1]))
-    end
-  end
+  local l, raw, fields = new_lane(at, host), redis.call('HGETALL', KEYS[at]), {}
+  for i = 1, #raw, 2 do fields[raw[i]] = raw[i + 1] end
+  local packed, record = fields.s, fields.r
+  l.failure = fields.e or ''
+  if record then l.record = struct.pack('>I2', #record) .. record .. l.failure end
+  fields.s, fields.r, fields.e = nil, nil, nil
+  for id, text in pairs(fields) do put(l, unpack_delivery(tonumber(id), text, l.failure)) end
   return open_state(l, packed)
 end
 
 local function set(l, e) l.dirty[e.id] = e end
+
+-- keep_record keeps what was learnt of a host: the length of it but for its last error (two bytes), that, and the last
+-- error.
+local function keep_record(l, record)
+  local length = struct.unpack('>I2', record)
+  local failure = string.sub(record, length + 3)
+  redis.call('HSET', l.h, 'r', string.sub(record, 3, length + 2))
+  if failure ~= l.failure then
+    for _, e in pairs(l.window) do
+      if e.last ~= '' then set(l, e) end
+    end
+    if failure == '' then redis.call('HDEL', l.h, 'e') else redis.call('HSET', l.h, 'e', failure) end
+  end
+  l.record, l.failure = record, failure
+end
 
 local function waits_on_key(l, key)
   for _, e in pairs(l.window) do
@@ -283,133 +303,4 @@ local function take_out(l, e, where, text)
   end
   l.state.n = l.state.n - 1
   return true
-end
-
-local function offered_until(host) return tonumber(redis.call('ZSCORE', OFFERED, host) or 0) end
-
--- heads_due returns the best priority of what may go at a time, and of the rest the delivery due first. What is taken
--- counts only if wanted: it may go again once the lease has ended.
-local function heads_due(l, at, taken_too)
-  local best, later
-  for _, e in pairs(l.window) do
-    if taken_too or not has(e, TAKEN) then
-      if due(e) <= at then
-        if not best or e.priority < best then best = e.priority end
-      elseif not later or due(e) < due(later) or due(e) == due(later) and e.id < later.id then
-        if not has(e, WAITS_KEY) or band(l.state.f, PROBING) == 0 then later = e end
-      end
-    end
-  end
-  if l.state.k > 0 then
-    for p = 0, (best or 3) - 1 do
-      if redis.call('EXISTS', l.q[p]) == 1 then return p, later end
-    end
-  end
-  return best, later
-end
-
--- place_of returns the set that a lane belongs into, and when it is due.
-local function place_of(l)
-  local s = l.state
-  if s.p > 0 or s.b > 0 or s.n == 0 then return IDLE, 0 end
-  local best, later = heads_due(l, now, true)
-  if not best and not later then return IDLE, 0 end
-  local at = math.max(s.w, s.x, l.known and offered_until(l.host) or 0)
-  if best or band(s.f, PROBING) > 0 then
-    if at <= now then at = 0 end
-  else
-    at = math.max(at, due(later))
-  end
-  if at > now then best = heads_due(l, at, true) end
-  local class = band(s.f, GOOD) > 0 and 0 or 1
-  return DUE + class * 3 + (best or later.priority), at
-end
-
--- move puts a lane into the set where Due finds it, and wakes nodes if it is due earlier than it was.
-local function move(l, set_number, at)
-  local s, before = l.state, math.huge
-  if s.z ~= IDLE then
-    before = tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host)) or before
-    if s.z ~= set_number then redis.call('ZREM', KEYS[1 + s.z], l.host) end
-  end
-  s.z = set_number
-  if set_number == IDLE then return end
-  redis.call('ZADD', KEYS[1 + set_number], at, l.host)
-  if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
-end
-
--- What the script did, to be added to the totals and to the counts of this minute; see signal.
-local totals, rates = {}, {}
-
-local function total(name, n) totals[name] = (totals[name] or 0) + n end
-
-local function rate(kind, n) rates[kind] = (rates[kind] or 0) + n end
-
--- count_rates adds what the script did to the counts of this minute, and begins a new minute when it is time.
-local function count_rates()
-  if not next(rates) then return end
-  local minute = math.floor(now / 60000)
-  local last = tonumber(redis.call('HGET', STATS, 'minute') or 0)
-  if minute ~= last then
-    redis.call('HSET', STATS, 'minute', minute)
-    for _, kind in ipairs({'accepted', 'delivered', 'dead'}) do
-      local before = minute == last + 1 and redis.call('HGET', STATS, 'minute_' .. kind) or 0
-      redis.call('HSET', STATS, 'before_' .. kind, before, 'minute_' .. kind, 0)
-    end
-  end
-  for kind, n in pairs(rates) do redis.call('HINCRBY', STATS, 'minute_' .. kind, n) end
-end
-
--- note_state keeps the hosts by their states. Where the state is another than before, it is in l.turned.
-local function note_state(l)
-  local label = state(l.state)
-  if label == l.label then return end
-  if l.label then
-    redis.call('HINCRBY', STATS, l.label, -1)
-    redis.call('ZREM', HOSTS[l.label], l.host)
-  end
-  redis.call('HINCRBY', STATS, label, 1)
-  redis.call('ZADD', HOSTS[label], 0, l.host)
-  if label ~= (l.label or 'healthy') then l.turned = label end
-end
-
--- exceeds tells whether Sweep has something to give up of a lane.
-local function exceeds(s)
-  return s.b > 0 and s.n > 0 or band(s.f, UNAVAILABLE) > 0 and s.n > 1 or LANE > 0 and s.n > LANE
-end
-
--- note_excess has Sweep look at a lane. It does so again when deliveries came to it or came back.
-local function note_excess(l)
-  local s, is = l.state, exceeds(l.state)
-  if is and (s.v == 0 or l.changed) then redis.call('ZADD', EXCESS, now, l.host) end
-  if not is and s.v == 1 then redis.call('ZREM', EXCESS, l.host) end
-  s.v = is and 1 or 0
-end
-
-local function write_state(l)
-  note_state(l)
-  note_excess(l)
-  local values, last = {}, 1
-  for i, name in ipairs(NUMBERS) do
-    values[i] = l.state[name]
-    if values[i] ~= 0 then last = i end
-  end
-  local packed = cmsgpack.pack(unpack(values, 1, last))
-  if packed ~= l.packed then redis.call('HSET', l.h, 's', packed) end
-end
-
--- write writes what changed of a lane that was read, and puts it where Due finds it.
-local function write(l)
-  for id, e in pairs(l.dirty) do redis.call('HSET', l.h, id, pack(e)) end
-  for _, id in ipairs(l.gone) do redis.call('HDEL', l.h, id) end
-  move(l, place_of(l))
-  write_state(l)
-end
-
--- signal counts what was done, and tells the nodes what was found out about when lanes are due. It stands at the end of a
--- script.
-local function signal()
-  for name, n in pairs(totals) do redis.call('HINCRBY', STATS, name, n) end
-  count_rates()
-  if wake then redis.call('PUBLISH', WAKES, string.format('%.0f', wake)) end
 end

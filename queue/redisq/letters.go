@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -265,18 +264,21 @@ func (s *Store) letters(ctx context.Context, p *partition, names []string) ([]*q
 	return all, nil
 }
 
-// letter reads what a script wrote of a dead letter: host, path, headers, reason, attempts, last attempt, when it died.
-func (s *Store) letter(p *partition, name, text string) (*queue.DeadLetter, error) {
-	var host, rest, headers, last string
+// letter reads what a script wrote of a dead letter: host, path, headers, reason, attempts, when it died; and its last
+// attempt.
+func (s *Store) letter(p *partition, name, text string) (l *queue.DeadLetter, err error) {
+	var host, rest, headers string
 	var died float64
 	id, ordinal := uuid.UUID([]byte(name[:16])).String(), int64(binary.BigEndian.Uint32([]byte(name[16:])))
-	l := &queue.DeadLetter{ID: s.deliveryID(p, id, ordinal), ActivityID: id}
-	parts := []any{&host, &rest, &headers, &l.Reason, &l.Attempts, &last, &died} // its number is for scripts
-	if err := json.Unmarshal([]byte(text), &parts); err != nil {
+	l = &queue.DeadLetter{ID: s.deliveryID(p, id, ordinal), ActivityID: id}
+	parts := []any{&host, &rest, &headers, &l.Reason, &l.Attempts, &died} // its number is for scripts
+	about, last, _ := strings.Cut(text, "\n")
+	if err := decode(about, &parts); err != nil {
 		return nil, err
 	}
 	l.Host, l.Inbox, l.DiedAt = host, inboxOf(host, rest), timeOf(int64(died))
-	return l, decode(last, &l.LastAttempt)
+	l.LastAttempt, err = attemptOf(last)
+	return l, err
 }
 
 func (s *Store) addURIs(ctx context.Context, p *partition, letters []*queue.DeadLetter) error {

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Looks for what an activity that deletes makes needless: in lanes that give nothing now.
 --
 -- KEYS[FIRST…] six keys for each lane

@@ -84,6 +84,43 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestMemoryOfFailing measures what a pending delivery costs to a host that failed: its record and its last attempt too.
+func TestMemoryOfFailing(t *testing.T) {
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
+	hosts := manyHosts(2000)
+	try := func(hosts []string, r queue.Result, record *queue.HostRecord) {
+		t.Helper()
+		for _, host := range hosts {
+			turns, err := s.Take(t.Context(), []lockmgr.Lease{{Host: host, Token: 1, TTL: time.Minute}}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ID = turns[0].Deliveries[0].ID
+			if err := s.Settle(t.Context(), turns[0].Lease, queue.Settlement{Results: []queue.Result{r}, Host: record, Release: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	enqueue(t, s, submission("warm-up", 10, manyHosts(3000)[2000:]...)) // so that scripts are there
+	try(manyHosts(2100)[2000:], queue.Result{}, &queue.HostRecord{})
+	before := used(t, server)
+	enqueue(t, s, submission("1", 2600, hosts...))
+	failure := &queue.LastAttempt{
+		At: time.Now(), Outcome: "unreachable", Error: "dial tcp 192.0.2.17:443: connect: connection refused", Duration: 1234567,
+	}
+	record := &queue.HostRecord{Breaker: breaker.Record{Failures: 1, Days: []int32{20780}, Failed: true}, LastError: failure}
+	try(hosts, queue.Result{Verdict: queue.Retry, After: time.Minute, Spent: true, HostFailed: true, Attempt: failure}, record)
+	each := (used(t, server) - before) / len(hosts)
+	t.Logf("%d bytes for each delivery to a host that failed", each)
+	if each > 400 {
+		t.Errorf("a delivery to a host that failed costs %d bytes, want at most 400", each)
+	}
+	if encoding := server.Must("OBJECT", "ENCODING", "postrider:{p0}:h:"+hosts[0]); encoding != "listpack" {
+		t.Errorf("a lane of one delivery is a %s, want a listpack", encoding)
+	}
+}
+
 // cost is how many bytes an activity takes that goes to so many hosts.
 func cost(t *testing.T, activities, hosts int) int {
 	t.Helper()
@@ -233,7 +270,7 @@ func leftOver(t *testing.T, server *testredis.Server, hosts []string) {
 			lanes++
 		case kind == "claim":
 			claims++
-		case rest == "meta", rest == "stats", rest == "offered", kind == "hosts":
+		case rest == "meta", rest == "stats", rest == "offered", rest == "hosts", rest == "hostpages":
 		default:
 			t.Errorf("%s is left", key)
 		}
@@ -274,7 +311,7 @@ func TestHealthyHostCost(t *testing.T) {
 	}
 	each := (used(t, server) - before) / len(hosts)
 	t.Logf("%d bytes for each host", each)
-	if each > 1000 {
+	if each > 350 {
 		t.Errorf("a host costs %d bytes", each)
 	}
 }

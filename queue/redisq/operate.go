@@ -54,24 +54,28 @@ func (s *Store) act(ctx context.Context, host string, action queue.HostAction) e
 // if the host's is still the one that was read.
 func (s *Store) reset(ctx context.Context, p *partition, host string) error {
 	for range resetTries {
-		answers, err := s.do(ctx, s.client.B().Hmget().Key(p.Of("h", host)).Field("r").Build())
+		answers, err := s.do(ctx, s.client.B().Hmget().Key(p.Of("h", host)).Field("r", "e").Build())
 		if err != nil {
 			return err
 		}
-		f, err := fields(answers[0], 1)
+		f, err := fields(answers[0], 2)
 		if err != nil {
 			return err
 		}
-		was, err := record(f[0].text, 0)
+		known := ""
+		if f[0].text != "" {
+			known = joinRecord(f[0].text, f[1].text)
+		}
+		was, err := record(known, 0)
 		if err != nil {
 			return err
 		}
 		is := was.Forgiven()
-		text, err := encode(is, false)
+		text, err := shrinkRecord(&is)
 		if err != nil {
 			return err
 		}
-		state, err := s.text(ctx, resetScript, p, p.lane(nil, host), []string{host, f[0].text, text, strconv.Itoa(recordFlags(&is))})
+		state, err := s.text(ctx, resetScript, p, p.lane(nil, host), []string{host, known, text, strconv.Itoa(recordFlags(&is))})
 		if err != nil {
 			return err
 		}

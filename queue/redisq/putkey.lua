@@ -1,3 +1,4 @@
+#!lua
 -- Stores or replaces a signing key.
 --
 -- KEYS[FIRST]   HASH of the keys, by the hash of their ID

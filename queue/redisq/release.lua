@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Moves deliveries of a committed activity from where they are staged into their lanes.
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes deliveries of an activity out of their lanes, wherever they are.
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r

@@ -1,3 +1,4 @@
+#!lua
 -- Exchanges how signing keys are stored, each only if it still is stored as was read.
 --
 -- KEYS[FIRST] HASH of the keys, by the hash of their ID

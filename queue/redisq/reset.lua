@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes a host one that never failed.
 --
 -- KEYS[FIRST…] the lane
@@ -9,7 +10,7 @@ local l = read(FIRST, ARGV[2])
 local s = l.state
 if not l.known then return '' end
 if l.record ~= ARGV[3] then return 'again' end
-redis.call('HSET', l.h, 'r', ARGV[4])
+keep_record(l, ARGV[4])
 s.f, s.g, s.w, s.o, s.y = tonumber(ARGV[5]), s.g + 1, 0, 0, 0
 recover(l)
 write(l)

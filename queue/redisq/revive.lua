@@ -1,3 +1,4 @@
+#!lua
 -- Makes dead letters pending again.
 --
 -- KEYS[FIRST…] six keys for each lane, then a, b and r of each activity
@@ -29,7 +30,7 @@ end
 
 -- number_of is the number that a letter had as a delivery.
 local function number_of(l, letter)
-  if letter[8] then return tonumber(letter[8]) end
+  if letter[7] then return tonumber(letter[7]) end
   l.state.i = math.max(l.state.i + 1, micros)
   return l.state.i
 end
@@ -47,7 +48,7 @@ local function revive(l, act, ordinal)
   return {
     id = number_of(l, letter), due = now, flags = bor(REVIVED, about[4] and MAKES or 0), attempts = 0,
     priority = tonumber(about[3]), activity = about[1], ordinal = ordinal, ordering = about[2], rest = letter[2],
-    headers = letter[3], last = letter[6], key = '',
+    headers = letter[3], last = letter.last, key = '',
   }
 end
 

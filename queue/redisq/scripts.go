@@ -5,6 +5,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,80 +20,135 @@ import (
 //go:embed *.lua
 var sources embed.FS
 
-// The kinds of script. What only takes out or moves things must still run when Redis has no room left, or a full store
-// could never be emptied.
-const (
-	stores = "#!lua\n"
-	frees  = "#!lua flags=allow-oom\n"
-	looks  = "#!lua flags=no-writes\n"
-)
-
+// A script is a file whose first line tells of what kind it is: one that stores, one that looks, or one that only takes
+// out or moves things and must still run when Redis has no room left, or a full store could never be emptied.
 var (
-	enqueueScript = script(stores, "lane", "activity", "intake", "enqueue")
-	claimScript   = script(stores, "lane", "claim")
-	stageScript   = script(stores, "lane", "activity", "intake", "stage")
-	commitScript  = script(frees, "lane", "commit")
-	stagedScript  = script(looks, "lane", "staged")
-	releaseScript = script(frees, "lane", "activity", "intake", "moved", "release")
-	unstageScript = script(frees, "lane", "activity", "unstage")
+	rehearseScript = script("rehearse")
 
-	dueScript     = script(frees, "lane", "due")
-	takeScript    = script(frees, "lane", "take")
-	settleScript  = script(frees, "lane", "activity", "settle")
-	sweepScript   = script(looks, "lane", "sweep")
-	removeScript  = script(frees, "lane", "activity", "search", "remove")
-	chooseScript  = script(looks, "lane", "choose")
-	buryScript    = script(frees, "lane", "activity", "bury")
-	discardScript = script(frees, "lane", "activity", "discard")
-	forgetScript  = script(frees, "lane", "activity", "forget")
+	enqueueScript = script("enqueue")
+	claimScript   = script("claim")
+	stageScript   = script("stage")
+	commitScript  = script("commit")
+	stagedScript  = script("staged")
+	releaseScript = script("release")
+	unstageScript = script("unstage")
 
-	actScript        = script(frees, "lane", "act")
-	resetScript      = script(frees, "lane", "reset")
-	reviveScript     = script(stores, "lane", "activity", "revive")
-	makersScript     = script(looks, "lane", "makers")
-	supersededScript = script(frees, "lane", "superseded")
+	dueScript     = script("due")
+	takeScript    = script("take")
+	settleScript  = script("settle")
+	sweepScript   = script("sweep")
+	removeScript  = script("remove")
+	chooseScript  = script("choose")
+	buryScript    = script("bury")
+	discardScript = script("discard")
+	forgetScript  = script("forget")
 
-	hostsScript = script(looks, "lane", "hosts")
-	findScript  = script(looks, "lane", "activity", "search", "find")
+	actScript        = script("act")
+	resetScript      = script("reset")
+	reviveScript     = script("revive")
+	makersScript     = script("makers")
+	supersededScript = script("superseded")
 
-	exportScript        = script(looks, "lane", "export")
-	importScript        = script(stores, "lane", "activity", "intake", "moved", "import")
-	importHostScript    = script(stores, "lane", "importhost")
-	importReceiptScript = script(stores, "lane", "importreceipt")
+	namesScript = script("names")
+	hostsScript = script("hosts")
+	findScript  = script("find")
 
-	putKeyScript  = script(stores, "lane", "putkey")
-	dropKeyScript = script(frees, "lane", "dropkey")
-	resealScript  = script(stores, "lane", "resealkeys")
-	unparkScript  = script(frees, "lane", "unpark")
+	exportScript        = script("export")
+	importScript        = script("import")
+	importHostScript    = script("importhost")
+	importReceiptScript = script("importreceipt")
 
-	tellScript = script(frees, "lane", "tell")
+	putKeyScript  = script("putkey")
+	dropKeyScript = script("dropkey")
+	resealScript  = script("resealkeys")
+	unparkScript  = script("unpark")
+
+	tellScript = script("tell")
 )
 
-// script joins files to one script. It may be sent again when a connection broke before its answer: each is written so
-// that running twice does as running once.
-func script(kind string, files ...string) *rueidis.Lua {
-	var b strings.Builder
-	b.WriteString(kind)
-	for _, name := range files {
-		text, err := sources.ReadFile(name + ".lua")
-		if err != nil {
-			panic(err) // it is embedded
-		}
-		b.WriteString(bare(string(text)))
+// shared are the files of which every script gets what it needs.
+const shared = "pages lane place activity intake search moved"
+
+// script returns a script that may be sent again when a connection broke before its answer: each is written so that
+// running twice does as running once.
+func script(name string) *rueidis.Lua { return rueidis.NewLuaScriptRetryable(assemble(name)) }
+
+// loadScripts has a server compile all scripts, before they are needed.
+func loadScripts(ctx context.Context, node rueidis.Client) error {
+	files, err := sources.ReadDir(".")
+	if err != nil {
+		return err
 	}
-	return rueidis.NewLuaScriptRetryable(b.String())
+	for _, f := range files {
+		if name := strings.TrimSuffix(f.Name(), ".lua"); !slices.Contains(strings.Fields(shared), name) {
+			if err := node.Do(ctx, node.B().ScriptLoad().Script(assemble(name)).Build()).Error(); err != nil {
+				return fmt.Errorf("script %s: %w", name, err)
+			}
+		}
+	}
+	return nil
 }
 
-// bare leaves out comments and indentation, which Redis would keep in memory. No text in a script has " -- " in it.
+// assemble makes a script of a file and what that needs of the shared ones: Redis keeps each whole in memory, and makes
+// all functions of it anew at each call.
+func assemble(name string) string {
+	var blocks []string
+	for _, name := range strings.Fields(shared) {
+		blocks = append(blocks, strings.Split(source(name), "\n\n")...)
+	}
+	kind, own, _ := strings.Cut(source(name), "\n")
+	used, parts := words(own), []string{own}
+	for _, block := range slices.Backward(blocks) { // what one needs stands before it
+		if slices.ContainsFunc(defined(block), func(name string) bool { return used[name] }) {
+			maps.Copy(used, words(block))
+			parts = append(parts, block)
+		}
+	}
+	slices.Reverse(parts)
+	return kind + "\n" + bare(strings.Join(parts, "\n"))
+}
+
+// source returns a file without its comments. A blank line stands between its blocks. No text in a script has "--" in it.
+func source(name string) string {
+	text, err := sources.ReadFile(name + ".lua")
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return comment.ReplaceAllString(string(text), "")
+}
+
+// bare leaves out indentation and blank lines.
 func bare(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(" "+strings.TrimSpace(line), " --")
 		if line = strings.TrimSpace(line); line != "" {
 			b.WriteString(line + "\n")
 		}
 	}
 	return b.String()
+}
+
+var (
+	comment    = regexp.MustCompile(`(?m)^ *--.*\n| *--.*`)
+	word       = regexp.MustCompile(`[A-Za-z_]\w*`)
+	definition = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`) // what is indented is of no concern outside
+)
+
+// words returns the words of a text.
+func words(text string) map[string]bool {
+	all := map[string]bool{}
+	for _, w := range word.FindAllString(text, -1) {
+		all[w] = true
+	}
+	return all
+}
+
+// defined returns the names that a block defines.
+func defined(block string) (names []string) {
+	for _, m := range definition.FindAllStringSubmatch(block, -1) {
+		names = append(names, strings.Split(m[1], ", ")...)
+	}
+	return names
 }
 
 // callTimeout bounds every call: a Redis that has stopped would hang one that has no deadline of its own.

@@ -57,7 +57,7 @@ func orNotHeld(err error) error {
 func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlement) (keys, args []string, err error) {
 	var host, epoch, flags string
 	if st.Host != nil {
-		if host, err = encode(st.Host, false); err != nil {
+		if host, err = shrinkRecord(st.Host); err != nil {
 			return nil, nil, err
 		}
 		epoch, flags = strconv.FormatInt(st.Host.Epoch, 10), strconv.Itoa(recordFlags(st.Host))
@@ -82,7 +82,7 @@ func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlemen
 			places[text] = len(places)
 			keys = p.activity(keys, text)
 		}
-		last, err := encode(r.Attempt, r.Attempt == nil)
+		last, err := shrinkAttempt(r.Attempt)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Writes back what came of deliveries taken under a lease.
 --
 -- KEYS[FIRST…FIRST+5] the lane
@@ -70,7 +71,7 @@ for _, act in pairs(activities) do
 end
 local current, wait = ARGV[9] == '' or tonumber(ARGV[10]) >= s.g, tonumber(ARGV[5])
 if ARGV[9] ~= '' and current then
-  redis.call('HSET', l.h, 'r', ARGV[9])
+  keep_record(l, ARGV[9])
   s.f = tonumber(ARGV[11])
   if band(s.f, PROBING) == 0 then s.y = 0 end
 end

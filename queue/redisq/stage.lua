@@ -1,3 +1,4 @@
+#!lua
 -- Stores some of a submission's deliveries where nobody takes them yet. A submission of several partitions, or one too
 -- large for a single script, is stored in steps: its idempotency key is claimed (claim.lua), all its deliveries are
 -- staged, the claim is committed (commit.lua), and what is staged goes into the lanes (release.lua). Sweep does the rest

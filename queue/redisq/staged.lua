@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Looks at what is staged first.
 --
 -- KEYS[FIRST+3] what is staged

@@ -90,20 +90,12 @@ type partition struct {
 func newPartition(p rediskeys.Partition) *partition {
 	kinds := []string{
 		"stats", "due0", "due1", "due2", "due3", "due4", "due5", "excess", "offered", "expires", "pending", "done",
-		"dead", "letters", "uris", "parked", "staged", "filed",
+		"dead", "letters", "uris", "parked", "staged", "filed", "hosts", "hostpages", "later", "laterpages",
 	}
 	for i, kind := range kinds {
 		kinds[i] = p.Key(kind)
 	}
-	for _, state := range hostStates {
-		kinds = append(kinds, hostsIn(p, state))
-	}
 	return &partition{Partition: p, common: kinds}
-}
-
-// hostsIn is the key of the hosts of a partition in a state.
-func hostsIn(p rediskeys.Partition, state queue.HostState) string {
-	return p.Of("hosts", string(state))
 }
 
 // lane appends the six keys of a lane.
@@ -164,6 +156,9 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	for n := range partitions {
 		s.parts = append(s.parts, newPartition(s.keys.Partition(n)))
 	}
+	if err := s.each(func(p *partition) error { return s.rehearse(ctx, p) }); err != nil {
+		return nil, explain(err)
+	}
 	s.asleep.Store(math.MaxInt64) // until Due was asked every wake counts
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -172,6 +167,12 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	s.work.Go(func() { s.spread(working) })
 	return s, nil
+}
+
+// rehearse tries the commands that scripts need.
+func (s *Store) rehearse(ctx context.Context, p *partition) error {
+	_, err := s.number(ctx, rehearseScript, p, []string{p.Key("nothing")}, nil)
+	return err
 }
 
 // Leases returns the leases of the fleet, on the same Redis.

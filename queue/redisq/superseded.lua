@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes for the receipt how many deliveries a submission cancelled.
 --
 -- KEYS[FIRST] the claim of its idempotency key

@@ -1,3 +1,4 @@
+#!lua flags=no-writes
 -- Looks for what is over.
 --
 -- ARGV[2…4] how long finished activities, dead letters (0: for ever) and staged activities last, in ms

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes deliveries from leased lanes.
 --
 -- KEYS[FIRST…] six keys for each lane

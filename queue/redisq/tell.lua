@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Tells all who watch of events. It is always the same server that does, so that they stay in order.
 --
 -- ARGV[2] the channel

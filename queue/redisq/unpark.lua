@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes due what waits for a key.
 --
 -- KEYS[FIRST…] six keys for each lane

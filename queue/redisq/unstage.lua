@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes back what is staged of an activity that was not committed.
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r

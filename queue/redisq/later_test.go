@@ -1,0 +1,94 @@
+package redisq
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// TestLater checks that lanes which wait for long are offered when it is time, or sooner when something makes them due.
+func TestLater(t *testing.T) {
+	t.Parallel()
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
+	hosts := manyHosts(300)
+	enqueue(t, s, submission("1", 10, hosts...))
+	const wait = 11 * time.Second
+	at := time.Now().Add(wait)
+	work(t, s, 1, hosts, func(int) queue.Result { return queue.Result{Verdict: queue.Retry, Spent: true, After: time.Until(at)} })
+	if n := server.Must("EXISTS", "p:{p0}:later", "p:{p0}:due4"); n != "1" {
+		t.Fatalf("%s of the keys of lanes that wait are there, want that of those which wait for long", n)
+	}
+	if got := offered(t, s); len(got) != 0 {
+		t.Fatalf("%d lanes were offered before it was time", len(got))
+	}
+	if err := s.act(t.Context(), hosts[0], queue.Pause); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.act(t.Context(), hosts[1], queue.Probe); err != nil {
+		t.Fatal(err)
+	}
+	enqueue(t, s, submission("2", 10, hosts[2]))
+	got := offered(t, s)
+	if want := hosts[1:3]; !slices.Equal(got, want) {
+		t.Errorf("%v were offered after a probe and a new delivery, want %v", got, want)
+	}
+	var token uint64 = 2
+	for !time.Now().After(at.Add(time.Minute)) && len(got) < len(hosts)-1 {
+		offer, err := s.Due(t.Context(), queue.Want{Lanes: 1000, Suspect: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(offer.Hosts) > 0 && time.Now().Before(at) && !slices.Contains(hosts[1:3], offer.Hosts[0]) {
+			t.Fatalf("%v were offered before it was time", offer.Hosts)
+		}
+		for _, host := range offer.Hosts {
+			settleAll(t, s, lockmgr.Lease{Host: host, Token: token, TTL: time.Minute})
+			if !slices.Contains(got, host) {
+				got = append(got, host)
+			}
+		}
+		if len(offer.Hosts) == 0 {
+			time.Sleep(min(max(offer.Next, time.Millisecond), time.Second))
+		}
+		token++
+	}
+	slices.Sort(got)
+	if want := hosts[1:]; !slices.Equal(got, want) {
+		t.Errorf("%d lanes were offered, want all but the paused one", len(got))
+	}
+	if n := server.Must("EXISTS", "p:{p0}:laterpages"); n != "0" {
+		t.Error("lanes that were offered are still among the later ones")
+	}
+}
+
+// offered returns the lanes that are due now, by name.
+func offered(t *testing.T, s *Store) []string {
+	t.Helper()
+	offer, err := s.Due(t.Context(), queue.Want{Lanes: 1000, Suspect: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(offer.Hosts)
+	return offer.Hosts
+}
+
+// settleAll delivers what may go of a lane.
+func settleAll(t *testing.T, s *Store, l lockmgr.Lease) {
+	t.Helper()
+	turns, err := s.Take(t.Context(), []lockmgr.Lease{l}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := queue.Settlement{Release: true}
+	for _, d := range turns[0].Deliveries {
+		st.Results = append(st.Results, queue.Result{ID: d.ID})
+	}
+	if err := s.Settle(t.Context(), l, st); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -18,8 +18,7 @@
 //
 // What callers may not rely on: that a Breaker waits. The cool-off is the lane's to wait for (Opened tells how long),
 // and a Breaker restored before its end would allow the probe at once. That failures are remembered which were never
-// settled: a node that dies in a turn takes those of the turn with it. That days and times are anything but this node's
-// clock; nothing is decided by them but Unavailable.
+// settled: a node that dies in a turn takes those of the turn with it.
 //
 // The state machine is gobreaker's: consecutive failures, tripping, half-open with one request. What it lacks is here:
 // state that lasts, a cool-off that grows, and a bound on what is in flight.
@@ -124,9 +123,9 @@ func (b *Breaker) settle(v Verdict) {
 	}
 	switch v {
 	case Alive, Slow:
-		b.succeeded(now())
+		b.succeeded(b.now())
 	case Failed, TimedOut:
-		b.failed(now())
+		b.failed(b.now())
 	}
 }
 
@@ -149,7 +148,7 @@ func (b *Breaker) changed(to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		b.record.Trips++
-		b.record.OpenedAt = now()
+		b.record.OpenedAt = b.now()
 		b.wait, b.recovered = b.settings.coolOff(b.record.Trips), false
 	case gobreaker.StateClosed:
 		b.record.Window, b.recovered = 1, true
@@ -157,4 +156,9 @@ func (b *Breaker) changed(to gobreaker.State) {
 }
 
 // now is the time as a Record keeps it. UTC also drops the monotonic clock, which means nothing to another process.
-func now() time.Time { return time.Now().UTC() }
+func (b *Breaker) now() time.Time {
+	if b.settings.Now == nil {
+		return time.Now().UTC()
+	}
+	return b.settings.Now().UTC()
+}

@@ -19,6 +19,9 @@ type Settings struct {
 	UnavailableDays int
 	// Jitter gives random numbers in [0,1). It must be safe for concurrent use; nil is math/rand/v2's.
 	Jitter func() float64
+	// Now tells the time that Records hold and days are counted by: that of the fleet, so that a node whose clock is wrong
+	// counts the same days as the others. It must be safe for concurrent use; nil is time.Now.
+	Now func() time.Time
 }
 
 // Unavailable tells that the host failed on so many days, without a success, that it should be given up.

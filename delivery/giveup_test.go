@@ -75,6 +75,39 @@ func dying() (healed *atomic.Bool, answer func(*http.Request) Answer) {
 	}
 }
 
+// elsewhen is a store whose clock is ahead of the node's.
+type elsewhen struct {
+	queue.Lanes
+	ahead time.Duration
+}
+
+func (q elsewhen) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
+	turns, err := q.Lanes.Take(ctx, leases, n)
+	for i := range turns {
+		turns[i].Now = turns[i].Now.Add(q.ahead)
+	}
+	return turns, err
+}
+
+// TestDaysOfFailureAreTheStores holds that nodes whose clocks differ count the same days.
+func TestDaysOfFailureAreTheStores(t *testing.T) {
+	t.Parallel()
+	const ahead = 26 * time.Hour
+	behind := func(o *Options) { o.Queue = elsewhen{o.Queue, ahead} }
+	pooled(t, status(500), behind, func(r *rig) {
+		opened := time.Now().Add(ahead)
+		r.backlog(10, "h.example")
+		time.Sleep(30 * time.Second)
+		b := r.host("h.example").Record.Breaker
+		if want := int32(opened.Unix() / 86400); len(b.Days) != 1 || b.Days[0] != want {
+			t.Errorf("failed on days %v, want %d", b.Days, want)
+		}
+		if b.OpenedAt.Sub(opened).Abs() > 10*time.Second {
+			t.Errorf("opened at %s, want about %s", b.OpenedAt, opened)
+		}
+	})
+}
+
 func TestAHostThatFailsForDaysIsGivenUpAndProbedOnceADay(t *testing.T) {
 	t.Parallel()
 	healed, answer := dying()

@@ -47,10 +47,13 @@ type turn struct {
 }
 
 func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn) *turn {
+	began := time.Now()
+	settings := p.Breaker
+	settings.Now = func() time.Time { return qt.Now.Add(time.Since(began)) }
 	return &turn{
-		pool: p, held: h, host: qt.Host, breaker: p.Breaker.Restore(qt.Host.Breaker),
+		pool: p, held: h, host: qt.Host, breaker: settings.Restore(qt.Host.Breaker),
 		waiting: qt.Deliveries, more: qt.More, done: make(chan attempt, p.Breaker.Window),
-		slots: 1, suspect: qt.Host.Breaker.Suspect(), until: time.Now().Add(turnTime),
+		slots: 1, suspect: qt.Host.Breaker.Suspect(), until: began.Add(turnTime),
 	}
 }
 

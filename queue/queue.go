@@ -80,8 +80,8 @@ type Lanes interface {
 	// are due, Offer.Next is the time until another may be (at most MaxIdle), cut short by Wake.
 	Due(ctx context.Context, want Want) (Offer, error)
 
-	// Take takes at most n deliveries from each leased lane and gives the host's record with them, in the order of the
-	// leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
+	// Take takes at most n deliveries from each leased lane and gives the host's record and the store's time with them, in
+	// the order of the leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
 	// taken is not given again until it is settled, released, or a later token takes the lane. While the host is to be
 	// probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due the first by priority, else the
 	// one due first, with Early set as its own time has not come. A paused lane, or one that has to wait

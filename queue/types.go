@@ -129,6 +129,7 @@ type Offer struct {
 type Turn struct {
 	Lease      lockmgr.Lease
 	Host       HostRecord
+	Now        time.Time // the store's: what is counted by days goes by it, not by the node's clock
 	Deliveries []Delivery
 	More       bool // there is more due now than was taken
 }

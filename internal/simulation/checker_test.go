@@ -94,7 +94,8 @@ func (a *attempt) meaning() verdict {
 			v = s
 		}
 	}
-	return verdict{v.means, v.at, v.asked}
+	lag := a.node.lags[lockmgr.Lease{Host: a.pair.host.name, Token: a.token, TTL: a.node.w.lease}]
+	return verdict{v.means, v.at, v.at.Add(-lag).Unix() / 86400, v.asked}
 }
 
 // wrong notes a broken promise. c.mu is held.
@@ -142,6 +143,17 @@ func (c *checker) taken(n *node, turns []queue.Turn) {
 		}
 		for j := range t.Deliveries {
 			c.takenOne(n, h, t.Lease, &t.Deliveries[j])
+		}
+	}
+}
+
+// heard notes by how much what a node takes for the store's time is late: as much as the answer that told it.
+func (c *checker) heard(n *node, turns []queue.Turn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range turns {
+		if _, more := n.lags[turns[i].Lease]; !more {
+			n.lags[turns[i].Lease] = time.Since(turns[i].Now)
 		}
 	}
 }

@@ -47,6 +47,7 @@ type rules struct {
 type verdict struct {
 	means meaning
 	at    time.Time // of the answer
+	day   int64     // as the node counts it
 	asked time.Duration
 }
 
@@ -64,8 +65,8 @@ func (m *model) apply(r rules, vs []verdict, now time.Time) {
 			m.failures, m.days, m.trips, m.open, m.reached, m.lastAlive = 0, nil, 0, false, true, now
 		case failed:
 			m.failures++
-			if day := v.at.Unix() / 86400; !slices.Contains(m.days, day) {
-				m.days = append(m.days, day)
+			if !slices.Contains(m.days, v.day) {
+				m.days = append(m.days, v.day)
 			}
 			if m.open || m.failures >= r.threshold {
 				m.open = true

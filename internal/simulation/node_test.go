@@ -39,6 +39,7 @@ type node struct {
 	begun, suspects int // attempts whose slots are held
 	taken           map[*pair]uint64
 	attempts        map[*pair]*attempt // the latest
+	lags            map[lockmgr.Lease]time.Duration
 	faults          []span
 }
 
@@ -48,6 +49,7 @@ func newNode(w *world, id, life int) *node {
 	return &node{
 		w: w, id: id, clock: newClock(mix(w.seed, "node", fmt.Sprint(id), fmt.Sprint(life))),
 		wake: make(chan struct{}, 1), killed: make(chan struct{}), taken: map[*pair]uint64{}, attempts: map[*pair]*attempt{},
+		lags: map[lockmgr.Lease]time.Duration{},
 	}
 }
 
@@ -191,7 +193,9 @@ func (s farStore) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]qu
 		return nil, err
 	}
 	turns, err := s.n.w.store().Take(ctx, leases, n)
-	return turns, s.n.back(err, "Take", leases[0].Host)
+	err = s.n.back(err, "Take", leases[0].Host)
+	s.n.w.check.heard(s.n, turns)
+	return turns, err
 }
 
 func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement) error {

@@ -96,7 +96,7 @@ func (s *Store) pick(lease lockmgr.Lease, n int, now int64) (t queue.Turn, picks
 	}
 	_, more := l.best()
 	s.index.place(l, now)
-	return queue.Turn{Lease: lease, Host: l.record, More: more}, picks, true
+	return queue.Turn{Lease: lease, Host: l.record, Now: fromMillis(now), More: more}, picks, true
 }
 
 // fetch reads what was picked. A delivery that was cancelled meanwhile is left out.

@@ -19,6 +19,7 @@ var takeCases = []testCase{
 	{name: "gives the one due first as a probe, even early", run: probesEarly},
 	{name: "gives what is due as a probe that is not early", run: probesDue},
 	{name: "gives nothing of a lane that waits", run: takesNothingWaiting},
+	{name: "tells the store's time", run: tellsTime},
 	{name: "gives oldest first", run: oldestFirst},
 	{name: "gives high priority first, and each its share", run: shares},
 	{name: "gives all priorities together if there is room", run: takesAllPriorities},
@@ -75,6 +76,11 @@ func takesOver(s *suite) {
 	err := s.Settle(s.t.Context(), first, queue.Settlement{Results: []queue.Result{delivered(d)}, Release: true})
 	s.is("Settle of the earlier lease", err, queue.ErrNotHeld)
 	s.take(second)
+}
+
+func tellsTime(s *suite) {
+	s.fill("a.example", 1)
+	s.near("the time told", time.Now(), s.turn(s.lease("a.example"), 1).Now)
 }
 
 func leavesOut(s *suite) {

@@ -105,14 +105,14 @@ func (s *Store) turns(p *partition, leases []lockmgr.Lease, places []int, a []ru
 // turn reads what take.lua gave for a lane. The activities have only their IDs.
 func (s *Store) turn(p *partition, lease lockmgr.Lease, m rueidis.RedisMessage) (*queue.Turn, error) {
 	t := &queue.Turn{Lease: lease}
-	f, err := fields(m, 4)
+	f, err := fields(m, 5)
 	if err != nil {
 		return nil, err
 	}
 	if t.Host, err = record(f[0].text, f[1].number); err != nil {
 		return nil, err
 	}
-	t.More = f[2].number != 0
+	t.More, t.Now = f[2].number != 0, timeOf(f[4].number)
 	for _, m := range f[3].list {
 		d, err := fields(m, 6)
 		if err != nil {

@@ -4,7 +4,7 @@
 -- KEYS[FIRST…] six keys for each lane
 -- ARGV[2]      how many deliveries of each at most
 -- ARGV[3…]     of each lane: host, token, how long its lease lasts in ms
--- RETURNS      for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries};
+-- RETURNS      for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries, now};
 --              each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
 local MOVES = 1000 -- deliveries moved behind others in one call at most; the rest wait for the next
 local moves = 0
@@ -102,7 +102,7 @@ for i = 3, #ARGV, 3 do
     l.state.x = now + ttl
     redis.call('ZREM', OFFERED, l.host)
     local deliveries, ready = take(l, tonumber(ARGV[2]))
-    answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries}
+    answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries, now}
     write(l)
   end
 end

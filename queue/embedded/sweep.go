@@ -13,6 +13,7 @@ import (
 const (
 	sweepRows = 2000        // at most so many rows of a kind in one sweep
 	sweepSoon = time.Second // when to look again at what was taken as it expired
+	sweepIdle = time.Hour   // the longest between two that look
 )
 
 // expiryAt tells that something may expire at a time. The store's mutex must be held.
@@ -49,13 +50,23 @@ type sweep struct {
 }
 
 func (o *sweep) run(t *tx) error {
-	*o = sweep{s: o.s, now: millis(t.now), next: millis(t.now.Add(queue.MaxIdle))}
+	*o = sweep{s: o.s, now: millis(t.now), next: never}
+	o.lookAgain(sweepIdle)
+	if r := o.s.opts.DeadRetention; r > 0 {
+		o.lookAgain(r) // who dies from now on
+	}
 	for _, step := range []func(*tx) error{o.expire, o.giveUp, o.dropLetters, o.capLetters, o.dropActivities} {
 		if err := step(t); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lookAgain sees to it that the next sweep comes after so long at most, or a minute: retention is kept track of by the
+// minute.
+func (o *sweep) lookAgain(after time.Duration) {
+	o.next = min(o.next, o.now+max(after, queue.MaxIdle).Milliseconds())
 }
 
 // expire dead-letters what has outlived its TTL.
@@ -143,12 +154,26 @@ func (o *sweep) dropLetters(t *tx) error {
 	if o.s.opts.DeadRetention <= 0 {
 		return nil
 	}
+	if old, err := o.old(t, "SELECT died_at FROM dead ORDER BY died_at, id LIMIT 1", o.s.opts.DeadRetention); err != nil || !old {
+		return err
+	}
 	before := o.now - o.s.opts.DeadRetention.Milliseconds()
 	dropped, err := t.dropLetters("SELECT id FROM dead WHERE died_at <= ? ORDER BY died_at, id LIMIT ?", before, sweepRows)
 	if dropped == sweepRows {
 		o.next = o.now
 	}
 	return err
+}
+
+// old tells whether the oldest of something, whose time the query gives, has outlived its retention, or notes when it will.
+func (o *sweep) old(t *tx, oldest string, retention time.Duration) (old bool, err error) {
+	err = each(t.conn, oldest, nil, func(row *sqlite.Stmt) error {
+		left := time.Duration(row.ColumnInt64(0)-o.now)*time.Millisecond + retention
+		old = left <= 0
+		o.lookAgain(left)
+		return nil
+	})
+	return old, err
 }
 
 // capLetters drops the oldest of too many dead letters.
@@ -177,6 +202,11 @@ func (t *tx) dropLetters(which string, args ...any) (dropped int, err error) {
 
 // dropActivities drops finished activities that have outlived their retention and have no dead letters.
 func (o *sweep) dropActivities(t *tx) error {
+	// The oldest is looked at first, as SQLite plans a query with a bound time anew each time.
+	oldest := "SELECT done_at FROM activities WHERE done_at IS NOT NULL AND letters = 0 ORDER BY done_at LIMIT 1"
+	if old, err := o.old(t, oldest, o.s.opts.Retention); err != nil || !old {
+		return err
+	}
 	before := o.now - o.s.opts.Retention.Milliseconds()
 	err := t.exec(`DELETE FROM activities WHERE seq IN (SELECT seq FROM activities
 		WHERE done_at IS NOT NULL AND letters = 0 AND done_at <= ? ORDER BY done_at LIMIT ?)`, before, sweepRows)

@@ -131,7 +131,6 @@ func (c *checker) taken(n *node, turns []queue.Turn) {
 		t := &turns[i]
 		h := c.hosts[t.Lease.Host]
 		c.takeOver(h, t.Lease)
-		c.w.agenda.add(now.Add(t.Lease.TTL))
 		if len(t.Deliveries) == 0 {
 			continue
 		}
@@ -378,12 +377,6 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		if v, ok := c.result(n, l, &s.Results[i]); ok {
 			vs = append(vs, v)
 		}
-		if d := s.Results[i].After; d > max(0, s.Wait) {
-			c.w.agenda.add(now.Add(d))
-		}
-	}
-	if s.Wait > 0 {
-		c.w.agenda.add(now.Add(s.Wait))
 	}
 	if len(s.Results) > 0 {
 		h.apply(c.rules, vs, now)

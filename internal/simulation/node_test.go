@@ -177,10 +177,7 @@ func (s farStore) Due(ctx context.Context, want queue.Want) (queue.Offer, error)
 		return queue.Offer{}, err
 	}
 	o, err := s.n.w.store().Due(ctx, want)
-	if err == nil && o.Next == queue.MaxIdle {
-		// A month has many idle minutes.
-		o.Next = s.n.w.agenda.next() + s.n.clock.next("idle", "")
-	}
+	o.Next += s.n.clock.next("idle", "")
 	return o, s.n.back(err, "Due", "")
 }
 

@@ -24,14 +24,6 @@ func (o *observer) Enqueue(ctx context.Context, s *queue.Submission) (queue.Rece
 	return r, err
 }
 
-func (o *observer) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
-	offer, err := o.Queue.Due(ctx, want)
-	if err == nil && len(offer.Hosts) > 0 {
-		o.c.w.agenda.add(time.Now().Add(queue.OfferTTL))
-	}
-	return offer, err
-}
-
 func (o *observer) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
 	turns, err := o.Queue.Take(ctx, leases, n)
 	if err == nil {
@@ -84,7 +76,6 @@ func (c *checker) seen(name string) {
 	h := c.hosts[name]
 	before := h.quick
 	h.model.seen(time.Now())
-	c.w.agenda.add(h.wait)
 	if h.quick > before && h.is(c.w.since()) == well {
 		c.w.expect(h, h.wait.Add(slack), "it was seen")
 	}
@@ -144,7 +135,6 @@ func (c *checker) receipt(s *queue.Submission, r queue.Receipt) {
 		q.accepted, q.known, q.first = now, r.Duplicates == 0 && !no[rec.Inbox], !q.host.reached
 		if q.known && s.Priority == queue.High && q.host.unavailable {
 			q.host.model.seen(now)
-			c.w.agenda.add(q.host.wait)
 		}
 	}
 }

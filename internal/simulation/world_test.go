@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +49,6 @@ type world struct {
 	leases *leases
 	check  *checker
 	rules  rules
-	agenda *agenda
 	drives sync.WaitGroup
 
 	outages []span // of what all nodes share; guarded by check.mu
@@ -64,6 +62,7 @@ type world struct {
 const (
 	ttl     = 72 * time.Hour
 	slack   = 2 * time.Minute // for what has to happen soon
+	idle    = 6 * time.Hour   // a node looks no sooner where the store says that nothing is due: a month has many minutes
 	testKey = "https://app.example/users/alice#main-key"
 )
 
@@ -108,7 +107,7 @@ func newWorld(t *testing.T, c config, dir string) *world {
 	r := dice(c.seed, "world")
 	w := &world{
 		config: c, t: t, dir: dir, start: time.Now(), life: t.Context(), posts: map[string]*post{},
-		agenda: &agenda{}, end: time.Duration(c.days)*24*time.Hour - ttl - 12*time.Hour,
+		end: time.Duration(c.days)*24*time.Hour - ttl - 12*time.Hour,
 		rules: rules{
 			threshold: pick(r, 3, 5, 10, 10), window: pick(r, 1, 2, 8, 8), concurrency: pick(r, 4, 8, 16, 64),
 			coolOff: time.Minute, coolOffMax: time.Hour, unavailableDays: 7, retryBase: 15 * time.Second, maxAttempts: 17,
@@ -152,7 +151,7 @@ func (w *world) store() *queuetest.Faults {
 // open opens the store anew. Whoever waits for work is told of it.
 func (w *world) open(times int) {
 	s, err := embedded.Open(filepath.Join(w.dir, "store"), embedded.Options{
-		Limits: queue.Limits{Retention: 90 * 24 * time.Hour}, Rand: dice(w.seed, "store", fmt.Sprint(times)),
+		Limits: queue.Limits{Retention: 90 * 24 * time.Hour}, Idle: idle, Rand: dice(w.seed, "store", fmt.Sprint(times)),
 	})
 	if err != nil {
 		panic(err)
@@ -293,46 +292,6 @@ func (w *world) wait(until time.Duration) bool {
 	case <-w.life.Done():
 		return false
 	}
-}
-
-// agenda knows when something may become due, so that idle nodes need not look every minute for a month.
-type agenda struct {
-	mu sync.Mutex
-	at times // guarded by mu
-}
-
-// add notes a time. Times are kept to the millisecond after.
-func (a *agenda) add(t time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	heap.Push(&a.at, t.Add(time.Millisecond))
-}
-
-// next returns how long nothing becomes due: at most half an hour, to be sure.
-func (a *agenda) next() time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := time.Now()
-	for len(a.at) > 0 && !a.at[0].After(now) {
-		heap.Pop(&a.at)
-	}
-	if len(a.at) == 0 {
-		return 30 * time.Minute
-	}
-	return min(a.at[0].Sub(now), 30*time.Minute)
-}
-
-type times []time.Time
-
-func (h times) Len() int           { return len(h) }
-func (h times) Less(i, j int) bool { return h[i].Before(h[j]) }
-func (h times) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *times) Push(v any)        { *h = append(*h, v.(time.Time)) }
-func (h *times) Pop() any {
-	old := *h
-	v := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return v
 }
 
 // byTime sorts times since the beginning.

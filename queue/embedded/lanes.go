@@ -35,7 +35,7 @@ func (s *Store) Due(_ context.Context, want queue.Want) (queue.Offer, error) {
 		s.index.place(l, now)
 		o.Hosts = append(o.Hosts, l.host)
 	}
-	o.Next = queue.MaxIdle
+	o.Next = s.opts.Idle
 	if len(s.index.future) > 0 {
 		o.Next = min(o.Next, max(0, time.Duration(s.index.future[0].at-now)*time.Millisecond))
 	}

@@ -12,6 +12,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ var ErrLocked = errors.New("the store is in use by another process")
 // Options configure a Store.
 type Options struct {
 	queue.Limits
+	// Idle is the longest that Due lets a node sleep; 0 is queue.MaxIdle.
+	Idle time.Duration
 	// Rand decides which of the lanes that are due goes next; nil is math/rand/v2's. It must belong to this store alone.
 	Rand *rand.Rand
 }
@@ -61,7 +64,7 @@ const readConns = 4
 
 // Open opens the store in dir, and makes both if they are not there. It returns ErrLocked if another process has it.
 func Open(dir string, o Options) (*Store, error) {
-	o.Retention = max(o.Retention, queue.IdempotencyTTL)
+	o.Retention, o.Idle = max(o.Retention, queue.IdempotencyTTL), cmp.Or(o.Idle, queue.MaxIdle)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}

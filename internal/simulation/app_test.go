@@ -26,6 +26,7 @@ type post struct {
 
 	// Guarded by the checker's mutex.
 	offered, answered bool
+	cancelled         bool // by an operator
 	id                string
 	accepted          int
 }

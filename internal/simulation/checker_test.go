@@ -30,7 +30,7 @@ type checker struct {
 	byID       map[string]*pair // by delivery
 	chains     map[string][]*pair
 	posts      []*post
-	superseded int
+	ended      int // superseded and cancelled, and less what was made pending again
 	accepted   int
 	violations []string
 	trace      io.Writer // may be nil
@@ -46,9 +46,16 @@ type pair struct {
 	post     *post
 	inbox    string
 	host     *host
+	nth      int  // in the order offered
 	known    bool // accepted for certain
 	accepted time.Time
-	token    uint64 // of the lease that took it last
+	expires  time.Time
+	took     time.Time // when it was taken last
+	void     time.Time // when somebody else than an attempt may have ended it; what was taken before may be attempted still
+	revived  time.Time // when it was made pending again
+	deleted  bool      // its dead letter was
+	stuck    bool      // it was taken as its host was paused
+	token    uint64    // of the lease that took it last
 	early    bool
 	first    bool     // its host had never been reached when it was accepted
 	open     *attempt // begun and not settled
@@ -94,8 +101,7 @@ func (a *attempt) meaning() verdict {
 			v = s
 		}
 	}
-	lag := a.node.lags[lockmgr.Lease{Host: a.pair.host.name, Token: a.token, TTL: a.node.w.lease}]
-	return verdict{v.means, v.at, v.at.Add(-lag).Unix() / 86400, v.asked}
+	return verdict{v.means, v.at, v.at.Add(-a.view().lag).Unix() / 86400, v.asked}
 }
 
 // wrong notes a broken promise. c.mu is held.
@@ -134,6 +140,9 @@ func (c *checker) taken(n *node, turns []queue.Turn) {
 		if len(t.Deliveries) == 0 {
 			continue
 		}
+		if h.held() {
+			c.wrong("%s: taken although it is paused or blocked", h.name)
+		}
 		if now.Before(h.wait.Add(-grain)) {
 			c.wrong("%s: taken although it waits until %s", h.name, c.w.at(h.wait))
 		}
@@ -146,13 +155,24 @@ func (c *checker) taken(n *node, turns []queue.Turn) {
 	}
 }
 
-// heard notes by how much what a node takes for the store's time is late: as much as the answer that told it.
+// view is what a node believes in a turn.
+type view struct {
+	lag   time.Duration // how much what it takes for the store's time is late: as much as the answer that told it
+	epoch int64         // of the host's record
+}
+
+// view returns what the node believes that makes an attempt.
+func (a *attempt) view() view {
+	return a.node.turns[lockmgr.Lease{Host: a.pair.host.name, Token: a.token, TTL: a.node.w.lease}]
+}
+
+// heard notes what a node believes from the first that a lease is given.
 func (c *checker) heard(n *node, turns []queue.Turn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range turns {
-		if _, more := n.lags[turns[i].Lease]; !more {
-			n.lags[turns[i].Lease] = time.Since(turns[i].Now)
+		if t := &turns[i]; n.turns[t.Lease] == (view{}) {
+			n.turns[t.Lease] = view{time.Since(t.Now), t.Host.Epoch}
 		}
 	}
 }
@@ -166,6 +186,7 @@ func (c *checker) takeOver(h *host, l lockmgr.Lease) {
 		return
 	}
 	h.token = l.Token
+	clear(h.hand)
 	for _, a := range sorted(h.begun) {
 		c.lose(a)
 	}
@@ -216,8 +237,9 @@ func (c *checker) takenOne(n *node, h *host, l lockmgr.Lease, d *queue.Delivery)
 		c.wrong("%s: early, though %s isn't to be probed", p, h.name)
 	}
 	c.byID[d.ID] = p
-	p.token, p.early = l.Token, d.Early
+	p.token, p.early, p.took = l.Token, d.Early, time.Now()
 	n.taken[p] = l.Token
+	h.hand[p] = true
 }
 
 // begin judges the start of an attempt. A second knock belongs to the first.
@@ -233,7 +255,8 @@ func (c *checker) begin(n *node, body, inbox string) *attempt {
 	if a := n.attempts[p]; a != nil && a.token == token && (a == p.open || token < p.host.token) {
 		return a
 	}
-	a := &attempt{pair: p, node: n, token: token, began: now, early: p.early, suspect: p.host.suspect()}
+	a := &attempt{pair: p, node: n, token: token, began: now, early: p.early}
+	a.suspect = p.host.suspect() && a.view().epoch == p.host.epoch
 	c.judgeBegin(a)
 	p.open, n.attempts[p] = a, a
 	p.attempts++
@@ -254,15 +277,17 @@ func (c *checker) begin(n *node, body, inbox string) *attempt {
 func (c *checker) judgeBegin(a *attempt) {
 	p, h := a.pair, a.pair.host
 	switch {
-	case p.ended != "":
+	case p.ended != "" && !p.void.After(p.took):
 		c.wrong("%s: attempted after it had ended (%s)", p, p.ended)
+	case h.held() && p.took.After(h.heldSince()):
+		c.wrong("%s: attempted although %s is paused or blocked", p, h.name)
 	case a.token == 0:
 		c.wrong("%s: attempted without having been taken", p)
 	case p.open != nil && !p.open.node.faulty(p.open.began, a.began):
 		c.wrong("%s: attempted twice", p)
 	case a.token < h.token && !a.node.faulty(time.Time{}, a.began):
 		c.wrong("%s: attempted under an old lease", p)
-	case a.began.After(p.accepted.Add(p.post.ttl + time.Hour)):
+	case a.began.After(h.sweptBy(p).Add(time.Hour)):
 		c.wrong("%s: attempted long after it expired", p)
 	case a.began.Before(h.wait.Add(-grain)) && a.token == h.token:
 		c.wrong("%s: attempted although %s waits until %s", p, h.name, c.w.at(h.wait))
@@ -284,42 +309,6 @@ func (c *checker) judgeBegin(a *attempt) {
 	c.judgeOrder(p)
 }
 
-// judgeOrder looks for something older of the same ordering key that has not ended.
-func (c *checker) judgeOrder(p *pair) {
-	chain := c.chains[p.chain()]
-	for _, q := range chain {
-		if q == p {
-			break
-		}
-		if q.ended == "" && c.pending(q) {
-			c.wrong("%s: overtakes %s", p, q)
-		}
-	}
-	// What has ended is not looked at again.
-	if i := slices.IndexFunc(chain, func(q *pair) bool { return q.ended == "" }); i > 0 {
-		c.chains[p.chain()] = chain[i:]
-	}
-}
-
-func (p *pair) chain() string { return p.host.name + " " + p.post.key }
-
-// pending asks the store whether a delivery is still pending, and notes it if it ended without an attempt.
-func (c *checker) pending(p *pair) bool {
-	if p.post.id == "" {
-		return false // it was not accepted
-	}
-	for _, d := range c.w.deliveries(p.post.id, "") {
-		if d.Inbox == p.inbox {
-			if d.State != queue.StatePending {
-				p.ended = d.State
-			}
-			return d.State == queue.StatePending
-		}
-	}
-	p.ended = "cancelled"
-	return false
-}
-
 // sent judges a request as it comes to the host, and has the host answer it.
 func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
 	c.mu.Lock()
@@ -336,6 +325,7 @@ func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
 	h.inFlight[a] = true
 	c.note("sent", a.node.id, a.pair.post.body, a.pair.inbox, a.token, scheme)
 	h.requests++
+	h.asked = time.Now()
 	c.strike(a.node.id)
 	c.figures.request(h, c.w.since())
 	return h.serve(time.Now(), c.w.start, scheme)
@@ -372,6 +362,9 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		c.wrong("%s: a settlement under token %d was accepted after %d", h.name, l.Token, h.token)
 		return
 	}
+	if s.Release {
+		clear(h.hand)
+	}
 	var vs []verdict
 	for i := range s.Results {
 		if v, ok := c.result(n, l, &s.Results[i]); ok {
@@ -379,14 +372,30 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		}
 	}
 	if len(s.Results) > 0 {
-		h.apply(c.rules, vs, now)
+		if n.turns[l].epoch < h.epoch {
+			h.overheard(vs, now)
+		} else {
+			h.apply(c.rules, vs, now)
+		}
 		c.note("settled", n.id, h.name, len(s.Results), h.failures, h.trips, h.unavailable)
+	}
+}
+
+// look finds out which of the deliveries to be settled have been ended by somebody else.
+func (c *checker) look(s *queue.Settlement) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range s.Results {
+		if p := c.byID[s.Results[i].ID]; p != nil && p.ended == "" && p.host.blockedAt.After(p.took) {
+			c.pending(p)
+		}
 	}
 }
 
 // result judges what becomes of one attempt, and returns what its host learns from it.
 func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bool) {
 	p := c.byID[r.ID]
+	delete(c.hosts[l.Host].hand, p)
 	if p == nil || p.open == nil || p.open.token != l.Token || p.open.node != n {
 		return verdict{}, false // settled before
 	}
@@ -399,6 +408,9 @@ func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bo
 		v = verdict{}
 	}
 	c.drop(a)
+	if p.ended != "" {
+		return v, true // somebody else ended it: only its host learns of it
+	}
 	p.last = v.means
 	spends := v.means == again || v.means == failed && !a.early
 	switch {

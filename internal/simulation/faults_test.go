@@ -9,7 +9,7 @@ import (
 )
 
 // methods are those of the store that faults befall.
-var methods = []string{"Enqueue", "Due", "Take", "Settle", "Sweep", "Key", "Act"}
+var methods = []string{"Enqueue", "Due", "Take", "Settle", "Sweep", "Key", "Act", "Cancel", "RetryDead", "DeleteDead", "DeadLetters"}
 
 // moments draws when things happen: mostly when there is work.
 func (w *world) moments(r *rand.Rand, n int) (ats []time.Duration) {
@@ -173,14 +173,7 @@ func (c *checker) outage(d time.Duration) {
 }
 
 // delayed is how much of a time was troubled. c.mu is held.
-func (c *checker) delayed(from, to time.Time) (d time.Duration) {
-	for _, s := range c.delays {
-		if s.from.Before(to) && s.to.After(from) {
-			d += s.to.Sub(s.from)
-		}
-	}
-	return d
-}
+func (c *checker) delayed(from, to time.Time) time.Duration { return overlap(c.delays, from, to) }
 
 // hear lets a host be heard from.
 func (w *world) hear(h *host) {
@@ -248,8 +241,11 @@ func (c *checker) served(h *host, since, by time.Time, why string) {
 		return
 	}
 	st, err := c.w.store().Queue.Host(c.w.life, h.name)
-	if err != nil || st.Pending == 0 || st.OldestPendingAt.After(by.Add(-slack)) {
+	if err != nil || st.Pending == 0 || later(st.OldestPendingAt, h.revived).After(by.Add(-slack)) {
 		return // the store is away, or there is nothing to do
+	}
+	if overlap(h.holds, since.Add(-slack), by) > 0 {
+		return
 	}
 	c.wrong("%s: not served by %s though %s at %s; %d pending", h.name, c.w.at(by), why, c.w.at(since), st.Pending)
 }

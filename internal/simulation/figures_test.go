@@ -40,7 +40,7 @@ func (f *figures) request(h *host, at time.Duration) {
 
 func (f *figures) arrived(p *pair) {
 	f.received++
-	if p.host.kind == healthy {
+	if p.host.kind == healthy && overlap(p.host.holds, p.accepted, p.arrived) == 0 && p.revived.IsZero() {
 		f.delays = append(f.delays, p.arrived.Sub(p.accepted))
 	}
 }

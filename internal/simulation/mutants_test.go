@@ -79,6 +79,11 @@ func mutants() map[string]struct {
 		"lets suspects take all":     {mutation{lanes: func(_ *world, q queue.Lanes) queue.Lanes { return greedy{q} }}, "to suspect hosts"},
 		"forgets idempotency keys":   {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return &forgetful{Queue: q} }}, "not known again"},
 		"loses a recipient":          {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return careless{q} }}, "accepted"},
+		"pauses nothing":             {ignoring(queue.Pause), "although it is paused"},
+		"blocks what comes only":     {ignoring(queue.Block), "though it was blocked"},
+		"lets turns undo a reset":    {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return stubborn{q} }}, "its record is"},
+		"cancels nothing":            {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return deafCancel{q} }}, "though it was cancelled"},
+		"loses what is retried":      {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return retryLoser{q} }}, "though it was retried"},
 		"delivers what is done":      {settling(every(30, repeat)), "settled by verdict"},
 		"buries what could be tried": {settling(every(30, bury)), "settled by verdict"},
 	}

@@ -39,7 +39,7 @@ type node struct {
 	begun, suspects int // attempts whose slots are held
 	taken           map[*pair]uint64
 	attempts        map[*pair]*attempt // the latest
-	lags            map[lockmgr.Lease]time.Duration
+	turns           map[lockmgr.Lease]view
 	faults          []span
 }
 
@@ -49,7 +49,7 @@ func newNode(w *world, id, life int) *node {
 	return &node{
 		w: w, id: id, clock: newClock(mix(w.seed, "node", fmt.Sprint(id), fmt.Sprint(life))),
 		wake: make(chan struct{}, 1), killed: make(chan struct{}), taken: map[*pair]uint64{}, attempts: map[*pair]*attempt{},
-		lags: map[lockmgr.Lease]time.Duration{},
+		turns: map[lockmgr.Lease]view{},
 	}
 }
 

@@ -33,6 +33,7 @@ func (o *observer) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]q
 }
 
 func (o *observer) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settlement) error {
+	o.c.look(&s)
 	err := o.Queue.Settle(ctx, l, s)
 	switch {
 	case err == nil:
@@ -45,10 +46,44 @@ func (o *observer) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settleme
 
 func (o *observer) Act(ctx context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
 	h, err := o.Queue.Act(ctx, host, a)
-	if err == nil && a == queue.Seen {
+	switch {
+	case err != nil:
+	case a == queue.Seen:
 		o.c.seen(host)
+	default:
+		o.c.acted(host, a, h)
 	}
 	return h, err
+}
+
+func (o *observer) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	before, err := o.Activity(ctx, id)
+	if err != nil {
+		return before, err
+	}
+	after, err := o.Queue.Cancel(ctx, id)
+	if err == nil {
+		o.c.cancelled(before, after)
+	}
+	return after, err
+}
+
+func (o *observer) RetryDead(ctx context.Context, which queue.DeadLetterChoice, lasts time.Duration) (queue.DeadLetterCount, error) {
+	before := o.c.w.deadLetters()
+	n, err := o.Queue.RetryDead(ctx, which, lasts)
+	if err == nil {
+		o.c.changed(before, true, lasts, n)
+	}
+	return n, err
+}
+
+func (o *observer) DeleteDead(ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
+	before := o.c.w.deadLetters()
+	n, err := o.Queue.DeleteDead(ctx, which)
+	if err == nil {
+		o.c.changed(before, false, 0, n)
+	}
+	return n, err
 }
 
 func (o *observer) Sweep(ctx context.Context) (time.Duration, error) {
@@ -92,7 +127,7 @@ func (c *checker) offered(s *queue.Submission) {
 	p.offered = true
 	c.posts = append(c.posts, p)
 	for _, r := range s.Recipients {
-		q := &pair{post: p, inbox: r.Inbox, host: c.hosts[r.Host], accepted: time.Now()}
+		q := &pair{post: p, inbox: r.Inbox, host: c.hosts[r.Host], nth: len(c.pairs), accepted: time.Now(), expires: time.Now().Add(p.ttl)}
 		c.pairs[p.body+" "+r.Inbox] = q
 		c.chains[q.chain()] = append(c.chains[q.chain()], q)
 	}
@@ -121,18 +156,20 @@ func (c *checker) receipt(s *queue.Submission, r queue.Receipt) {
 	}
 	p.answered, p.id, p.accepted = true, r.ID, r.Accepted
 	c.accepted += r.Accepted
-	c.superseded += r.Superseded
+	c.ended += r.Superseded
 	no := map[string]bool{}
 	for _, f := range r.Refused {
 		no[f.Inbox] = true
 		q := c.pairs[p.body+" "+f.Inbox]
-		if q.ended = "refused"; f.Reason != queue.ReasonHostUnavailable || !q.host.unavailable {
+		q.ended = "refused"
+		if !(f.Reason == queue.ReasonHostUnavailable && q.host.unavailable || f.Reason == queue.ReasonHostBlocked && q.host.blocked) {
 			c.wrong("%s: refused as %s", q, f.Reason)
 		}
 	}
 	for _, rec := range s.Recipients {
 		q := c.pairs[p.body+" "+rec.Inbox]
-		q.accepted, q.known, q.first = now, r.Duplicates == 0 && !no[rec.Inbox], !q.host.reached
+		q.accepted, q.expires = now, now.Add(p.ttl)
+		q.known, q.first = r.Duplicates == 0 && !no[rec.Inbox], !q.host.reached
 		if q.known && s.Priority == queue.High && q.host.unavailable {
 			q.host.model.seen(now)
 		}

@@ -41,8 +41,8 @@ func (c *checker) compare() {
 	for _, n := range s.Died {
 		died += n
 	}
-	if ended := int(s.Delivered+died) + c.superseded; s.Pending+ended != c.accepted {
-		c.wrong("%d accepted, but %d pending, %d delivered, %d dead and %d superseded", c.accepted, s.Pending, s.Delivered, died, c.superseded)
+	if ended := int(s.Delivered+died) + c.ended; s.Pending+ended != c.accepted {
+		c.wrong("%d accepted, but %d pending, %d delivered, %d dead and %d ended otherwise", c.accepted, s.Pending, s.Delivered, died, c.ended)
 	}
 	c.figures.goroutines = max(c.figures.goroutines, runtime.NumGoroutine())
 	c.figures.backlog = max(c.figures.backlog, s.Pending)
@@ -60,7 +60,7 @@ func (w *world) finish() {
 		}
 	}
 	for _, h := range w.list {
-		if h.kind == dead && h.requests > deadRequests {
+		if h.kind == dead && h.requests > deadRequests+h.meddled {
 			c.wrong("%s was dead all the time, but got %d requests", h.name, h.requests)
 		}
 		if h.kind == dead {
@@ -87,23 +87,30 @@ func (c *checker) finishPost(p *post) {
 	for _, d := range c.w.deliveries(p.id, queue.StateDead) {
 		dead[d.Inbox] = &d
 	}
-	missing := 0
+	missing, arrived := 0, 0
 	for _, r := range p.to {
 		q := c.pairs[p.body+" "+r.Inbox]
+		if q.ended == stateDelivered {
+			arrived++
+		}
 		switch d := dead[r.Inbox]; {
 		case q.ended == "refused":
 			if q.attempts > 0 {
 				c.wrong("%s: refused, and yet attempted", q)
 			}
 		case d != nil:
-			c.judgeDeath(q, d)
+			c.judgeDeath(q, d.Reason, d.Attempts)
+		case q.deleted:
 		case q.received == 0 && q.known:
 			missing++
-			if q.host.kind == healthy {
+			if q.host.kind == healthy && p.role != queue.Makes && !p.cancelled {
 				c.wrong("%s: never arrived", q)
 			}
 		}
 		c.judgeDelay(q)
+	}
+	if arrived != n.Delivered {
+		c.wrong("%s: %d were delivered, but counted are %+v", p.body, arrived, n)
 	}
 	if missing > n.Cancelled {
 		c.wrong("%s: %d deliveries are lost: %+v", p.body, missing-n.Cancelled, n)
@@ -111,26 +118,28 @@ func (c *checker) finishPost(p *post) {
 }
 
 // judgeDeath judges whether a dead letter's reason is true.
-func (c *checker) judgeDeath(q *pair, d *queue.DeliveryStatus) {
+func (c *checker) judgeDeath(q *pair, why queue.Reason, attempts int) {
 	ok := false
-	switch d.Reason {
+	switch why {
 	case queue.ReasonRejected, queue.ReasonGone:
 		ok = q.last == final
 	case queue.ReasonExhausted:
-		ok = d.Attempts >= c.attempts(q.post) && q.attempts >= d.Attempts
+		ok = attempts >= c.attempts(q.post) && q.attempts >= attempts
 	case queue.ReasonExpired:
-		ok = q.host.kind != healthy
+		ok = q.host.kind != healthy || overlap(q.host.holds, q.accepted, q.expires) > 0
 	case queue.ReasonHostUnavailable:
 		ok = len(q.host.spans) > 0
+	case queue.ReasonHostBlocked:
+		ok = !q.host.blockedAt.Before(q.accepted)
 	}
-	if !ok || d.Attempts != q.spent {
-		c.wrong("%s: died as %s after %d attempts (must be %d), last answer %d", q, d.Reason, d.Attempts, q.spent, q.last)
+	if !ok || attempts != q.spent {
+		c.wrong("%s: died as %s after %d attempts (must be %d), last answer %d", q, why, attempts, q.spent, q.last)
 	}
 }
 
 // judgeDelay judges how long a delivery took to a host that is always well.
 func (c *checker) judgeDelay(q *pair) {
-	if q.host.kind != healthy || q.received == 0 || !q.known {
+	if q.host.kind != healthy || q.received == 0 || !q.known || !q.revived.IsZero() {
 		return
 	}
 	took := q.arrived.Sub(q.accepted)
@@ -138,7 +147,7 @@ func (c *checker) judgeDelay(q *pair) {
 	if q.first {
 		most = 15 * time.Minute // it has to share half of the slots with those that are dead
 	}
-	if took > most+c.delayed(q.accepted, q.arrived) {
+	if took > most+c.delayed(q.accepted, q.arrived)+overlap(q.host.holds, q.accepted, q.arrived) {
 		c.wrong("%s: took %s, though its host is well", q, took)
 	}
 }

@@ -127,7 +127,7 @@ func newWorld(t *testing.T, c config, dir string) *world {
 		if c.living && (h.kind == dead || h.kind == dying || h.kind == oneway) {
 			h.kind, h.phases = other, []phase{{0, well}}
 		}
-		h.begun, h.inFlight = map[*attempt]bool{}, map[*attempt]bool{}
+		h.begun, h.inFlight, h.hand = map[*attempt]bool{}, map[*attempt]bool{}, map[*pair]bool{}
 		w.list = append(w.list, h)
 		w.check.hosts[h.name] = h
 	}
@@ -231,6 +231,7 @@ func (w *world) run() {
 			story.Go(func() { w.trouble(i) })
 		}
 		story.Go(w.stormy)
+		story.Go(func() { w.operate(story.Go) })
 	}
 	for _, h := range w.list {
 		if h.heard > 0 {

@@ -13,21 +13,24 @@ TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
 # The lines of go test -v that are shown as they come: one for each package, and what failed or was skipped.
 CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKIP)
 
+# What takes longest begins first, and more tests run at a time than there are processors, as most of them wait.
+LONGEST := ./queue/redisq . ./queue/embedded
+
 .PHONY: test simulate lint bench bench-compare bench-base build tools compose-check
 
 test: tools simulate
 	go vet ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
-	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_NODE=1 REQUIRE_OPENSSL=1 REQUIRE_REDIS=1 go test -race -shuffle=on -count=1 -timeout=8m -v ./... 2>&1 | tee $(TEST_LOG) | \
+	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_NODE=1 REQUIRE_OPENSSL=1 REQUIRE_REDIS=1 go test -race -shuffle=on -count=1 -timeout=8m -parallel=4 -v $(LONGEST) ./... 2>&1 | tee $(TEST_LOG) | \
 		{ grep --line-buffered -E '$(CLOSING)' || true; } || failed=yes; \
 	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: nothing may be skipped' >&2; failed=yes; fi; \
 	if [ -n "$${failed:-}" ]; then \
 		echo; echo 'What was said:'; grep -vE '^=== |^ *--- PASS' $(TEST_LOG); \
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
-# Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run fewer, under the race detector.
-SEEDS ?= 20
+# Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run two, under the race detector.
+SEEDS ?= 200
 simulate:
 	go test -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
 

@@ -2,8 +2,4 @@
 
 package simulation
 
-const (
-	defaultSeeds = 200
-	defaultHosts = 300
-	replays      = 3
-)
+const defaultSeeds = 200

@@ -162,14 +162,14 @@ func blocksTaken(s *suite) {
 }
 
 func blocksMany(s *suite) {
-	inboxes := make([]string, 2500)
+	inboxes := make([]string, 1200)
 	for i := range inboxes {
 		inboxes[i] = "https://a.example/users/" + string(rune('a'+i%26)) + time.Duration(i).String()
 	}
 	id := s.put("1", "a.example", alsoTo(inboxes...))
 	s.same("pending", 0, s.act("a.example", queue.Block).Pending)
-	s.counts(id, queue.Counts{Dead: 2501})
-	s.same("dead", 2501, s.stats().Dead)
+	s.counts(id, queue.Counts{Dead: 1201})
+	s.same("dead", 1201, s.stats().Dead)
 }
 
 func unblocks(s *suite) {

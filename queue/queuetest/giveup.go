@@ -72,7 +72,7 @@ func buriesButNewest(s *suite) {
 }
 
 func buriesMany(s *suite) {
-	inboxes := make([]string, 4500)
+	inboxes := make([]string, 2100)
 	for i := range inboxes {
 		inboxes[i] = fmt.Sprintf("https://a.example/users/%d", i)
 	}
@@ -81,7 +81,7 @@ func buriesMany(s *suite) {
 	s.giveUp("a.example", time.Hour)
 	s.sweep()
 	st := s.stats()
-	s.same("pending and dead", []int{1, 4501}, []int{st.Pending, st.Dead})
+	s.same("pending and dead", []int{1, 2101}, []int{st.Pending, st.Dead})
 	s.act("a.example", queue.Probe)
 	s.one(s.lease("a.example"), "2")
 }

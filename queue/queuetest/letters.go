@@ -326,10 +326,10 @@ func (s *suite) buryMany(n int) string {
 }
 
 func retriesMany(s *suite) {
-	id := s.buryMany(2500)
-	s.same("count", done(2500), s.retryDead(queue.DeadLetterChoice{}))
-	s.counts(id, queue.Counts{Pending: 2500})
-	s.same("pending", 250, s.host("many0003.example").Pending)
+	id := s.buryMany(1200)
+	s.same("count", done(1200), s.retryDead(queue.DeadLetterChoice{}))
+	s.counts(id, queue.Counts{Pending: 1200})
+	s.same("pending", 120, s.host("many0003.example").Pending)
 	s.offers(hosts("many", 10)...)
 }
 
@@ -381,8 +381,8 @@ func deletesForGood(s *suite) {
 }
 
 func deletesMany(s *suite) {
-	id := s.buryMany(2500)
-	s.same("count", done(2500), s.deleteDead(queue.DeadLetterChoice{}))
+	id := s.buryMany(1200)
+	s.same("count", done(1200), s.deleteDead(queue.DeadLetterChoice{}))
 	s.same("dead", 0, s.stats().Dead)
-	s.counts(id, queue.Counts{Dead: 2500})
+	s.counts(id, queue.Counts{Dead: 1200})
 }

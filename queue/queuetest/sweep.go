@@ -57,12 +57,12 @@ func expiresWaiting(s *suite) {
 }
 
 func expiresMany(s *suite) {
-	s.put("0", "a.example", alsoTo(hosts("a", 3000)...), lasting(second))
+	s.put("0", "a.example", alsoTo(hosts("a", 2100)...), lasting(second))
 	s.fill("b.example", 100, lasting(second))
 	time.Sleep(passing)
 	s.sweep()
 	st := s.stats()
-	s.same("pending and dead", []int{0, 3101}, []int{st.Pending, st.Dead})
+	s.same("pending and dead", []int{0, 2201}, []int{st.Pending, st.Dead})
 }
 
 func expiresLater(s *suite) {

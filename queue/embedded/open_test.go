@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -227,4 +228,30 @@ func TestAStoreOfTheFirstVersionIsMigrated(t *testing.T) {
 	if ds := takeAll(t, s, 1); len(ds) != 1 || string(ds[0].Activity.Body) != "{}" || hostOf(t, s).Pending != 2 {
 		t.Errorf("took %+v, want the first of two with one ordering key", ds)
 	}
+}
+
+// TestSweepLooksWhenSomethingIsOld holds that what is finished goes when its time is over, with a transaction an hour meanwhile.
+func TestSweepLooksWhenSomethingIsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, t.TempDir())
+		s.together(t, nothing, note(s, queue.Other, queue.Normal))
+		d := takeAll(t, s, 1)[0]
+		if err := s.Settle(bg, lease(1), queue.Settlement{Results: []queue.Result{{ID: d.ID, Verdict: queue.Delivered}}}); err != nil {
+			t.Fatal(err)
+		}
+		began, sweeps := time.Now(), 0
+		for ; statsOf(t, s).Activities > 0 && sweeps < 100; sweeps++ {
+			next, err := s.Sweep(bg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(next)
+		}
+		if took := time.Since(began); sweeps > 30 || took < 24*time.Hour || took > 24*time.Hour+2*time.Minute {
+			t.Errorf("%d sweeps in %s, want about 25 in a day", sweeps, took)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

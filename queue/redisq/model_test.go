@@ -24,9 +24,11 @@ import (
 // very order that the embedded back-end gives. What share an ordering key share a priority here: behind others in a
 // backlog a delivery goes by their priority, so there the order may differ.
 func TestSameAsEmbedded(t *testing.T) {
+	t.Parallel()
 	server := testredis.Start(t)
 	for seed := range uint64(16) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel() // half of it is waiting
 			limits := queue.Limits{Lane: 150 * int(seed%2)}
 			e, err := embedded.Open(t.TempDir(), embedded.Options{Limits: limits})
 			if err != nil {

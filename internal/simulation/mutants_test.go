@@ -80,6 +80,8 @@ func mutants() map[string]struct {
 		"forgets idempotency keys":   {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return &forgetful{Queue: q} }}, "not known again"},
 		"loses a recipient":          {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return careless{q} }}, "accepted"},
 		"pauses nothing":             {ignoring(queue.Pause), "although it is paused"},
+		"never ends a pause":         {ignoring(queue.Resume), "told to resume"},
+		"ignores a probe":            {ignoring(queue.Probe), "told to probe"},
 		"blocks what comes only":     {ignoring(queue.Block), "though it was blocked"},
 		"lets turns undo a reset":    {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return stubborn{q} }}, "its record is"},
 		"cancels nothing":            {mutation{store: func(_ *world, q queue.Queue) queue.Queue { return deafCancel{q} }}, "though it was cancelled"},
@@ -100,7 +102,7 @@ func TestMutants(t *testing.T) {
 			t.Parallel()
 			m := all[name]
 			var said []string
-			for seed := uint64(1); seed <= 12; seed++ {
+			for seed := uint64(1); seed <= 20; seed++ {
 				c := small(seed)
 				c.mutation, c.until = &m.mutation, m.noticed
 				said = simulate(t, c).violations

@@ -25,10 +25,12 @@ func (w *world) operate(later func(func())) {
 		switch n := r.IntN(20); {
 		case n < 4:
 			w.hold(r, h, queue.Pause, queue.Resume, later)
-		case n < 7:
+		case n < 6:
 			w.hold(r, h, queue.Block, queue.Unblock, later)
-		case n < 10:
-			w.act(r, h, pick(r, queue.Reset, queue.Probe))
+		case n < 8:
+			w.act(r, h, queue.Reset)
+		case n < 11:
+			w.act(r, w.check.troubled(r, h), queue.Probe)
 		case n < 12:
 			w.act(r, h, queue.Seen)
 		case n < 16:
@@ -115,6 +117,19 @@ func (c *checker) latest() *host {
 	return last
 }
 
+// troubled returns a host that is to be probed, or another if there is none.
+func (c *checker) troubled(r *rand.Rand, other *host) *host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var hs []*host
+	for _, h := range c.w.list {
+		if h.probed() {
+			hs = append(hs, h)
+		}
+	}
+	return pick(r, append(hs, other)...)
+}
+
 func (c *checker) blockedLately(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +159,7 @@ func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 	h, now := c.hosts[name], time.Now()
 	c.note("act", name, string(a), st.Pending)
 	switch a {
-	case queue.Pause, queue.Resume:
+	case queue.Pause, queue.Resume: // of what came meanwhile nothing has a time of its own to wait for
 		h.paused = a == queue.Pause
 		for p := range h.hand {
 			p.stuck = p.stuck || h.paused
@@ -164,11 +179,16 @@ func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 		h.wait = time.Time{}
 		h.meddled++
 	}
+	due := a == queue.Probe || a == queue.Resume && len(h.holds) > 0 && h.waits() < now.Sub(h.since) &&
+		(h.probed() || st.OldestPendingAt.After(h.heldSince()))
 	h.holdUp(now)
-	if (a == queue.Probe || a == queue.Resume && h.kind == healthy) && !h.held() && st.Pending > 0 && st.InFlight == 0 {
+	if due && !h.held() && st.Pending > 0 && st.InFlight == 0 {
 		c.expectRequest(h, string(a))
 	}
 }
+
+// waits returns how long its wait lasts at the most: that is drawn at random, too.
+func (m *model) waits() time.Duration { return max(0, m.wait.Sub(m.since)) * 3 / 2 }
 
 // expectRequest wants a host that has work to be asked soon. c.mu is held.
 func (c *checker) expectRequest(h *host, why string) {

@@ -159,7 +159,7 @@ func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 	h, now := c.hosts[name], time.Now()
 	c.note("act", name, string(a), st.Pending)
 	switch a {
-	case queue.Pause, queue.Resume: // of what came meanwhile nothing has a time of its own to wait for
+	case queue.Pause, queue.Resume:
 		h.paused = a == queue.Pause
 		for p := range h.hand {
 			p.stuck = p.stuck || h.paused
@@ -179,6 +179,7 @@ func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 		h.wait = time.Time{}
 		h.meddled++
 	}
+	// Of what came in a pause nothing has a time of its own to wait for.
 	due := a == queue.Probe || a == queue.Resume && len(h.holds) > 0 && h.waits() < now.Sub(h.since) &&
 		(h.probed() || st.OldestPendingAt.After(h.heldSince()))
 	h.holdUp(now)
@@ -242,7 +243,7 @@ func (c *checker) byPost(id string) *post {
 	return nil
 }
 
-// changed notes and judges what became of dead letters: those in which are pending or gone.
+// changed notes and judges what became of the dead letters that there were before a call: which are pending again, or gone.
 func (c *checker) changed(before []queue.DeadLetter, retried bool, lasts time.Duration, n queue.DeadLetterCount) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

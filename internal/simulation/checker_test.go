@@ -211,7 +211,7 @@ func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
 	h.inFlight[a] = true
 	c.note("sent", a.node.id, a.pair.post.body, a.pair.inbox, a.token, scheme)
 	h.requests++
-	h.asked = time.Now()
+	h.sentTo = time.Now()
 	c.strike(a.node.id)
 	c.figures.request(h, c.w.since())
 	return h.serve(time.Now(), c.w.start, scheme)

@@ -34,7 +34,7 @@ type model struct {
 	inFlight map[*attempt]bool // at the host just now
 	hand     map[*pair]bool    // taken, and neither settled nor released
 	requests int
-	asked    time.Time // when something was sent to it last
+	sentTo   time.Time // when something was sent to it last
 	spans    []span    // of time in which it was unavailable
 }
 

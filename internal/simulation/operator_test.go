@@ -110,7 +110,7 @@ func (c *checker) latest() *host {
 	defer c.mu.Unlock()
 	last := c.w.list[0]
 	for _, h := range c.w.list {
-		if h.asked.After(last.asked) {
+		if h.sentTo.After(last.sentTo) {
 			last = h
 		}
 	}
@@ -201,7 +201,7 @@ func (c *checker) expectRequest(h *host, why string) {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if h.asked.After(since) || overlap(h.holds, since, by) > 0 || overlap(c.delays, since.Add(-c.w.lease), by) > 0 {
+		if h.sentTo.After(since) || overlap(h.holds, since, by) > 0 || overlap(c.delays, since.Add(-c.w.lease), by) > 0 {
 			return
 		}
 		st, err := c.w.store().Queue.Host(c.w.life, h.name)

@@ -122,7 +122,7 @@ func TestBenchOnRedis(t *testing.T) {
 	server := testredis.Start(t)
 	server.Must("SET", "somebody's", "key")
 	r := measure(t, "--scenarios", "keepalive,fanout,intake", "--store", server.URL())
-	r.wantFigures(t, "keepalive", "deliveries", "cpu_ratio", "store_cpu_ms")
+	r.wantFigures(t, "keepalive", "deliveries", "cpu_ratio", "store_cpu_ms", "store_scripts", "store_bytes")
 	r.wantFigures(t, "fanout", "to_202_ms", "bare_insert_ms")
 	r.wantFigures(t, "intake", "accepted_per_second", "bare_inserts_per_second")
 	if !strings.HasPrefix(r.Machine.Store, "Redis ") && !strings.HasPrefix(r.Machine.Store, "Valkey ") {

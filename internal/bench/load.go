@@ -201,7 +201,7 @@ func (w *world) warm(ctx context.Context) error {
 // spent is what has been spent so far.
 type spent struct {
 	node        usage
-	store       float64
+	store       served
 	connections float64
 }
 
@@ -209,7 +209,7 @@ func (w *world) spent(ctx context.Context) (s spent, err error) {
 	if s.node, err = w.node.usage(); err != nil {
 		return s, err
 	}
-	if s.store, err = w.b.redis.cpu(ctx); err != nil {
+	if s.store, err = w.b.redis.served(ctx); err != nil {
 		return s, err
 	}
 	s.connections, err = w.api.connections(ctx)
@@ -240,7 +240,9 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 	f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(n)
 	f["connections"] = after.connections
 	if w.b.redis != nil {
-		f["store_cpu_ms"] = (after.store - before.store) * 1000 / float64(n)
+		f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * 1000 / float64(n)
+		f["store_scripts"] = (after.store.scripts - before.store.scripts) / float64(n)
+		f["store_bytes"] = (after.store.bytes - before.store.bytes) / float64(n)
 	}
 	f.ratio("cpu_ratio", f["node_cpu_ms"]+f["store_cpu_ms"], f["bare_"+w.b.sameSigning()+"_cpu_ms"])
 	return w.pace(ctx, f)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/redis/rueidis"
 
@@ -24,22 +25,36 @@ func (b *bench) connect() (*server, error) {
 	return &server{client}, nil
 }
 
-// cpu returns the processor time that the server has used, of a cluster all of them, in seconds.
-func (s *server) cpu(ctx context.Context) (total float64, err error) {
+// served is what a server has done so far, of a cluster all of them.
+type served struct{ cpu, scripts, bytes float64 } // cpu in seconds; bytes in and out
+
+func (s *server) served(ctx context.Context) (total served, err error) {
 	if s == nil {
-		return 0, nil
+		return total, nil
 	}
 	for address, node := range s.client.Nodes() {
-		text, err := node.Do(ctx, node.B().Info().Section("cpu").Build()).ToString()
+		text, err := node.Do(ctx, node.B().Info().Section("everything").Build()).ToString()
 		if err != nil {
-			return 0, fmt.Errorf("redis %s: %w", address, err)
+			return total, fmt.Errorf("redis %s: %w", address, err)
 		}
-		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
-			n, err := strconv.ParseFloat(field(text, name), 64)
+		calls, _, _ := strings.Cut(strings.TrimPrefix(field(text, "cmdstat_evalsha"), "calls="), ",")
+		if calls == "unknown" {
+			calls = "0" // no script ran yet
+		}
+		for _, n := range []struct {
+			name, text string
+			sum        *float64
+		}{
+			{"used_cpu_user", field(text, "used_cpu_user"), &total.cpu}, {"used_cpu_sys", field(text, "used_cpu_sys"), &total.cpu},
+			{"total_net_input_bytes", field(text, "total_net_input_bytes"), &total.bytes},
+			{"total_net_output_bytes", field(text, "total_net_output_bytes"), &total.bytes},
+			{"cmdstat_evalsha", calls, &total.scripts},
+		} {
+			value, err := strconv.ParseFloat(n.text, 64)
 			if err != nil {
-				return 0, fmt.Errorf("redis %s: %s: %w", address, name, err)
+				return total, fmt.Errorf("redis %s: %s: %w", address, n.name, err)
 			}
-			total += n
+			*n.sum += value
 		}
 	}
 	return total, nil

@@ -257,7 +257,7 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(b.size.intake)
 		f["peak_mib"] = after.node.Peak
 		if b.redis != nil {
-			f["store_cpu_ms"] = (after.store - before.store) * 1000 / float64(b.size.intake)
+			f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * 1000 / float64(b.size.intake)
 		}
 		bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(makeActivity("https://bench.example/activities/bare"))})
 		f["bare_inserts_per_second"] = perSecond(b.size.intake, bare)

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/config"
 )
@@ -245,11 +246,12 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		if err != nil {
 			return err
 		}
-		began := time.Now()
-		if err := w.submitByCallers(ctx, b.size.intake); err != nil {
+		took, cpu, err := w.submitByCallers(ctx, b.size.intake)
+		if err != nil {
 			return err
 		}
-		f["accepted_per_second"] = perSecond(b.size.intake, time.Since(began))
+		f["accepted_per_second"] = perSecond(b.size.intake, took)
+		f["callers_cpu_ms"] = cpu * 1000 / float64(b.size.intake)
 		after, err := w.spent(ctx)
 		if err != nil {
 			return err
@@ -267,21 +269,31 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	return f, err
 }
 
-// submitByCallers has callers submit n activities to one inbox each.
-func (w *world) submitByCallers(ctx context.Context, n int) error {
-	errs := make([]error, callers)
-	var all sync.WaitGroup
-	for c := range callers {
-		all.Go(func() {
-			for i := c; i < n && errs[c] == nil; i += callers {
-				activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", i))
-				inbox := "http://" + waitingHost(i%w.b.size.usual) + plainPath
-				_, errs[c] = w.api.submit(ctx, submission(activity, []string{inbox}), 1)
-			}
-		})
+// submitByCallers has callers submit n activities to one inbox each, and returns how long they took and what CPU they spent
+// themselves, in seconds.
+func (w *world) submitByCallers(ctx context.Context, n int) (took time.Duration, cpu float64, err error) {
+	var callers [callers]*caller
+	for i := range callers {
+		if callers[i], err = w.api.dial(ctx); err != nil {
+			return 0, 0, err
+		}
+		defer callers[i].conn.Close()
 	}
-	all.Wait()
-	return errors.Join(errs...)
+	calls := make([][]byte, n)
+	for i := range calls {
+		activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", i))
+		inbox := "http://" + waitingHost(i%w.b.size.usual) + plainPath
+		if calls[i], err = w.api.prepare(submission(activity, []string{inbox})); err != nil {
+			return 0, 0, err
+		}
+	}
+	before, began := ownUsage(), time.Now()
+	var all errgroup.Group
+	for i, c := range callers {
+		all.Go(func() error { return c.submit(calls, i, len(callers)) })
+	}
+	err = all.Wait()
+	return time.Since(began), ownUsage().CPU - before.CPU, err
 }
 
 // idle measures a node that has nothing to do.

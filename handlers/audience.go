@@ -41,8 +41,7 @@ type audience struct {
 	deliveredAt []place // of each delivery
 	rejected    []rejection
 	rejectedAt  []place
-	byRaw       map[string]int // index in deliveries, or none
-	byURL       map[string]int
+	known       map[string]int // index in deliveries, or none, of inboxes as given and as URLs
 	conflicts   []fault
 }
 
@@ -53,8 +52,8 @@ func (s *server) gather(c *activityCall) *audience {
 		parse: func(raw string) (netguard.Inbox, *netguard.Refusal) {
 			return netguard.ParseInbox(raw, s.AllowHTTP, s.Policy)
 		},
-		own:   map[string]bool{},
-		byRaw: make(map[string]int, n), byURL: make(map[string]int, n),
+		own: map[string]bool{}, known: make(map[string]int, n),
+		deliveries: make([]queue.Recipient, 0, len(c.Inboxes)), deliveredAt: make([]place, 0, len(c.Inboxes)),
 	}
 	a.addRecipients(c)
 	for i, inbox := range c.Inboxes {
@@ -81,10 +80,10 @@ func (a *audience) addRecipients(c *activityCall) {
 
 // add adds an inbox, or its headers to the delivery that there is already.
 func (a *audience) add(raw string, hs headers, at place) {
-	i, known := a.byRaw[raw]
+	i, known := a.known[raw]
 	if !known {
 		i = a.resolve(raw, at)
-		a.byRaw[raw] = i
+		a.known[raw] = i
 	}
 	if i == none || len(hs) == 0 {
 		return
@@ -108,7 +107,7 @@ func (a *audience) resolve(raw string, at place) int {
 		a.rejectedAt = append(a.rejectedAt, at)
 		return none
 	}
-	i, known := a.byURL[inbox.URL]
+	i, known := a.known[inbox.URL]
 	switch {
 	case known:
 		return i
@@ -116,7 +115,7 @@ func (a *audience) resolve(raw string, at place) int {
 		return none // the actor's own, and no other recipient shares it
 	}
 	i = len(a.deliveries)
-	a.byURL[inbox.URL] = i
+	a.known[inbox.URL] = i
 	a.deliveries = append(a.deliveries, queue.Recipient{Inbox: inbox.URL, Host: inbox.Host})
 	a.deliveredAt = append(a.deliveredAt, at)
 	return i
@@ -151,7 +150,7 @@ func refused(rejected []rejection, list []queue.Refusal) []rejection {
 func (a *audience) nobody(list []queue.Refusal) error {
 	places := a.rejectedAt
 	for _, r := range list {
-		places = append(places, a.deliveredAt[a.byURL[r.Inbox]])
+		places = append(places, a.deliveredAt[a.known[r.Inbox]])
 	}
 	if len(places) == 0 {
 		return invalid("body.recipients", "there is nobody but the activity's own actor")

@@ -85,14 +85,13 @@ func parseIPv6(host string, p *Policy) (string, *Refusal) {
 
 // parseName normalises a host name or an IPv4 address.
 func parseName(given string, p *Policy) (string, *Refusal) {
-	name, err := lookupProfile.ToASCII(given)
+	name, err := toASCII(given)
 	if err != nil {
 		return "", badURL("host is not a domain name: " + err.Error())
 	}
 	name = strings.TrimSuffix(name, ".")
-	labels := strings.Split(name, ".")
-	switch last := labels[len(labels)-1]; {
-	case len(name) > 253 || slices.ContainsFunc(labels, badLabel):
+	switch last := name[strings.LastIndexByte(name, '.')+1:]; {
+	case len(name) > 253 || hasBadLabel(name):
 		return "", badURL("host is missing or not a domain name")
 	case isNumber(last):
 		return parseIPv4(given, p)
@@ -128,6 +127,16 @@ var lookupProfile = idna.New(
 	idna.CheckHyphens(false),
 )
 
+// toASCII writes a name as A-labels. Names of lower-case letters, digits, hyphens and dots stay as they are, unless they
+// hold A-labels, which are checked.
+func toASCII(name string) (string, error) {
+	asGiven := func(r rune) bool { return r == '.' || r < utf8.RuneSelf && isLDH(byte(r)) }
+	if strings.TrimFunc(name, asGiven) == "" && !strings.Contains(name, "xn--") {
+		return name, nil
+	}
+	return lookupProfile.ToASCII(name)
+}
+
 // loopbackNames are what resolvers and hosts files usually map to this machine, beside .localhost.
 var loopbackNames = []string{
 	"localhost.localdomain", "localhost4", "localhost6", "localhost4.localdomain4", "localhost6.localdomain6",
@@ -135,10 +144,19 @@ var loopbackNames = []string{
 	"loopback", "broadcasthost",
 }
 
+func hasBadLabel(name string) bool {
+	for label := range strings.SplitSeq(name, ".") {
+		if badLabel(label) {
+			return true
+		}
+	}
+	return false
+}
+
 // badLabel tells whether a label (of letters, digits and hyphens) is none that a host may have.
 func badLabel(label string) bool {
 	return label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-		strings.ContainsFunc(label, func(r rune) bool { return r >= utf8.RuneSelf || !isLDH(byte(r)) })
+		strings.ContainsFunc(label, func(r rune) bool { return beyondASCII(r) || !isLDH(byte(r)) })
 }
 
 func isLDH(c byte) bool { return c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' }

@@ -53,11 +53,19 @@ func ParseInbox(raw string, allowHTTP bool, p *Policy) (Inbox, *Refusal) {
 		return Inbox{}, &Refusal{ReasonHTTPNotAllowed, "only https inboxes are accepted"}
 	}
 	host := at.without(defaultPort[scheme])
-	in := Inbox{URL: scheme + "://" + host + target, Host: strings.TrimSuffix(host, ":443")}
+	in := Inbox{URL: join(raw, scheme+"://", host, target), Host: strings.TrimSuffix(host, ":443")}
 	if refusal := checkSent(in.URL, target); refusal != nil {
 		return Inbox{}, refusal
 	}
 	return in, nil
+}
+
+// join writes a URL, which is raw itself where that was normal already.
+func join(raw, start, host, target string) string {
+	if at := len(start) + len(host); len(raw) == at+len(target) && raw[:len(start)] == start && raw[len(start):at] == host && raw[at:] == target {
+		return raw
+	}
+	return start + host + target
 }
 
 var defaultPort = map[string]string{"http": "80", "https": "443"}
@@ -93,8 +101,10 @@ func checkCharacters(raw string) *Refusal {
 	if !utf8.ValidString(raw) {
 		return badURL("not UTF-8")
 	}
-	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`\"<>`, r) }) {
-		return badURL(`has a space, a control character or one of \ " < >`)
+	for _, c := range []byte(raw) {
+		if c <= ' ' || c == 0x7f || c == '\\' || c == '"' || c == '<' || c == '>' {
+			return badURL(`has a space, a control character or one of \ " < >`)
+		}
 	}
 	return nil
 }
@@ -103,6 +113,9 @@ func checkCharacters(raw string) *Refusal {
 //
 // SPEC: RFC 3987, section 3.1: "each octet […] is converted to %HH".
 func escape(s string) string {
+	if !strings.ContainsFunc(s, beyondASCII) {
+		return s
+	}
 	var b strings.Builder
 	for _, c := range []byte(s) {
 		if c < utf8.RuneSelf {
@@ -115,15 +128,30 @@ func escape(s string) string {
 	return b.String()
 }
 
+func beyondASCII(r rune) bool { return r >= utf8.RuneSelf }
+
 // checkSent makes sure that net/http sends the URL as it stands, because the target is signed as it stands: it would
 // decode and re-encode a path with characters that ought to be encoded.
 func checkSent(normalised, target string) *Refusal {
 	if len(normalised) > MaxURL {
 		return badURL("too long")
 	}
+	if isPlain(target) {
+		return nil
+	}
 	u, err := url.Parse(normalised)
 	if err != nil || u.RequestURI() != target {
 		return badURL("path has a character that must be percent-encoded, or a bad percent-encoding")
 	}
 	return nil
+}
+
+// isPlain tells that a target is a path of characters that net/http never touches: as nearly all inboxes' are.
+func isPlain(target string) bool {
+	for _, c := range []byte(target) {
+		if !isLDH(c) && c != '/' && c != '.' && c != '_' && c != '~' && c != '@' && (c < 'A' || c > 'Z') {
+			return false
+		}
+	}
+	return true
 }

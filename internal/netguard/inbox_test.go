@@ -202,3 +202,23 @@ func checkLaneName(t *testing.T, host string) {
 		t.Errorf("not a lane name: %q", host)
 	}
 }
+
+// What is looked at less closely, because it is as nearly all inboxes are, must come out as it would otherwise.
+func FuzzShortCuts(f *testing.F) {
+	f.Add("a-b.example", "/users/a_b~c/@d.e")
+	f.Add("-.xn--a", "//x")
+	f.Add("1.2..3-.", "/")
+	f.Fuzz(func(t *testing.T, name, target string) {
+		got, err := toASCII(name)
+		if want, wantErr := lookupProfile.ToASCII(name); got != want && wantErr == nil || (err == nil) != (wantErr == nil) {
+			t.Errorf("%q is written %q (%v), want %q (%v)", name, got, err, want, wantErr)
+		}
+		if !strings.HasPrefix(target, "/") || !isPlain(target) {
+			return
+		}
+		u, err := url.Parse("https://host.example" + target)
+		if err != nil || u.RequestURI() != target {
+			t.Errorf("%q is no plain target: it would be sent as another (%v)", target, err)
+		}
+	})
+}

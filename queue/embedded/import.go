@@ -112,15 +112,19 @@ func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 		return false, err
 	}
 	day := queue.IdempotencyTTL.Milliseconds()
-	err = t.exec("UPDATE activities SET idempotency = NULL WHERE idempotency = ? AND created <= ?", m.Key[:], o.now-day)
-	if err != nil {
+	if known, err := o.s.hasReceipt(t, &m.Key, o.now-day); known || err != nil {
 		return false, err
 	}
 	created := o.now + m.TTL.Milliseconds() - day
-	err = t.exec(`UPDATE OR IGNORE activities SET idempotency = ?, fingerprint = ?, duplicates = ?, superseded = ?, refused = ?, note = ?,
-		created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL`,
-		m.Key[:], m.Fingerprint[:], m.Duplicates, m.Superseded, refused, m.Note, created-clocksDiffer, created, id[:])
-	return t.conn.Changes() > 0, err
+	err = each(t.conn, `UPDATE activities SET idempotency = ?, fingerprint = ?, duplicates = ?, superseded = ?, refused = ?, note = ?,
+		created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL RETURNING seq`,
+		[]any{m.Key[:], m.Fingerprint[:], m.Duplicates, m.Superseded, refused, m.Note, created - clocksDiffer, created, id[:]},
+		func(row *sqlite.Stmt) error {
+			isNew = true
+			t.remember(&m.Key, row.ColumnInt64(0))
+			return nil
+		})
+	return isNew, err
 }
 
 // movedActivity is an activity on its way in.
@@ -167,30 +171,28 @@ func (o *moving) activity(t *tx, m *queue.MovedActivity) (isNew bool, err error)
 }
 
 func (o *moving) insertActivity(t *tx, id uuid.UUID, a *movedActivity) error {
-	first, err := t.nextFirst()
-	if err != nil {
-		return err
+	total := a.Delivered + a.Dead + a.Cancelled + len(a.Deliveries)
+	a.act = &activity{
+		first: o.s.reserve(t, total), id: id, keyID: a.KeyID, uri: hashOf(a.URI), ordering: hashOf(a.OrderingKey),
+		priority: a.Priority, role: a.Role, created: millis(a.CreatedAt),
 	}
 	var expires, done any = a.expires, nil
 	if a.expires == never {
 		expires, done = nil, o.now-a.Finished.Milliseconds()
 	}
 	dead := a.Dead + a.letters
-	err = t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
+	err := t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
 		cancelled, letters, expires_next, done_at, role) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		id[:], a.URI, a.Type, a.KeyID, a.OrderingKey, int64(a.Priority), millis(a.CreatedAt), first,
-		a.Delivered+a.Dead+a.Cancelled+len(a.Deliveries), a.Delivered, dead, a.Cancelled, a.letters, expires, done, int64(a.Role))
+		id[:], a.URI, a.Type, a.KeyID, a.OrderingKey, int64(a.Priority), a.act.created, a.act.first,
+		total, a.Delivered, dead, a.Cancelled, a.letters, expires, done, int64(a.Role))
 	if err != nil {
 		return err
 	}
-	a.act = &activity{
-		seq: t.conn.LastInsertRowID(), first: first, id: id, keyID: a.KeyID, ordering: orderingHash(a.OrderingKey),
-		priority: a.Priority, role: a.Role, created: millis(a.CreatedAt),
-	}
+	a.act.seq = t.conn.LastInsertRowID()
 	if len(a.Deliveries) == 0 {
 		return nil
 	}
-	return t.exec("INSERT INTO bodies (activity, body) VALUES (?, ?)", a.act.seq, a.Body)
+	return t.insertBody(a.act, a.Body)
 }
 
 func (o *moving) insertDelivery(t *tx, a *movedActivity, id int64, d *queue.MovedDelivery) error {
@@ -210,12 +212,18 @@ func (o *moving) insertDelivery(t *tx, a *movedActivity, id int64, d *queue.Move
 	if err != nil {
 		return err
 	}
-	e := &entry{id: id, act: a.act, lane: newLane(lane, d.Host), due: o.now + d.After.Milliseconds(), attempts: uint16(d.Attempts)} //nolint:gosec // at most 1,000
+	e := &entry{
+		id: id, act: a.act, lane: newLane(lane, d.Host), inbox: &inbox{url: d.Inbox}, due: o.now + d.After.Milliseconds(),
+		attempts: uint16(d.Attempts), //nolint:gosec // at most 1,000
+	}
 	if d.HostFailed {
 		e.flags |= hostFailed
 	}
 	if d.LastAttempt != nil || d.Attempts > 0 {
 		e.flags |= tried
+	}
+	if len(d.Headers) > 0 {
+		e.flags |= headed
 	}
 	flags := e.flags
 	if d.WaitKey {
@@ -245,7 +253,7 @@ func (s *Store) adopt(a *movedActivity, now int64) {
 		if _, there := s.keys[a.KeyID]; a.waiting[e] && !there {
 			x.park(e)
 		}
-		x.push(e, nil, now)
+		x.push(e, e.inbox.url, nil, now)
 		x.place(e.lane, now)
 	}
 	s.expiryAt(a.expires)

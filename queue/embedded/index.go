@@ -16,8 +16,10 @@ type index struct {
 	entries    map[int64]*entry // by delivery
 	activities map[int64]*activity
 	bySeq      map[[16]byte]*activity
+	byURI      map[uint64]*activity        // the newest with each hash
 	tails      map[chainKey]*entry         // the newest of each ordering key in each lane
 	parked     map[string]map[int64]*entry // by key ID: what waits for the key
+	inboxes    inboxes
 	names      names
 	excess     map[*lane]struct{} // lanes of which Sweep may have something to give up
 	gone       int                // how many entries are
@@ -42,11 +44,13 @@ type activity struct {
 	seq, first int64
 	id         [16]byte
 	keyID      string
+	uri        uint64    // its hash
+	namesake   *activity // an older one with that hash
 	ordering   uint64
 	priority   queue.Priority
 	role       queue.Role
+	pending    int32
 	created    int64
-	pending    int
 	full       fullActivity
 }
 
@@ -61,6 +65,7 @@ type entry struct {
 	id           int64
 	act          *activity
 	lane         *lane
+	inbox        *inbox
 	due          int64
 	prev, next   *entry // in its chain
 	older, newer *entry // in its fifo
@@ -73,8 +78,11 @@ const (
 	hostFailed uint8 = 1 << iota // waits because the host failed
 	waitsKey                     // waits for its key
 	taken
-	gone  // ended while it is taken: leaves when that is over
-	tried // was attempted, whether or not that spent an attempt
+	gone   // ended while it is taken: leaves when that is over
+	tried  // was attempted, whether or not that spent an attempt
+	headed // has headers of its own, which are read when it is taken
+
+	lasting = hostFailed | tried | headed // what of an entry's flags is in the database, beside waitsKey
 )
 
 const never = math.MaxInt64
@@ -82,9 +90,9 @@ const never = math.MaxInt64
 func newIndex() *index {
 	return &index{
 		lanes: map[string]*lane{}, byID: map[int64]*lane{}, entries: map[int64]*entry{},
-		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{},
+		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{}, byURI: map[uint64]*activity{},
 		tails: map[chainKey]*entry{}, parked: map[string]map[int64]*entry{},
-		names: newNames(), excess: map[*lane]struct{}{}, random: rand.IntN,
+		inboxes: inboxes{}, names: newNames(), excess: map[*lane]struct{}{}, random: rand.IntN,
 	}
 }
 
@@ -99,6 +107,25 @@ func (x *index) add(l *lane) {
 func (x *index) addActivity(a *activity) {
 	x.activities[a.seq] = a
 	x.bySeq[a.id] = a
+	a.namesake, x.byURI[a.uri] = x.byURI[a.uri], a
+}
+
+// removeActivity takes an activity out.
+func (x *index) removeActivity(a *activity) {
+	delete(x.activities, a.seq)
+	delete(x.bySeq, a.id)
+	newest := x.byURI[a.uri]
+	switch {
+	case newest != a:
+		for newest.namesake != a {
+			newest = newest.namesake
+		}
+		newest.namesake = a.namesake
+	case a.namesake != nil:
+		x.byURI[a.uri] = a.namesake
+	default:
+		delete(x.byURI, a.uri)
+	}
 }
 
 // park makes a delivery wait for its key, which unpark ends. It must be in no heap.

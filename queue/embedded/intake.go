@@ -27,7 +27,7 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 	if err != nil {
 		return queue.Receipt{}, fmt.Errorf("enqueue: activity ID: %w", err)
 	}
-	e := &enqueue{s: s, sub: sub, id: id}
+	e := s.newEnqueue(sub, id)
 	if err := s.writer.do(ctx, e.run, e.apply); err != nil {
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
@@ -39,20 +39,28 @@ type enqueue struct {
 	s       *Store
 	sub     *queue.Submission
 	id      uuid.UUID
+	full    *queue.Activity // as deliveries will carry it
 	receipt queue.Receipt
 	err     error // an answer to the caller, nothing wrong with the store
 
 	accepted []queue.Recipient
-	lanes    []int64          // of accepted
-	created  []*lane          // lanes that are new
+	lanes    []*lane          // of accepted; nil if there is none yet
+	created  bool             // some of them are new, or the same of another operation in the transaction
 	hastened map[int64]hasted // by lane
 	needless []*entry         // deliveries that this one supersedes
 	act      *activity
 	now      int64
 }
 
+func (s *Store) newEnqueue(sub *queue.Submission, id uuid.UUID) *enqueue {
+	full := sub.Activity
+	full.Body = bytes.Clone(sub.Body) // the caller's may be part of something larger
+	full.Digest = sha256.Sum256(full.Body)
+	return &enqueue{s: s, sub: sub, id: id, full: &full}
+}
+
 func (e *enqueue) run(t *tx) error {
-	*e = enqueue{s: e.s, sub: e.sub, id: e.id, now: millis(t.now)} // may run twice
+	*e = enqueue{s: e.s, sub: e.sub, id: e.id, full: e.full, now: millis(t.now)} // may run twice
 	if known, err := e.replay(t); known || err != nil {
 		return err
 	}
@@ -74,94 +82,85 @@ func (e *enqueue) run(t *tx) error {
 	return nil
 }
 
-// replay answers from the first receipt if the idempotency key is known.
-func (e *enqueue) replay(t *tx) (known bool, err error) {
-	var stale int64
-	err = each(t.conn, `SELECT seq, id, uri, total, duplicates, refused, note, fingerprint, created, superseded FROM activities
-		WHERE idempotency = ?`, []any{e.sub.Idempotency.Key[:]}, func(row *sqlite.Stmt) error {
-		if row.ColumnInt64(8) <= e.now-queue.IdempotencyTTL.Milliseconds() {
-			stale = row.ColumnInt64(0)
-			return nil
-		}
-		known = true
-		if !bytes.Equal(blob(row, 7), e.sub.Idempotency.Fingerprint[:]) {
-			e.err = queue.ErrIdempotencyMismatch
-			return nil
-		}
-		e.receipt = queue.Receipt{
-			ID: uuid.UUID(blob(row, 1)).String(), URI: row.ColumnText(2), Accepted: row.ColumnInt(3),
-			Duplicates: row.ColumnInt(4), Superseded: row.ColumnInt(9), Note: blob(row, 6), Replayed: true,
-		}
-		return decode(row.ColumnText(5), &e.receipt.Refused)
-	})
-	if err == nil && stale != 0 {
-		err = t.exec("UPDATE activities SET idempotency = NULL WHERE seq = ?", stale)
-	}
-	return known, err
-}
-
 // deduplicate sorts out recipients to whom an activity of the same URI is still pending.
 func (e *enqueue) deduplicate(t *tx) error {
 	pending := map[string]bool{}
-	// In two steps: SQLite would prepare a join of them anew for each value of the URI.
-	err := each(t.conn, "SELECT first, first + total FROM activities WHERE uri = ? AND expires_next IS NOT NULL", []any{e.sub.URI}, func(row *sqlite.Stmt) error {
-		ids := []any{row.ColumnInt64(0), row.ColumnInt64(1)}
-		return each(t.conn, "SELECT inbox FROM deliveries WHERE id >= ? AND id < ?", ids, func(row *sqlite.Stmt) error {
-			pending[row.ColumnText(0)] = true
-			return nil
+	for _, seq := range e.namesakes(t) {
+		// In two steps: SQLite would prepare a join of them anew for each value of the URI.
+		err := each(t.conn, "SELECT first, first + total FROM activities WHERE seq = ? AND uri = ?", []any{seq, e.sub.URI}, func(row *sqlite.Stmt) error {
+			ids := []any{row.ColumnInt64(0), row.ColumnInt64(1)}
+			return each(t.conn, "SELECT inbox FROM deliveries WHERE id >= ? AND id < ?", ids, func(row *sqlite.Stmt) error {
+				pending[row.ColumnText(0)] = true
+				return nil
+			})
 		})
-	})
-	if err != nil || len(pending) == 0 {
-		return err
-	}
-	fresh := e.accepted[:0]
-	for _, r := range e.accepted {
-		if !pending[r.Inbox] {
-			fresh = append(fresh, r)
+		if err != nil {
+			return err
 		}
 	}
-	e.receipt.Duplicates = len(e.accepted) - len(fresh)
-	e.accepted = fresh
+	if len(pending) > 0 {
+		e.accepted = slices.DeleteFunc(e.accepted, func(r queue.Recipient) bool { return pending[r.Inbox] })
+		e.receipt.Duplicates = len(e.sub.Recipients) - len(e.accepted)
+	}
 	return nil
 }
 
+// namesakes returns the activities that may have the same URI and something pending.
+func (e *enqueue) namesakes(t *tx) []int64 {
+	uri := hashOf(e.sub.URI)
+	seqs := slices.Clone(t.uris[uri])
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	for a := e.s.index.byURI[uri]; a != nil; a = a.namesake {
+		seqs = append(seqs, a.seq)
+	}
+	return seqs
+}
+
 func (e *enqueue) insert(t *tx) error {
-	first, err := t.nextFirst()
-	if err != nil {
+	e.act = &activity{
+		first: e.s.reserve(t, len(e.accepted)), id: e.id, keyID: e.sub.KeyID, uri: hashOf(e.sub.URI),
+		ordering: hashOf(e.sub.OrderingKey), priority: e.sub.Priority, role: e.sub.Role, created: e.now,
+	}
+	if err := e.insertActivity(t); err != nil {
 		return err
 	}
-	if err := e.insertActivity(t, first); err != nil {
-		return err
-	}
+	e.act.seq = t.conn.LastInsertRowID()
+	t.remember(&e.sub.Idempotency.Key, e.act.seq)
 	t.totals.activities++
 	t.totals.accepted += int64(len(e.accepted))
-	e.act = &activity{
-		seq: t.conn.LastInsertRowID(), first: first, id: e.id, keyID: e.sub.KeyID, ordering: orderingHash(e.sub.OrderingKey),
-		priority: e.sub.Priority, role: e.sub.Role, created: e.now,
-	}
 	if len(e.accepted) == 0 {
 		return nil
 	}
-	if err := t.exec("INSERT INTO bodies (activity, body) VALUES (?, ?)", e.act.seq, e.sub.Body); err != nil {
+	if err := t.insertBody(e.act, e.sub.Body); err != nil {
 		return err
 	}
-	if err := e.findLanes(t); err != nil {
+	if err := e.makeLanes(t); err != nil {
 		return err
 	}
 	return e.insertDeliveries(t)
 }
 
-// nextFirst returns the id of the next activity's first delivery.
-func (t *tx) nextFirst() (int64, error) {
-	first := int64(1)
-	err := each(t.conn, "SELECT first + total FROM activities ORDER BY seq DESC LIMIT 1", nil, func(row *sqlite.Stmt) error {
-		first = row.ColumnInt64(0)
-		return nil
-	})
-	return first, err
+// reserve returns the first of n ids for the deliveries of an activity.
+func (s *Store) reserve(t *tx, n int) (first int64) {
+	if t.next == 0 {
+		t.next = s.next
+	}
+	first = t.next
+	t.next += int64(n)
+	return first
 }
 
-func (e *enqueue) insertActivity(t *tx, first int64) error {
+// insertBody writes the body of an activity with something pending or dead.
+func (t *tx) insertBody(a *activity, body []byte) error {
+	if t.uris == nil {
+		t.uris = map[uint64][]int64{}
+	}
+	t.uris[a.uri] = append(t.uris[a.uri], a.seq)
+	return t.exec("INSERT INTO bodies (activity, body) VALUES (?, ?)", a.seq, body)
+}
+
+func (e *enqueue) insertActivity(t *tx) error {
 	sub := e.sub
 	var expires, done any
 	if len(e.accepted) > 0 {
@@ -175,31 +174,30 @@ func (e *enqueue) insertActivity(t *tx, first int64) error {
 	}
 	return t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, expires_next,
 		done_at, idempotency, fingerprint, duplicates, refused, note, role, superseded) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		e.id[:], sub.URI, sub.Type, sub.KeyID, sub.OrderingKey, int64(sub.Priority), e.now, first,
+		e.id[:], sub.URI, sub.Type, sub.KeyID, sub.OrderingKey, int64(sub.Priority), e.now, e.act.first,
 		len(e.accepted), expires, done, sub.Idempotency.Key[:], sub.Idempotency.Fingerprint[:], e.receipt.Duplicates,
 		refused, sub.Note, int64(sub.Role), e.receipt.Superseded)
 }
 
-// findLanes finds the lane of each accepted recipient, and makes those that are new.
-func (e *enqueue) findLanes(t *tx) error {
-	e.lanes = make([]int64, len(e.accepted))
-	e.s.mu.Lock()
+// makeLanes makes the lanes that there are not yet.
+func (e *enqueue) makeLanes(t *tx) error {
 	for i, r := range e.accepted {
-		if l := e.s.index.lanes[r.Host]; l != nil {
-			e.lanes[i] = l.id
+		if e.lanes[i] != nil {
+			continue
 		}
-	}
-	e.s.mu.Unlock()
-	for i, r := range e.accepted {
-		if e.lanes[i] != 0 {
+		e.created = true
+		if e.lanes[i] = t.lanes[r.Host]; e.lanes[i] != nil {
 			continue
 		}
 		id, err := t.lane(r.Host)
 		if err != nil {
 			return err
 		}
-		e.lanes[i] = id
-		e.created = append(e.created, newLane(id, r.Host))
+		e.lanes[i] = newLane(id, r.Host)
+		if t.lanes == nil {
+			t.lanes = map[string]*lane{}
+		}
+		t.lanes[r.Host] = e.lanes[i]
 	}
 	return nil
 }
@@ -218,14 +216,14 @@ func (t *tx) lane(host string) (id int64, err error) {
 }
 
 func (e *enqueue) insertDeliveries(t *tx) error {
-	s := t.conn.Prep("INSERT INTO deliveries (id, activity, lane, inbox, headers, due, expires) VALUES (?,?,?,?,?,?,?)")
+	s := t.conn.Prep("INSERT INTO deliveries (id, activity, lane, inbox, headers, due, expires, flags) VALUES (?,?,?,?,?,?,?,?)")
 	defer s.Reset()
 	s.BindInt64(2, e.act.seq)
 	s.BindInt64(6, e.now)
 	s.BindInt64(7, e.now+e.sub.TTL.Milliseconds())
 	for i, r := range e.accepted {
 		s.BindInt64(1, e.act.first+int64(i))
-		s.BindInt64(3, e.lanes[i])
+		s.BindInt64(3, e.lanes[i].id)
 		s.BindText(4, r.Inbox)
 		s.BindNull(5)
 		if len(r.Headers) > 0 {
@@ -235,6 +233,7 @@ func (e *enqueue) insertDeliveries(t *tx) error {
 			}
 			s.BindText(5, string(h))
 		}
+		s.BindInt64(8, int64(flagsOf(r)))
 		if _, err := s.Step(); err != nil {
 			return err
 		}
@@ -245,21 +244,25 @@ func (e *enqueue) insertDeliveries(t *tx) error {
 	return nil
 }
 
+// flagsOf returns the flags of a new delivery.
+func flagsOf(r queue.Recipient) uint8 {
+	if len(r.Headers) > 0 {
+		return headed
+	}
+	return 0
+}
+
 // apply puts the deliveries into the index.
 func (e *enqueue) apply() {
-	if e.act == nil {
+	if e.act == nil || len(e.accepted) == 0 {
 		return
 	}
 	x := e.s.index
-	for _, l := range e.created {
-		if x.byID[l.id] == nil {
-			x.add(l)
-		}
+	if e.created {
+		e.addLanes()
 	}
-	if len(e.accepted) == 0 {
-		return
-	}
-	e.act.full = weak.Make(e.s.full(e.act, e.sub))
+	e.full.CreatedAt = fromMillis(e.now)
+	e.act.full = weak.Make(e.full)
 	x.addActivity(e.act)
 	now := millis(time.Now())
 	for _, old := range e.needless {
@@ -270,27 +273,30 @@ func (e *enqueue) apply() {
 	for id, h := range e.hastened {
 		x.byID[id].hasten(h.until, h.sooner)
 	}
-	for i := range e.accepted {
-		l := x.byID[e.lanes[i]]
-		x.push(&entry{id: e.act.first + int64(i), act: e.act, lane: l, due: e.now}, nil, now)
+	for i, r := range e.accepted {
+		l := e.lanes[i]
+		x.push(&entry{id: e.act.first + int64(i), act: e.act, lane: l, due: e.now, flags: flagsOf(r)}, r.Inbox, nil, now)
 		x.place(l, now)
 	}
 	e.s.expiryAt(e.now + e.sub.TTL.Milliseconds())
 }
 
-// full makes an activity as deliveries carry it.
-func (s *Store) full(a *activity, sub *queue.Submission) *queue.Activity {
-	full := sub.Activity
-	full.Body = bytes.Clone(sub.Body) // the caller's may be part of something larger
-	full.Digest = sha256.Sum256(full.Body)
-	full.CreatedAt = fromMillis(a.created)
-	return &full
+// addLanes puts lanes that are new into the index, unless another operation of the transaction did.
+func (e *enqueue) addLanes() {
+	x := e.s.index
+	for i, l := range e.lanes {
+		if x.byID[l.id] == nil {
+			x.add(l)
+		}
+		e.lanes[i] = x.byID[l.id]
+	}
 }
 
-// orderingHash shortens an ordering key. That two keys may share a hash only means that one may wait for the other.
-func orderingHash(key string) uint64 {
+// hashOf shortens an ordering key or a URI. That two ordering keys may share a hash only means that one may wait for the
+// other; of URIs, that more is looked at.
+func hashOf(text string) uint64 {
 	h := fnv.New64a()
-	h.Write([]byte(key)) // never fails
+	h.Write([]byte(text)) // never fails
 	return h.Sum64()
 }
 

@@ -63,10 +63,12 @@ func (s *Store) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queu
 	return turns, nil
 }
 
-// pick is a delivery chosen but not yet read.
+// pick is a delivery chosen, but without what has to be read of it.
 type pick struct {
 	e        *entry
+	inbox    string
 	attempts int
+	headed   bool
 	early    bool
 }
 
@@ -92,14 +94,14 @@ func (s *Store) pick(lease lockmgr.Lease, n int, now int64) (t queue.Turn, picks
 		}
 		e.flags |= taken
 		l.taken = append(l.taken, e)
-		picks = append(picks, pick{e, int(e.attempts), early})
+		picks = append(picks, pick{e, e.inbox.url, int(e.attempts), e.flags&headed != 0, early})
 	}
 	_, more := l.best()
 	s.index.place(l, now)
 	return queue.Turn{Lease: lease, Host: l.record, Now: fromMillis(now), More: more}, picks, true
 }
 
-// fetch reads what was picked. A delivery that was cancelled meanwhile is left out.
+// fetch reads what was picked. A delivery whose activity was finished meanwhile is left out.
 func (s *Store) fetch(ctx context.Context, t *queue.Turn, picks []pick) error {
 	if len(picks) == 0 {
 		return nil
@@ -113,26 +115,24 @@ func (s *Store) fetch(ctx context.Context, t *queue.Turn, picks []pick) error {
 			if full == nil {
 				continue
 			}
-			d := queue.Delivery{ID: deliveryID(p.e.act, p.e.id), Activity: full, Attempts: p.attempts, Early: p.early}
-			if ok, err := readDelivery(c, p.e.id, &d); err != nil {
-				return err
-			} else if ok {
-				t.Deliveries = append(t.Deliveries, d)
+			d := queue.Delivery{ID: deliveryID(p.e.act, p.e.id), Activity: full, Inbox: p.inbox, Attempts: p.attempts, Early: p.early}
+			if p.headed {
+				if d.Headers, err = readHeaders(c, p.e.id); err != nil {
+					return err
+				}
 			}
+			t.Deliveries = append(t.Deliveries, d)
 		}
 		return nil
 	})
 }
 
-func readDelivery(c *sqlite.Conn, id int64, d *queue.Delivery) (found bool, err error) {
-	q := c.Prep("SELECT inbox, headers FROM deliveries WHERE id = ?")
-	defer q.Reset()
-	q.BindInt64(1, id)
-	if found, err = q.Step(); err != nil || !found {
-		return false, err
-	}
-	d.Inbox = q.ColumnText(0)
-	return true, decode(q.ColumnText(1), &d.Headers)
+// readHeaders reads the headers of a delivery: none if it was cancelled meanwhile.
+func readHeaders(c *sqlite.Conn, id int64) (hs []queue.Header, err error) {
+	err = each(c, "SELECT headers FROM deliveries WHERE id = ?", []any{id}, func(row *sqlite.Stmt) error {
+		return decode(row.ColumnText(0), &hs)
+	})
+	return hs, err
 }
 
 // activity returns an activity with its body: the one that is in use already, or read anew. It is nil if the body is

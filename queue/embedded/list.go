@@ -60,10 +60,11 @@ func (h *hints) near(e *entry, key chainKey, f *fifo) (inChain, inFifo *entry) {
 	return inChain, inFifo
 }
 
-// push puts a delivery into its lane, in its place in the order accepted; with hints it must be older than those put
-// before. The caller places the lane.
-func (x *index) push(e *entry, h *hints, now int64) {
+// push puts a delivery to an inbox into its lane, in its place in the order accepted; with hints it must be older than
+// those put before. The caller places the lane.
+func (x *index) push(e *entry, inbox string, h *hints, now int64) {
 	e.pos = -1
+	e.inbox = x.inboxes.get(inbox)
 	x.entries[e.id] = e
 	e.act.pending++
 	e.lane.pending++
@@ -126,10 +127,10 @@ func (x *index) remove(e *entry, now int64) {
 	}
 	e.lane.withdraw(e)
 	delete(x.entries, e.id)
+	x.inboxes.put(e.inbox)
 	x.unpark(e)
 	if e.act.pending--; e.act.pending == 0 {
-		delete(x.activities, e.act.seq)
-		delete(x.bySeq, e.act.id)
+		x.removeActivity(e.act)
 	}
 	x.unchain(e, now)
 }

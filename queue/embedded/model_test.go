@@ -215,7 +215,7 @@ func dump(s *Store) picture {
 		p.Entries[id] = entryView{Due: e.due, Attempts: e.attempts, Flags: e.flags, Role: e.act.role}
 	}
 	for seq, a := range x.activities {
-		p.Acts[seq] = a.pending
+		p.Acts[seq] = int(a.pending)
 	}
 	return p
 }

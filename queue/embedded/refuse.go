@@ -2,11 +2,12 @@ package embedded
 
 import "github.com/postrider/postrider/queue"
 
-// refuse sorts out recipients on hosts that take nothing.
+// refuse sorts out recipients on hosts that take nothing, and finds the lanes of the others.
 func (e *enqueue) refuse(t *tx) {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	taken := e.accepted[:0]
+	e.lanes = make([]*lane, 0, len(e.accepted))
 	for _, r := range e.accepted {
 		switch l := e.s.index.lanes[r.Host]; {
 		case l != nil && l.blocked:
@@ -14,7 +15,7 @@ func (e *enqueue) refuse(t *tx) {
 		case l != nil && l.record.Unavailable && !e.probes(t, l):
 			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: r.Inbox, Reason: queue.ReasonHostUnavailable})
 		default:
-			taken = append(taken, r)
+			taken, e.lanes = append(taken, r), append(e.lanes, l)
 		}
 	}
 	e.accepted = taken
@@ -85,7 +86,7 @@ func (e *enqueue) untried() (es []*entry) {
 			continue
 		}
 		looked[l] = true
-		for o := e.s.index.tails[chainKey{l.id, orderingHash(e.sub.OrderingKey)}]; o != nil; o = o.prev {
+		for o := e.s.index.tails[chainKey{l.id, hashOf(e.sub.OrderingKey)}]; o != nil; o = o.prev {
 			if o.act.role == queue.Makes && o.attempts == 0 && o.flags&(taken|tried) == 0 {
 				es = append(es, o)
 			}

@@ -89,7 +89,8 @@ type batch struct {
 type letter struct {
 	id, died int64
 	host     string
-	tried    bool
+	inbox    string
+	flags    uint8 // of the delivery that it may become again
 	act      activity
 }
 
@@ -110,8 +111,8 @@ func (b *batch) run(t *tx) error {
 	return nil
 }
 
-const selectLetters = `SELECT d.id, d.died_at, d.host, d.last IS NOT NULL, a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority,
-	a.role, a.created FROM `
+const selectLetters = `SELECT d.id, d.died_at, d.host, d.inbox, d.last IS NOT NULL, d.headers IS NOT NULL,
+	a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority, a.role, a.created, a.uri FROM `
 
 func (b *batch) find(c *sqlite.Conn) error {
 	if len(b.ids) == 0 {
@@ -131,14 +132,21 @@ func (b *batch) find(c *sqlite.Conn) error {
 }
 
 func (b *batch) add(row *sqlite.Stmt) error {
-	b.found = append(b.found, letter{
-		id: row.ColumnInt64(0), died: row.ColumnInt64(1), host: row.ColumnText(2), tried: row.ColumnBool(3),
+	l := letter{
+		id: row.ColumnInt64(0), died: row.ColumnInt64(1), host: row.ColumnText(2), inbox: row.ColumnText(3),
 		act: activity{
-			seq: row.ColumnInt64(4), first: row.ColumnInt64(5), id: [16]byte(blob(row, 6)), keyID: row.ColumnText(7),
-			ordering: orderingHash(row.ColumnText(8)), priority: queue.Priority(row.ColumnInt64(9)),
-			role: queue.Role(row.ColumnInt64(10)), created: row.ColumnInt64(11),
+			seq: row.ColumnInt64(6), first: row.ColumnInt64(7), id: [16]byte(blob(row, 8)), keyID: row.ColumnText(9),
+			ordering: hashOf(row.ColumnText(10)), priority: queue.Priority(row.ColumnInt64(11)),
+			role: queue.Role(row.ColumnInt64(12)), created: row.ColumnInt64(13), uri: hashOf(row.ColumnText(14)),
 		},
-	})
+	}
+	if row.ColumnBool(4) {
+		l.flags |= tried
+	}
+	if row.ColumnBool(5) {
+		l.flags |= headed
+	}
+	b.found = append(b.found, l)
 	return nil
 }
 
@@ -181,7 +189,7 @@ func (b *batch) revive(t *tx, l *letter) error {
 	expires := b.now + b.ttl
 	err := t.exec(`INSERT INTO deliveries (id, activity, lane, inbox, headers, due, expires, flags, last)
 		SELECT d.id, d.activity, h.lane, d.inbox, d.headers, ?, ?, ?, d.last FROM dead d JOIN hosts h ON h.host = d.host WHERE d.id = ?`,
-		b.now, expires, int64(l.flags()), l.id)
+		b.now, expires, int64(l.flags), l.id)
 	if err != nil {
 		return err
 	}
@@ -191,13 +199,6 @@ func (b *batch) revive(t *tx, l *letter) error {
 		d.expires = expires
 	}
 	return nil
-}
-
-func (l *letter) flags() uint8 {
-	if l.tried {
-		return tried
-	}
-	return 0
 }
 
 // apply puts what was revived into the index, the newest first, as hints want it.
@@ -215,7 +216,7 @@ func (b *batch) apply() {
 			x.addActivity(act)
 		}
 		at := x.lanes[l.host]
-		x.push(&entry{id: l.id, act: act, lane: at, due: b.now, flags: l.flags()}, near, b.now)
+		x.push(&entry{id: l.id, act: act, lane: at, due: b.now, flags: l.flags}, l.inbox, near, b.now)
 		touched[at] = true
 	}
 	for at := range touched {

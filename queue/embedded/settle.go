@@ -177,7 +177,7 @@ func (o *settle) keep(t *tx, e *entry, r *queue.Result) error {
 
 // next returns when a delivery that stays pending is due, and its flags that last.
 func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
-	due, flags = e.due, e.flags&(hostFailed|tried)
+	due, flags = e.due, e.flags&lasting
 	if r.After > 0 || r.Verdict == queue.Retry {
 		due = o.now + r.After.Milliseconds()
 	}

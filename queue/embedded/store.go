@@ -50,6 +50,9 @@ type Store struct {
 	wake    chan struct{}
 	hub     hub
 
+	next     int64    // the id of the next delivery; only the writer's
+	receipts receipts // only the writer's
+
 	mu    sync.Mutex
 	index *index               // guarded by mu
 	keys  map[string]queue.Key // guarded by mu

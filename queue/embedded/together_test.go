@@ -44,12 +44,12 @@ func nothing() {}
 // note submits what an activity does to a note that all of them share.
 func note(s *Store, role queue.Role, p queue.Priority) *enqueue {
 	id := uuid.Must(uuid.NewV7())
-	return &enqueue{s: s, id: id, sub: &queue.Submission{
+	return s.newEnqueue(&queue.Submission{
 		Activity:    queue.Activity{ID: id.String(), URI: id.URN(), OrderingKey: "note", Role: role, Priority: p, Body: []byte("{}")},
 		Recipients:  []queue.Recipient{{Inbox: "https://a.example/inbox", Host: "a.example"}},
 		TTL:         time.Hour,
 		Idempotency: queue.Idempotency{Key: [32]byte(append(id[:], id[:]...))},
-	}}
+	}, id)
 }
 
 func lease(token uint64) lockmgr.Lease {
@@ -136,7 +136,7 @@ func TestTakenBeforeItIsSuperseded(t *testing.T) {
 // Ordering keys are told apart although they may share a hash.
 func TestSupersedesOneKeyOnly(t *testing.T) {
 	const one, other = "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"
-	if orderingHash(one) != orderingHash(other) {
+	if hashOf(one) != hashOf(other) {
 		t.Fatal("the two keys don't share a hash any more")
 	}
 	s := open(t, t.TempDir())

@@ -72,11 +72,13 @@ func (s *Store) loadTotals(c *sqlite.Conn) error {
 	})
 }
 
-// committed counts what a transaction did, and tells of it. The store's mutex must be held.
+// committed counts and remembers what a transaction did, and tells of it. The store's mutex must be held.
 func (s *Store) committed(t *tx) {
 	s.stats.add(&t.totals)
 	s.rates.add(millis(t.now), [3]int64{t.totals.accepted, t.totals.delivered, t.totals.deaths()})
 	s.hub.tell(t.events...)
+	s.receipts.add(t.receipts, millis(t.now))
+	s.next = max(s.next, t.next)
 }
 
 // rates count what was accepted, delivered and dead in this minute and in the one before.

@@ -222,6 +222,11 @@ type tx struct {
 	events []queue.Event  // to tell of once it is durable
 	reset  map[int64]bool // lanes of hosts that it resets
 	probes map[int64]bool // lanes that it gives their next probe
+
+	next     int64              // the id of the next delivery, 0 if it makes none
+	receipts map[uint64]int64   // activities that it makes, by idempotency key
+	uris     map[uint64][]int64 // those with something pending, by hash of their URI
+	lanes    map[string]*lane   // that it makes
 }
 
 // delta is what a transaction adds to an activity's counts, and when the first expires of what it makes pending again.

@@ -158,7 +158,8 @@ func (p *parser) delivered(value func(name string) error) error {
 		case name == "@context":
 			return p.dec.SkipValue()
 		case hidden(name):
-			return p.refuse("must never be delivered; it stands at " + clip(string(p.dec.StackPointer())) + " of the activity")
+			at := strings.TrimPrefix(string(p.dec.StackPointer()), "/activity")
+			return p.refuse("must never be delivered; it stands at " + clip(at) + " of the activity")
 		}
 		return value(name)
 	})

@@ -67,6 +67,10 @@ type room struct {
 
 // grow makes it so large, or says that there is no room.
 func (m *room) grow(size int64) error {
+	if m.bodies.room.TryAcquire(size - m.size) {
+		m.size = size
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(m.r.Context(), m.bodies.wait)
 	defer cancel()
 	if m.bodies.room.Acquire(ctx, size-m.size) != nil {

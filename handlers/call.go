@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
 	"strings"
@@ -109,21 +110,18 @@ func (p *parser) require(c *activityCall) error {
 	return nil
 }
 
-// activity keeps the bytes of the activity and reads what we have to know of it. Faults inside have their places in it.
+// activity keeps the bytes of the activity and reads what we have to know of it.
 func (p *parser) activity(c *activityCall) error {
-	value, err := p.dec.ReadValue()
-	if err != nil {
+	before := p.dec.InputOffset()
+	if err := p.facts(&c.facts); err != nil {
 		return err
 	}
+	value := bytes.TrimLeft(p.text[before:p.dec.InputOffset()], ": \t\r\n")
 	if len(value) > maxActivity {
 		return &problem{Status: http.StatusRequestEntityTooLarge, Detail: "the activity is larger than " + size(maxActivity)}
 	}
-	// A copy: the store may keep it for longer than the rest of the call.
-	c.Activity = slices.Clone(rawObject(value))
-	inner := newParser("body.activity", c.Activity)
-	err = inner.facts(&c.facts)
-	p.faults = append(p.faults, inner.faults...)
-	return err
+	c.Activity = bytes.Clone(value) // the store may keep it for longer than the rest of the call
+	return nil
 }
 
 func (p *parser) inboxes(c *activityCall) error {

@@ -73,6 +73,9 @@ func (s *server) rescue(rec *recorder, r *http.Request) {
 // in a while is an error, the others are for debugging.
 func (s *server) logVisit(r *http.Request, rec *recorder, start time.Time) {
 	v, level := visitOf(r), slog.LevelDebug
+	if v.err == nil && !s.Log.Enabled(r.Context(), level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method), slog.String("route", chi.RouteContext(r.Context()).RoutePattern()),
 		slog.Int("status", rec.status), slog.Duration("duration", time.Since(start)), slog.String("token", v.token),

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -54,7 +53,6 @@ type enqueue struct {
 
 func (s *Store) newEnqueue(sub *queue.Submission, id uuid.UUID) *enqueue {
 	full := sub.Activity
-	full.Body = bytes.Clone(sub.Body) // the caller's may be part of something larger
 	full.Digest = sha256.Sum256(full.Body)
 	return &enqueue{s: s, sub: sub, id: id, full: &full}
 }

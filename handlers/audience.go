@@ -99,7 +99,7 @@ func (a *audience) add(raw string, hs headers, at place) {
 	}
 }
 
-// resolve judges an inbox and returns the index of its delivery.
+// resolve judges an inbox that is not known as given, and returns the index of its delivery.
 func (a *audience) resolve(raw string, at place) int {
 	inbox, refusal := a.parse(raw)
 	if refusal != nil {
@@ -107,15 +107,18 @@ func (a *audience) resolve(raw string, at place) int {
 		a.rejectedAt = append(a.rejectedAt, at)
 		return none
 	}
-	i, known := a.known[inbox.URL]
-	switch {
-	case known:
-		return i
-	case at.list == "inboxes" && a.own[inbox.URL]:
+	if inbox.URL != raw {
+		if i, known := a.known[inbox.URL]; known {
+			return i
+		}
+	}
+	if at.list == "inboxes" && a.own[inbox.URL] {
 		return none // the actor's own, and no other recipient shares it
 	}
-	i = len(a.deliveries)
-	a.known[inbox.URL] = i
+	i := len(a.deliveries)
+	if inbox.URL != raw {
+		a.known[inbox.URL] = i
+	}
 	a.deliveries = append(a.deliveries, queue.Recipient{Inbox: inbox.URL, Host: inbox.Host})
 	a.deliveredAt = append(a.deliveredAt, at)
 	return i

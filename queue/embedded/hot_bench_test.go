@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -98,4 +99,43 @@ func benchTurn(ctx context.Context, s *Store, locks lockmgr.Manager) error {
 		return err
 	}
 	return locks.Release(ctx, leases)
+}
+
+// BenchmarkClaim finds lanes, leases them and takes sixteen deliveries of each, with ever more pending.
+func BenchmarkClaim(b *testing.B) {
+	const depth = 20
+	for _, hosts := range []int{50, 5000} {
+		b.Run(fmt.Sprintf("pending=%d", hosts*depth), func(b *testing.B) {
+			s, enqueue := benchStore(b)
+			for range depth {
+				enqueue(hosts)
+			}
+			locks := lockmgr.NewLocal(time.Minute)
+			b.ReportAllocs()
+			for b.Loop() {
+				benchClaim(b, s, locks)
+			}
+		})
+	}
+}
+
+func benchClaim(b *testing.B, s *Store, locks lockmgr.Manager) {
+	b.Helper()
+	ctx := b.Context()
+	offer, err := s.Due(ctx, queue.Want{Lanes: 1, Suspect: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	leases, err := locks.Acquire(ctx, offer.Hosts)
+	if err != nil {
+		b.Fatal(err)
+	}
+	turns, err := s.Take(ctx, leases, 16)
+	if err != nil || len(turns) != 1 || len(turns[0].Deliveries) != 16 {
+		b.Fatal(turns, err)
+	}
+	err = errors.Join(s.Settle(ctx, leases[0], queue.Settlement{Release: true}), locks.Release(ctx, leases))
+	if err != nil {
+		b.Fatal(err)
+	}
 }

@@ -144,13 +144,16 @@ func (s *Store) activity(c *sqlite.Conn, a *activity) (*queue.Activity, error) {
 	if full != nil {
 		return full, nil
 	}
-	err := each(c, `SELECT a.uri, a.type, a.key_id, a.ordering_key, b.body FROM activities a JOIN bodies b ON b.activity = a.seq
-		WHERE a.seq = ?`, []any{a.seq}, func(row *sqlite.Stmt) error {
+	body, err := readBody(c, a.seq) // not with the rest: SQLite would prepare a join anew each time
+	if err != nil || body == nil {
+		return nil, err
+	}
+	err = each(c, "SELECT uri, type, key_id, ordering_key FROM activities WHERE seq = ?", []any{a.seq}, func(row *sqlite.Stmt) error {
 		full = &queue.Activity{
 			ID: uuid.UUID(a.id).String(), URI: row.ColumnText(0), Type: row.ColumnText(1), KeyID: row.ColumnText(2),
-			OrderingKey: row.ColumnText(3), Priority: a.priority, Role: a.role, Body: blob(row, 4), CreatedAt: fromMillis(a.created),
+			OrderingKey: row.ColumnText(3), Priority: a.priority, Role: a.role, Body: body, CreatedAt: fromMillis(a.created),
+			Digest: sha256.Sum256(body),
 		}
-		full.Digest = sha256.Sum256(full.Body)
 		return nil
 	})
 	if err != nil || full == nil {

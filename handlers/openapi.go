@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -43,9 +44,11 @@ func (s *server) document(routes []route) json.RawMessage {
 // strict are the schemas of what is in calls.
 var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "DeadLetterCall": true}
 
-// serveDocument serves the document, which is the same for every call.
-func serveDocument(text json.RawMessage) endpoint {
-	return func(*http.Request, []byte) (reply, error) { return reply{Status: http.StatusOK, Body: text}, nil }
+// serveDocument serves the document, which is the same for every call. It is written for the first: most nodes never need
+// it, and it takes more memory than all else that they do at start.
+func (s *server) serveDocument(routes []route) endpoint {
+	text := sync.OnceValue(func() json.RawMessage { return s.document(routes) })
+	return func(*http.Request, []byte) (reply, error) { return reply{Status: http.StatusOK, Body: text()}, nil }
 }
 
 func (rt *route) operation(schemas huma.Registry) *huma.Operation {

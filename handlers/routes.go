@@ -88,7 +88,7 @@ func (s *server) routes() []route {
 		replies: map[int]reflect.Type{200: reflect.TypeFor[map[string]any]()},
 	}
 	list = append(list, doc)
-	list[len(list)-1].serve = serveDocument(s.document(list))
+	list[len(list)-1].serve = s.serveDocument(list)
 	return list
 }
 

@@ -237,8 +237,8 @@ func (b *bench) insert(ctx context.Context, at place, r rows) (d time.Duration, 
 	return time.Duration(median(took)), nil
 }
 
-// intake measures how many single activities many callers get accepted, beside bare rows of the same size that share
-// commits.
+// intake measures how many single activities many callers get accepted, beside bare rows, each with all that is in such a
+// call, that share commits.
 func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	f = figures{"activities": float64(b.size.intake)}
 	err = b.waiting(ctx, b.size.usual, func(w *world, at place) error {
@@ -261,7 +261,8 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		if b.redis != nil {
 			f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * 1000 / float64(b.size.intake)
 		}
-		bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(makeActivity("https://bench.example/activities/bare"))})
+		call := submission(makeActivity("https://bench.example/activities/intake/0"), []string{"http://" + waitingHost(0) + plainPath})
+		bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(call)})
 		f["bare_inserts_per_second"] = perSecond(b.size.intake, bare)
 		f.ratio("intake_ratio", f["accepted_per_second"], f["bare_inserts_per_second"])
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -120,6 +121,7 @@ func (w *writer) loop() {
 	group := make([]*op, 0, maxGroup)
 	for {
 		group = append(group[:0], <-w.ops)
+		runtime.Gosched() // what is about to queue more does: the larger the group, the less of the commit falls to each
 		for len(group) < maxGroup && len(w.ops) > 0 {
 			group = append(group, <-w.ops)
 		}

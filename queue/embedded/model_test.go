@@ -174,6 +174,8 @@ type picture struct {
 	Chains  map[chainKey][]int64
 	Entries map[int64]entryView
 	Acts    map[int64]int
+	Inboxes map[string]int
+	URIs    map[uint64][]int64
 	States  map[queue.HostState]int
 }
 
@@ -192,6 +194,7 @@ type entryView struct {
 	Attempts uint16
 	Flags    uint8
 	Role     queue.Role
+	Inbox    string
 }
 
 func dump(s *Store) picture {
@@ -200,7 +203,7 @@ func dump(s *Store) picture {
 	x := s.index
 	p := picture{
 		Totals: s.stats, Lanes: map[string]laneView{}, Chains: map[chainKey][]int64{}, Entries: map[int64]entryView{},
-		Acts: map[int64]int{}, States: x.names.counts(),
+		Acts: map[int64]int{}, Inboxes: map[string]int{}, URIs: map[uint64][]int64{}, States: x.names.counts(),
 	}
 	p.Totals.accepted = 0
 	for _, l := range x.lanes {
@@ -212,10 +215,19 @@ func dump(s *Store) picture {
 		}
 	}
 	for id, e := range x.entries {
-		p.Entries[id] = entryView{Due: e.due, Attempts: e.attempts, Flags: e.flags, Role: e.act.role}
+		p.Entries[id] = entryView{Due: e.due, Attempts: e.attempts, Flags: e.flags, Role: e.act.role, Inbox: e.inbox.url}
 	}
 	for seq, a := range x.activities {
 		p.Acts[seq] = int(a.pending)
+	}
+	for url, in := range x.inboxes {
+		p.Inboxes[url] = in.pending
+	}
+	for uri, a := range x.byURI {
+		for ; a != nil; a = a.namesake {
+			p.URIs[uri] = append(p.URIs[uri], a.seq)
+		}
+		slices.Sort(p.URIs[uri])
 	}
 	return p
 }

@@ -208,7 +208,8 @@ func TestAStoreOfTheFirstVersionIsMigrated(t *testing.T) {
 			VALUES (1, x'0197f3a0000070008000000000000001', 'u', 'Create', 'k', 'o', 1, 1000, 1, 2, 1, 1, 9000000000000);
 		INSERT INTO bodies VALUES (1, x'7b7d');
 		INSERT INTO hosts (lane, host, record, wait_until) VALUES (1, 'a.example', '{"breaker":{"State":1}}', 9000000000000);
-		INSERT INTO deliveries (id, activity, lane, inbox, due, expires) VALUES (1, 1, 1, 'https://a.example/inbox', 1000, 9000000000000);
+		INSERT INTO deliveries (id, activity, lane, inbox, headers, due, expires)
+			VALUES (1, 1, 1, 'https://a.example/inbox', '[{"name":"X-A","value":"b"}]', 1000, 9000000000000);
 		INSERT INTO dead (id, activity, host, inbox, reason, attempts, died_at) VALUES (2, 1, 'a.example', 'https://a.example/2', 'gone', 1, 2000);`
 	if err := errors.Join(sqlitex.ExecuteScript(c, script, nil), c.Close()); err != nil {
 		t.Fatal(err)
@@ -225,7 +226,8 @@ func TestAStoreOfTheFirstVersionIsMigrated(t *testing.T) {
 	if want := (queue.DeadLetterCount{Matched: 1, Done: 1}); err != nil || n != want {
 		t.Errorf("retried %+v, %v", n, err)
 	}
-	if ds := takeAll(t, s, 1); len(ds) != 1 || string(ds[0].Activity.Body) != "{}" || hostOf(t, s).Pending != 2 {
+	ds := takeAll(t, s, 1)
+	if len(ds) != 1 || string(ds[0].Activity.Body) != "{}" || len(ds[0].Headers) != 1 || hostOf(t, s).Pending != 2 {
 		t.Errorf("took %+v, want the first of two with one ordering key", ds)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/postrider/postrider/queue"
 )
 
@@ -61,6 +63,56 @@ func TestReceiptsAreForgotten(t *testing.T) {
 			if age := at - key; age <= 24 && !known || age > 32 && known {
 				t.Fatalf("a key of %d hours ago is known: %v", age, known)
 			}
+		}
+	}
+}
+
+// Of activities with one URI those are looked at that have something pending.
+func TestNamesakesLeave(t *testing.T) {
+	s := open(t, t.TempDir())
+	var ids []string
+	for _, name := range []string{"1", "2", "3", "4"} {
+		n := note(s, queue.Other, queue.Normal)
+		n.sub.URI = "https://app.example/same"
+		n.sub.Recipients[0].Inbox = "https://a.example/" + name
+		s.together(t, nothing, n)
+		ids = append(ids, n.sub.ID)
+	}
+	for _, step := range []struct {
+		cancel int
+		want   []int64
+	}{{1, []int64{1, 3, 4}}, {3, []int64{1, 3}}, {0, []int64{3}}, {2, nil}} {
+		if _, err := s.Cancel(bg, ids[step.cancel]); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, dump(s).URIs[hashOf("https://app.example/same")]); diff != "" {
+			t.Errorf("after %d was cancelled (-want +got):\n%s", step.cancel+1, diff)
+		}
+	}
+}
+
+// A delivery keeps its headers when it is retried and when it moves to another store.
+func TestHeadersStay(t *testing.T) {
+	s, to := open(t, t.TempDir()), open(t, t.TempDir())
+	n := note(s, queue.Other, queue.Normal)
+	want := []queue.Header{{Name: "X-A", Value: "b"}}
+	n.sub.Recipients[0].Headers = want
+	s.together(t, nothing, n)
+	first := takeAll(t, s, 1)
+	retry := queue.Result{ID: first[0].ID, Verdict: queue.Retry, Spent: true}
+	if err := s.Settle(bg, lease(1), queue.Settlement{Results: []queue.Result{retry}, Release: true}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Export(bg, func(r queue.Record) error {
+		_, err := to.Import(bg, []queue.Record{r})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, took := range map[string][]queue.Delivery{"new": first, "retried": takeAll(t, s, 2), "moved": takeAll(t, to, 1)} {
+		if len(took) != 1 || !cmp.Equal(took[0].Headers, want) {
+			t.Errorf("%s: %+v, want the headers %v", name, took, want)
 		}
 	}
 }

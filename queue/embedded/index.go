@@ -16,7 +16,7 @@ type index struct {
 	entries    map[int64]*entry // by delivery
 	activities map[int64]*activity
 	bySeq      map[[16]byte]*activity
-	byURI      map[uint64]*activity        // the newest with each hash
+	byURI      map[uint32]*activity        // the newest with each hash
 	tails      map[chainKey]*entry         // the newest of each ordering key in each lane
 	parked     map[string]map[int64]*entry // by key ID: what waits for the key
 	inboxes    inboxes
@@ -44,9 +44,9 @@ type activity struct {
 	seq, first int64
 	id         [16]byte
 	keyID      string
-	uri        uint64    // its hash
+	uri        uint32    // its hash
 	namesake   *activity // an older one with that hash
-	ordering   uint64
+	ordering   uint32    // a hash, too
 	priority   queue.Priority
 	role       queue.Role
 	pending    int32
@@ -54,9 +54,12 @@ type activity struct {
 	full       fullActivity
 }
 
-type chainKey struct {
-	lane     int64
-	ordering uint64
+// chainKey is small, because there may be as many as there are deliveries.
+type chainKey struct{ lane, ordering uint32 }
+
+// chain returns the key of what a lane holds of an ordering key.
+func (l *lane) chain(ordering uint32) chainKey {
+	return chainKey{uint32(l.id), ordering} //nolint:gosec // there are never so many lanes
 }
 
 // entry is a pending delivery. Those of one lane and ordering key are chained in the order accepted; only the head of
@@ -90,7 +93,7 @@ const never = math.MaxInt64
 func newIndex() *index {
 	return &index{
 		lanes: map[string]*lane{}, byID: map[int64]*lane{}, entries: map[int64]*entry{},
-		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{}, byURI: map[uint64]*activity{},
+		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{}, byURI: map[uint32]*activity{},
 		tails: map[chainKey]*entry{}, parked: map[string]map[int64]*entry{},
 		inboxes: inboxes{}, names: newNames(), excess: map[*lane]struct{}{}, random: rand.IntN,
 	}

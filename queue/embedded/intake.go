@@ -152,7 +152,7 @@ func (s *Store) reserve(t *tx, n int) (first int64) {
 // insertBody writes the body of an activity with something pending or dead.
 func (t *tx) insertBody(a *activity, body []byte) error {
 	if t.uris == nil {
-		t.uris = map[uint64][]int64{}
+		t.uris = map[uint32][]int64{}
 	}
 	t.uris[a.uri] = append(t.uris[a.uri], a.seq)
 	return t.exec("INSERT INTO bodies (activity, body) VALUES (?, ?)", a.seq, body)
@@ -292,10 +292,10 @@ func (e *enqueue) addLanes() {
 
 // hashOf shortens an ordering key or a URI. That two ordering keys may share a hash only means that one may wait for the
 // other; of URIs, that more is looked at.
-func hashOf(text string) uint64 {
+func hashOf(text string) uint32 {
 	h := fnv.New64a()
-	h.Write([]byte(text)) // never fails
-	return h.Sum64()
+	h.Write([]byte(text))                    // never fails
+	return uint32(h.Sum64()>>32 ^ h.Sum64()) //nolint:gosec // half of it is enough
 }
 
 // encode returns v as JSON, or nil if it is empty.

@@ -68,7 +68,7 @@ func (x *index) push(e *entry, inbox string, h *hints, now int64) {
 	x.entries[e.id] = e
 	e.act.pending++
 	e.lane.pending++
-	key, f := chainKey{e.lane.id, e.act.ordering}, &e.lane.fifos[e.act.priority]
+	key, f := e.lane.chain(e.act.ordering), &e.lane.fifos[e.act.priority]
 	inChain, inFifo := h.near(e, key, f)
 	f.insert(e, inFifo)
 	x.chain(e, key, inChain, now)
@@ -105,7 +105,7 @@ func (x *index) unchain(e *entry, now int64) {
 	if e.prev != nil {
 		e.prev.next = e.next
 	}
-	switch key := (chainKey{e.lane.id, e.act.ordering}); {
+	switch key := e.lane.chain(e.act.ordering); {
 	case e.next != nil:
 		e.next.prev = e.prev
 	case e.prev != nil:

@@ -175,7 +175,7 @@ type picture struct {
 	Entries map[int64]entryView
 	Acts    map[int64]int
 	Inboxes map[string]int
-	URIs    map[uint64][]int64
+	URIs    map[uint32][]int64
 	States  map[queue.HostState]int
 }
 
@@ -203,7 +203,7 @@ func dump(s *Store) picture {
 	x := s.index
 	p := picture{
 		Totals: s.stats, Lanes: map[string]laneView{}, Chains: map[chainKey][]int64{}, Entries: map[int64]entryView{},
-		Acts: map[int64]int{}, Inboxes: map[string]int{}, URIs: map[uint64][]int64{}, States: x.names.counts(),
+		Acts: map[int64]int{}, Inboxes: map[string]int{}, URIs: map[uint32][]int64{}, States: x.names.counts(),
 	}
 	p.Totals.accepted = 0
 	for _, l := range x.lanes {

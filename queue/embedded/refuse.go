@@ -86,7 +86,7 @@ func (e *enqueue) untried() (es []*entry) {
 			continue
 		}
 		looked[l] = true
-		for o := e.s.index.tails[chainKey{l.id, hashOf(e.sub.OrderingKey)}]; o != nil; o = o.prev {
+		for o := e.s.index.tails[l.chain(hashOf(e.sub.OrderingKey))]; o != nil; o = o.prev {
 			if o.act.role == queue.Makes && o.attempts == 0 && o.flags&(taken|tried) == 0 {
 				es = append(es, o)
 			}

@@ -227,7 +227,7 @@ type tx struct {
 
 	next     int64              // the id of the next delivery, 0 if it makes none
 	receipts map[uint64]int64   // activities that it makes, by idempotency key
-	uris     map[uint64][]int64 // those with something pending, by hash of their URI
+	uris     map[uint32][]int64 // those with something pending, by hash of their URI
 	lanes    map[string]*lane   // that it makes
 }
 

@@ -219,19 +219,15 @@ func (e *enqueue) insertDeliveries(t *tx) error {
 	s.BindInt64(2, e.act.seq)
 	s.BindInt64(6, e.now)
 	s.BindInt64(7, e.now+e.sub.TTL.Milliseconds())
+	s.BindNull(5)
+	s.BindInt64(8, 0)
 	for i, r := range e.accepted {
 		s.BindInt64(1, e.act.first+int64(i))
 		s.BindInt64(3, e.lanes[i].id)
 		s.BindText(4, r.Inbox)
-		s.BindNull(5)
-		if len(r.Headers) > 0 {
-			h, err := json.Marshal(r.Headers)
-			if err != nil {
-				return err
-			}
-			s.BindText(5, string(h))
+		if err := bindHeaders(s, e.accepted, i); err != nil {
+			return err
 		}
-		s.BindInt64(8, int64(flagsOf(r)))
 		if _, err := s.Step(); err != nil {
 			return err
 		}
@@ -240,6 +236,21 @@ func (e *enqueue) insertDeliveries(t *tx) error {
 		}
 	}
 	return nil
+}
+
+// bindHeaders binds what is special of a recipient, if it or the one before has any of that.
+func bindHeaders(s *sqlite.Stmt, rs []queue.Recipient, i int) error {
+	if len(rs[i].Headers) == 0 {
+		if i > 0 && len(rs[i-1].Headers) > 0 {
+			s.BindNull(5)
+			s.BindInt64(8, 0)
+		}
+		return nil
+	}
+	h, err := json.Marshal(rs[i].Headers)
+	s.BindText(5, string(h))
+	s.BindInt64(8, int64(flagsOf(rs[i])))
+	return err
 }
 
 // flagsOf returns the flags of a new delivery.
@@ -272,9 +283,12 @@ func (e *enqueue) apply() {
 		x.byID[id].hasten(h.until, h.sooner)
 	}
 	for i, r := range e.accepted {
-		l := e.lanes[i]
-		x.push(&entry{id: e.act.first + int64(i), act: e.act, lane: l, due: e.now, flags: flagsOf(r)}, r.Inbox, nil, now)
-		x.place(l, now)
+		x.push(&entry{id: e.act.first + int64(i), act: e.act, lane: e.lanes[i], due: e.now, flags: flagsOf(r)}, r.Inbox, nil, now)
+	}
+	for i, l := range e.lanes {
+		if l.fifos[e.act.priority].newest.id == e.act.first+int64(i) { // the last in this lane: each is placed once
+			x.place(l, now)
+		}
 	}
 	e.s.expiryAt(e.now + e.sub.TTL.Milliseconds())
 }

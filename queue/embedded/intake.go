@@ -213,49 +213,78 @@ func (t *tx) lane(host string) (id int64, err error) {
 	return id, s.Reset()
 }
 
+// atOnce is how many deliveries one statement writes where there are so many, as most of the cost is a statement's.
+const atOnce = 64
+
+var (
+	insertOne  = "INSERT INTO deliveries (activity, due, expires, id, lane, inbox, headers, flags) VALUES (?,?,?,?,?,?,?,?)"
+	insertMany = "INSERT INTO deliveries (activity, due, expires, id, lane, inbox) VALUES (?1,?2,?3,?,?,?)" +
+		strings.Repeat(",(?1,?2,?3,?,?,?)", atOnce-1)
+)
+
 func (e *enqueue) insertDeliveries(t *tx) error {
-	s := t.conn.Prep("INSERT INTO deliveries (id, activity, lane, inbox, headers, due, expires, flags) VALUES (?,?,?,?,?,?,?,?)")
-	defer s.Reset()
-	s.BindInt64(2, e.act.seq)
-	s.BindInt64(6, e.now)
-	s.BindInt64(7, e.now+e.sub.TTL.Milliseconds())
-	s.BindNull(5)
-	s.BindInt64(8, 0)
-	for i, r := range e.accepted {
-		s.BindInt64(1, e.act.first+int64(i))
-		s.BindInt64(3, e.lanes[i].id)
-		s.BindText(4, r.Inbox)
-		if err := bindHeaders(s, e.accepted, i); err != nil {
+	for i := 0; i < len(e.accepted); {
+		end, query := i+atOnce, insertMany
+		if end > len(e.accepted) || slices.ContainsFunc(e.accepted[i:end], hasHeaders) {
+			end, query = i+1, insertOne
+		}
+		if err := e.insertRows(t.conn.Prep(query), i, end); err != nil {
 			return err
 		}
-		if _, err := s.Step(); err != nil {
-			return err
-		}
-		if err := s.Reset(); err != nil {
-			return err
-		}
+		i = end
+	}
+	if last := e.act.first + int64(len(e.accepted)) - 1; t.conn.LastInsertRowID() != last {
+		return fmt.Errorf("the last delivery got the id %d, not %d", t.conn.LastInsertRowID(), last)
 	}
 	return nil
 }
 
-// bindHeaders binds what is special of a recipient, if it or the one before has any of that.
-func bindHeaders(s *sqlite.Stmt, rs []queue.Recipient, i int) error {
-	if len(rs[i].Headers) == 0 {
-		if i > 0 && len(rs[i-1].Headers) > 0 {
-			s.BindNull(5)
-			s.BindInt64(8, 0)
+// insertRows writes the deliveries from one to before another, of which those of insertMany have no headers. Only the very
+// first is told its id: no id is greater, so SQLite counts on, and need not look whether each is free.
+func (e *enqueue) insertRows(s *sqlite.Stmt, from, to int) error {
+	defer s.Reset()
+	s.BindInt64(1, e.act.seq)
+	s.BindInt64(2, e.now)
+	s.BindInt64(3, e.now+e.sub.TTL.Milliseconds())
+	p := 4
+	for i, r := range e.accepted[from:to] {
+		if from+i == 0 {
+			s.BindInt64(p, e.act.first)
+		} else {
+			s.BindNull(p)
 		}
+		s.BindInt64(p+1, e.lanes[from+i].id)
+		s.BindText(p+2, r.Inbox)
+		p += 3
+	}
+	if p <= s.BindParamCount() { // insertOne
+		if err := bindHeaders(s, p, &e.accepted[from]); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Step(); err != nil {
+		return err
+	}
+	return s.Reset()
+}
+
+func hasHeaders(r queue.Recipient) bool { return len(r.Headers) > 0 }
+
+// bindHeaders binds the headers and the flags of a delivery.
+func bindHeaders(s *sqlite.Stmt, p int, r *queue.Recipient) error {
+	s.BindNull(p)
+	s.BindInt64(p+1, int64(flagsOf(*r)))
+	if len(r.Headers) == 0 {
 		return nil
 	}
-	h, err := json.Marshal(rs[i].Headers)
-	s.BindText(5, string(h))
-	s.BindInt64(8, int64(flagsOf(rs[i])))
+	h, err := json.Marshal(r.Headers)
+	s.BindText(p, string(h))
 	return err
 }
 
 // flagsOf returns the flags of a new delivery.
 func flagsOf(r queue.Recipient) uint8 {
-	if len(r.Headers) > 0 {
+	if hasHeaders(r) {
 		return headed
 	}
 	return 0

@@ -104,7 +104,7 @@ func TestBench(t *testing.T) {
 		"keepalive": bare, "connections": bare, "tls": bare, "slow": compared, "dead": compared,
 		"backlog": append([]string{"claim_us_at_1000", "claim_us_at_2000", "claim_ratio"}, compared...),
 		"fanout":  {"to_202_ms", "bare_insert_ms", "insert_ratio"},
-		"intake":  {"accepted_per_second", "bare_inserts_per_second", "intake_ratio", "node_cpu_ms"},
+		"intake":  {"accepted_per_second", "bare_inserts_per_second", "intake_ratio", "node_cpu_ms", "callers_cpu_ms"},
 		"idle":    {"peak_mib"},
 	} {
 		r.wantFigures(t, scenario, names...)

@@ -122,12 +122,10 @@ func Connect(path string) (*sqlite.Conn, error) {
 }
 
 func connect(path string, readOnly bool) (*sqlite.Conn, error) {
-	pragmas := []string{"busy_timeout=5000", "cache_size=-8192"}
+	// Without autocheckpoint on the writer the WAL was seen to grow without bound.
+	pragmas := []string{"busy_timeout=5000", "cache_size=-8192", "synchronous=FULL", "wal_autocheckpoint=4000", "journal_size_limit=67108864"}
 	if readOnly {
-		pragmas = append(pragmas, "query_only=ON")
-	} else {
-		// Without autocheckpoint on the writer the WAL was seen to grow without bound.
-		pragmas = append(pragmas, "synchronous=FULL", "wal_autocheckpoint=4000", "journal_size_limit=67108864")
+		pragmas = []string{"busy_timeout=5000", "cache_size=-2048", "query_only=ON"} // nothing is read often
 	}
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
 	if err != nil {

@@ -99,6 +99,7 @@ var migrations = []string{
 
 	// How many probes Seen hastened since the host's last success.
 	`ALTER TABLE hosts ADD COLUMN hastened INTEGER NOT NULL DEFAULT 0;`,
+
 	// What has headers of its own is marked (flag 32), as all else that is needed of what is taken is in memory. So is what
 	// is looked for at intake: idempotency keys, which were in random order, and URIs of what is pending.
 	`UPDATE deliveries SET flags = flags | 32 WHERE headers IS NOT NULL;

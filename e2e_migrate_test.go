@@ -169,7 +169,7 @@ func TestMigrateCutShort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Must("CONFIG", "SET", "maxmemory", strconv.Itoa(used+800_000))
+	server.Must("CONFIG", "SET", "maxmemory", strconv.Itoa(used+1_500_000))
 	args := []string{"--store", "embedded:" + node.dir, "--to", server.URL()}
 	migrateOnce(t, 1, "store is full", args...)
 	server.Must("CONFIG", "SET", "maxmemory", "0")

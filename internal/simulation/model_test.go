@@ -71,7 +71,7 @@ func (m *model) sweptBy(p *pair) time.Time {
 // reset forgets failures, as the contract says.
 func (m *model) reset(now time.Time) {
 	m.failures, m.days, m.trips, m.open, m.quick, m.hurried = 0, nil, 0, false, 0, false
-	m.wait = time.Time{}
+	m.wait, m.asked = time.Time{}, time.Time{}
 	if m.unavailable {
 		m.unavailable = false
 		m.spans[len(m.spans)-1].to = now
@@ -113,7 +113,7 @@ func (m *model) apply(r rules, vs []verdict, now time.Time) {
 			if m.unavailable {
 				m.unavailable = false
 				m.spans[len(m.spans)-1].to = now
-				m.wait = time.Time{}
+				m.wait, m.asked = time.Time{}, time.Time{}
 			}
 			m.failures, m.days, m.trips, m.open, m.reached, m.lastAlive = 0, nil, 0, false, true, now
 		case failed:

@@ -176,7 +176,7 @@ func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 		h.epoch = st.Record.Epoch
 		h.meddled += 60
 	case queue.Probe:
-		h.wait = time.Time{}
+		h.wait, h.asked = time.Time{}, time.Time{}
 		h.meddled++
 	}
 	// Of what came in a pause nothing has a time of its own to wait for.

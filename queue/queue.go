@@ -145,7 +145,7 @@ type Operating interface {
 	Act(ctx context.Context, host string, action HostAction) (HostStatus, error)
 	// RetryDead makes dead letters pending again, with no attempts spent, due at once, and with this TTL. They take
 	// their place in the order accepted: before what is pending of their ordering key, unless that was accepted before
-	// them or is taken just now. Letters for a host that is blocked or unavailable stay as they are.
+	// them or is taken just now; should that come back, it comes behind them. Letters for a host that is blocked or unavailable stay as they are.
 	RetryDead(ctx context.Context, which DeadLetterChoice, ttl time.Duration) (DeadLetterCount, error)
 	// DeleteDead drops dead letters. Activities still count them as dead.
 	DeleteDead(ctx context.Context, which DeadLetterChoice) (DeadLetterCount, error)

@@ -77,6 +77,12 @@ type entry struct {
 	flags        uint8
 }
 
+// chain tells which chain a delivery is in.
+func (e *entry) chain() chainKey { return e.lane.chain(e.act.ordering) }
+
+// waitsForHost tells that a delivery waits because the host failed.
+func (e *entry) waitsForHost() bool { return e.flags&hostFailed != 0 && e.flags&waitsKey == 0 }
+
 const (
 	hostFailed uint8 = 1 << iota // waits because the host failed
 	waitsKey                     // waits for its key

@@ -43,7 +43,7 @@ func (x *index) keyCame(id string, now int64) {
 	for _, e := range x.parked[id] {
 		x.unpark(e)
 		if e.flags&taken == 0 {
-			e.lane.reschedule(e, now, now)
+			x.reschedule(e, now, now)
 			x.place(e.lane, now)
 		}
 	}

@@ -35,13 +35,6 @@ func newLane(id int64, host string) *lane {
 	return &lane{id: id, host: host, state: queue.HostHealthy, pos: -1, later: entryHeap{byDue: true}}
 }
 
-// reschedule puts a head back with another due time. The caller places the lane.
-func (l *lane) reschedule(e *entry, due, now int64) {
-	l.withdraw(e)
-	e.due = due
-	l.offer(e, now)
-}
-
 // offer puts a head where Take finds it.
 func (l *lane) offer(e *entry, now int64) {
 	if e.due <= now {

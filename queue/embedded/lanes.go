@@ -177,7 +177,7 @@ func (s *Store) putBack(picks [][]pick) {
 			case e.flags&gone != 0:
 				s.index.remove(e, now)
 			default:
-				e.lane.reschedule(e, e.due, now)
+				s.index.reschedule(e, e.due, now)
 			}
 		}
 	}

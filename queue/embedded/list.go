@@ -51,10 +51,11 @@ type hints struct {
 func newHints() *hints { return &hints{chains: map[chainKey]*entry{}, fifos: map[*fifo]*entry{}} }
 
 // near returns what e was put near last, in its chain and in its fifo, and remembers e.
-func (h *hints) near(e *entry, key chainKey, f *fifo) (inChain, inFifo *entry) {
+func (h *hints) near(e *entry, f *fifo) (inChain, inFifo *entry) {
 	if h == nil {
 		return nil, nil
 	}
+	key := e.chain()
 	inChain, inFifo = h.chains[key], h.fifos[f]
 	h.chains[key], h.fifos[f] = e, e
 	return inChain, inFifo
@@ -68,16 +69,17 @@ func (x *index) push(e *entry, inbox string, h *hints, now int64) {
 	x.entries[e.id] = e
 	e.act.pending++
 	e.lane.pending++
-	key, f := e.lane.chain(e.act.ordering), &e.lane.fifos[e.act.priority]
-	inChain, inFifo := h.near(e, key, f)
+	f := &e.lane.fifos[e.act.priority]
+	inChain, inFifo := h.near(e, f)
 	f.insert(e, inFifo)
-	x.chain(e, key, inChain, now)
+	x.chain(e, inChain, now)
 }
 
-// chain puts a delivery among those of its ordering key: before what was accepted later, unless that is taken.
-func (x *index) chain(e *entry, key chainKey, near *entry, now int64) {
+// chain puts a delivery among those of its ordering key: before what was accepted later, unless that is taken. Its place is
+// found from near backwards: one that is newer, or nil for the newest of all.
+func (x *index) chain(e, near *entry, now int64) {
 	var next *entry
-	prev := x.tails[key]
+	prev := x.tails[e.chain()]
 	if near != nil {
 		prev = near
 	}
@@ -88,7 +90,7 @@ func (x *index) chain(e *entry, key chainKey, near *entry, now int64) {
 	if next != nil {
 		next.prev = e
 	} else {
-		x.tails[key] = e
+		x.tails[e.chain()] = e
 	}
 	if prev != nil {
 		prev.next = e
@@ -105,7 +107,7 @@ func (x *index) unchain(e *entry, now int64) {
 	if e.prev != nil {
 		e.prev.next = e.next
 	}
-	switch key := e.lane.chain(e.act.ordering); {
+	switch key := e.chain(); {
 	case e.next != nil:
 		e.next.prev = e.prev
 	case e.prev != nil:
@@ -116,6 +118,30 @@ func (x *index) unchain(e *entry, now int64) {
 	if e.next != nil && e.prev == nil {
 		e.lane.offer(e.next, now)
 	}
+}
+
+// reschedule gives a delivery another due time, and its place: it is taken no more. While it was, older ones may have been
+// retried, behind which it belongs. The caller places the lane.
+func (x *index) reschedule(e *entry, due, now int64) {
+	e.lane.withdraw(e)
+	e.due = due
+	switch {
+	case e.prev != nil: // it waits for its turn
+	case e.next == nil || e.id < e.next.id:
+		e.lane.offer(e, now)
+	default:
+		x.stepBack(e, now)
+	}
+}
+
+// stepBack puts a head that is in no heap behind what is older than it.
+func (x *index) stepBack(e *entry, now int64) {
+	newer := e.next
+	for newer != nil && newer.id < e.id {
+		newer = newer.next
+	}
+	x.unchain(e, now)
+	x.chain(e, newer, now)
 }
 
 // remove takes a delivery out, wherever it is. The caller places the lane.
@@ -156,7 +182,7 @@ func (x *index) discount(e *entry) {
 // pending counts what is pending.
 func (x *index) pending() int { return len(x.entries) - x.gone }
 
-// untake puts everything taken back as it was.
+// untake puts everything taken back.
 func (x *index) untake(l *lane, now int64) {
 	back := l.taken
 	l.taken = nil
@@ -166,7 +192,7 @@ func (x *index) untake(l *lane, now int64) {
 			x.remove(e, now)
 			continue
 		}
-		l.offer(e, now)
+		x.reschedule(e, e.due, now)
 	}
 }
 

@@ -192,8 +192,8 @@ func (o *act) apply() {
 // advance makes due what makeDue wrote, but for what was taken meanwhile. The caller places the lane.
 func (x *index) advance(es []*entry, now int64) {
 	for _, e := range es {
-		if x.entries[e.id] == e && e.pos >= 0 {
-			e.lane.reschedule(e, now, now)
+		if x.entries[e.id] == e && e.flags&taken == 0 {
+			x.reschedule(e, now, now)
 		}
 	}
 }
@@ -201,7 +201,7 @@ func (x *index) advance(es []*entry, now int64) {
 // failed returns what waits because the host failed.
 func (l *lane) failed() (es []*entry) {
 	for _, e := range l.later.es {
-		if e.flags&hostFailed != 0 && e.flags&waitsKey == 0 {
+		if e.waitsForHost() {
 			es = append(es, e)
 		}
 	}

@@ -37,6 +37,7 @@ type settle struct {
 	err     error
 	l       *lane
 	entries []*entry          // of the results, nil for those that are not there any more
+	failed  []*entry          // what waited because the host failed, if it recovered
 	host    *queue.HostRecord // what of the settlement is not outdated
 	pause   time.Duration
 	now     int64
@@ -44,7 +45,7 @@ type settle struct {
 
 // check finds the lane and what the results are about. The store's mutex must be held.
 func (o *settle) check(reset map[int64]bool) {
-	o.err, o.entries = nil, make([]*entry, len(o.st.Results))
+	o.err, o.failed, o.entries = nil, nil, make([]*entry, len(o.st.Results))
 	o.l = o.s.index.lanes[o.lease.Host]
 	if o.l == nil || o.lease.Token != o.l.token {
 		o.err = queue.ErrNotHeld
@@ -193,19 +194,22 @@ func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
 	if r.WaitKey {
 		due, flags = o.now, flags|waitsKey // once the key is there
 	}
+	if o.st.Recovered && flags&hostFailed != 0 {
+		due = o.now
+	}
 	return due, flags
 }
 
 func (o *settle) recover(t *tx) error {
 	o.s.mu.Lock()
-	failed := o.l.failed()
-	for i, r := range o.st.Results {
-		if o.entries[i] != nil && r.Verdict == queue.Retry && r.HostFailed {
-			failed = append(failed, o.entries[i])
+	o.failed = o.l.failed()
+	for i, e := range o.entries {
+		if e != nil && e.next != nil && e.next.waitsForHost() && (ends(&o.st.Results[i]) || e.next.id < e.id) {
+			o.failed = append(o.failed, e.next) // it moves up
 		}
 	}
 	o.s.mu.Unlock()
-	return t.makeDue(failed, o.now)
+	return t.makeDue(o.failed, o.now)
 }
 
 // writeHost writes what of the host has to last. What other operations of this transaction write stays.
@@ -252,9 +256,7 @@ func (o *settle) apply() {
 		}
 	}
 	o.applyHost()
-	if o.st.Recovered {
-		x.advance(l.failed(), o.now)
-	}
+	x.advance(o.failed, o.now)
 	if l.token == o.lease.Token { // no later lease took the lane while this was written
 		l.hidden = o.now + o.lease.TTL.Milliseconds()
 		if o.st.Release {
@@ -280,9 +282,12 @@ func (o *settle) applyHost() {
 	}
 }
 
+// ends tells that a delivery is pending no more.
+func ends(r *queue.Result) bool { return r.Verdict == queue.Delivered || r.Verdict == queue.Dead }
+
 func (o *settle) applyResult(e *entry, r *queue.Result) {
 	x := o.s.index
-	if r.Verdict == queue.Delivered || r.Verdict == queue.Dead || e.flags&gone != 0 {
+	if ends(r) || e.flags&gone != 0 {
 		x.remove(e, o.now)
 		return
 	}
@@ -295,7 +300,7 @@ func (o *settle) applyResult(e *entry, r *queue.Result) {
 		x.park(e)
 		due = never
 	}
-	e.lane.reschedule(e, due, o.now)
+	x.reschedule(e, due, o.now)
 }
 
 // sameForGood tells that two records differ at most in what need not survive a crash: the window, and how long ago

@@ -18,9 +18,7 @@ var retryCases = []testCase{
 	{name: "gives a new TTL", run: retriesTTL},
 	{name: "keeps the activity while it pends", run: retriesKept, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
 	{name: "opens a finished activity again", run: retriesFinished},
-	{name: "keeps the order accepted", run: retriesInOrder},
 	{name: "makes them as old as they were", run: retriesOld, opts: limits(queue.Limits{Lane: 2})},
-	{name: "overtakes nothing that is taken", run: retriesBehindTaken},
 	{name: "leaves what goes to a host that takes nothing", run: retriesNotRefused},
 	{name: "takes many", run: retriesMany},
 	{name: "is remembered", run: retriesRemembered},
@@ -210,65 +208,6 @@ func retriesFinished(s *suite) {
 	s.put("1", "b.example")
 }
 
-// row stores activities of one ordering key, and buries some of them.
-func (s *suite) row(host string, bury []string, names ...string) {
-	s.t.Helper()
-	for _, uri := range names {
-		s.put(uri, host, ordering("key"))
-		if slices.Contains(bury, uri) {
-			for _, ahead := range s.aheadOf(host, uri) {
-				s.t.Fatalf("%s is ahead of %s", ahead, uri)
-			}
-		}
-	}
-}
-
-// aheadOf buries an activity that must be the head of its lane, and returns what is there instead.
-func (s *suite) aheadOf(host, uri string) []string {
-	s.t.Helper()
-	l := s.lease(host)
-	ds := s.turn(l, 1).Deliveries
-	if len(ds) != 1 || ds[0].Activity.URI != uri {
-		return uris(ds)
-	}
-	s.finish(l, dead(ds[0], queue.ReasonRejected))
-	return nil
-}
-
-// inOrder has activities delivered one after another.
-func (s *suite) inOrder(host string, want ...string) {
-	s.t.Helper()
-	l := s.lease(host)
-	for _, uri := range want {
-		s.settle(l, delivered(s.one(l, uri)))
-	}
-	s.take(l)
-	s.finish(l)
-}
-
-func retriesInOrder(s *suite) {
-	s.row("a.example", []string{"1", "2"}, "1", "2", "3", "4")
-	s.retryDead(queue.DeadLetterChoice{IDs: s.letterIDs("2")})
-	s.retryDead(queue.DeadLetterChoice{})
-	s.put("5", "a.example", ordering("key"))
-	s.inOrder("a.example", "1", "2", "3", "4", "5")
-
-	s.row("b.example", []string{"11"}, "11", "12") // 12 waits for its retry, which 11 does not
-	l := s.lease("b.example")
-	s.finish(l, retry(s.one(l, "12"), time.Hour))
-	s.retryDead(queue.DeadLetterChoice{})
-	s.inOrder("b.example", "11")
-
-	s.put("21", "c.example", ordering("key"))
-	s.put("22", "c.example", ordering("key"))
-	s.put("23", "c.example", ordering("key"), lasting(second))
-	s.put("24", "c.example", ordering("key"))
-	time.Sleep(passing)
-	s.sweep()
-	s.retryDead(queue.DeadLetterChoice{})
-	s.inOrder("c.example", "21", "22", "23", "24")
-}
-
 func retriesOld(s *suite) {
 	start := time.Now()
 	s.bury("1", "a.example", queue.ReasonGone)
@@ -281,17 +220,6 @@ func retriesOld(s *suite) {
 	s.near("oldest of all", start, s.stats().OldestPendingAt)
 	s.sweep()
 	s.buried(queue.ReasonLaneFull, "1")
-}
-
-func retriesBehindTaken(s *suite) {
-	s.row("a.example", []string{"1", "2"}, "1", "2", "3", "4")
-	l := s.lease("a.example")
-	d := s.one(l, "3")
-	s.retryDead(queue.DeadLetterChoice{})
-	s.take(l)
-	s.settle(l, delivered(d))
-	s.finish(l)
-	s.inOrder("a.example", "1", "2", "4")
 }
 
 func retriesNotRefused(s *suite) {

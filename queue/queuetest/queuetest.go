@@ -67,6 +67,7 @@ func Run(t *testing.T, b Backend) {
 		{"LaneCap", capCases},
 		{"Supersede", supersedeCases},
 		{"Retry", retryCases},
+		{"RetryOrder", retryOrderCases},
 		{"Delete", deleteCases},
 		{"Events", eventCases},
 		{"Watching", watchingCases},

@@ -204,17 +204,6 @@ local function taken(l)
   return n
 end
 
--- hand_back puts back what is taken.
-local function hand_back(l)
-  for _, e in pairs(l.window) do
-    if has(e, TAKEN) then
-      e.flags = e.flags - TAKEN
-      set(l, e)
-      l.changed = true
-    end
-  end
-end
-
 -- recover makes due what waits because the host failed.
 local function recover(l)
   for _, e in pairs(l.window) do
@@ -233,9 +222,9 @@ local function hasten(l)
   if at < s.w then s.w, s.y = math.max(now, at), s.y + 1 end
 end
 
--- behind_of returns what waits behind a delivery of an ordering key, oldest first.
-local function behind_of(l, ordering, first, most)
-  return redis.call('ZRANGEBYLEX', l.w, '[' .. ordering, '[' .. ordering .. '\255', 'LIMIT', first, most)
+-- behind_of returns what waits behind a delivery of an ordering key, oldest first: all, or from a number on.
+local function behind_of(l, ordering, first, most, from)
+  return redis.call('ZRANGEBYLEX', l.w, '[' .. ordering .. (from or ''), '[' .. ordering .. '\255', 'LIMIT', first, most)
 end
 
 -- next_of moves up what waits behind a delivery that left the window.
@@ -248,18 +237,49 @@ local function next_of(l, ordering)
   set(l, e)
 end
 
--- drop takes a delivery out of the window.
-local function drop(l, e)
+-- leave_window takes a delivery out of the window, where nothing is in its place yet.
+local function leave_window(l, e)
   unpark(l, e)
   l.window[e.id], l.heads[e.ordering], l.dirty[e.id] = nil, nil, nil
   l.gone[#l.gone + 1] = e.id
   l.size = l.size - 1
+end
+
+-- drop takes a delivery out of the window for good.
+local function drop(l, e)
+  leave_window(l, e)
   l.state.n = l.state.n - 1
   next_of(l, e.ordering)
 end
 
 -- behind puts a delivery behind the one of its ordering key that is in the window.
 local function behind(l, e) redis.call('ZADD', l.w, 0, e.ordering .. with_number(e)) end
+
+-- step_back puts what is in the window behind an older delivery of its ordering key.
+local function step_back(l, e)
+  if has(e, WAITS_KEY) then e.due = now end
+  leave_window(l, e)
+  behind(l, e)
+end
+
+-- untake puts back what is taken: in the window, or behind what is older and was retried meanwhile.
+local function untake(l, e)
+  e.flags, l.changed = e.flags - TAKEN, true
+  set(l, e)
+  local first = behind_of(l, e.ordering, 0, 1)[1]
+  if not first or struct.unpack('>I8', first, #e.ordering + 1) > e.id then return end
+  step_back(l, e)
+  next_of(l, e.ordering)
+end
+
+-- hand_back puts back all that is taken.
+local function hand_back(l)
+  local back = {}
+  for _, e in pairs(l.window) do
+    if has(e, TAKEN) then back[#back + 1] = e end
+  end
+  for _, e in ipairs(back) do untake(l, e) end
+end
 
 -- leave_backlog counts an ordering key's delivery out of the backlog.
 local function leave_backlog(l, ordering)

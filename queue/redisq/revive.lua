@@ -66,25 +66,22 @@ local function insert(l, e)
   redis.call('LINSERT', list, 'BEFORE', redis.call('LINDEX', list, low), with_number(e))
 end
 
--- step_back puts what is in the window behind an older delivery of its ordering key.
-local function step_back(l, e)
-  if has(e, WAITS_KEY) then e.due = now end
-  unpark(l, e)
-  l.window[e.id], l.heads[e.ordering], l.dirty[e.id] = nil, nil, nil
-  l.gone[#l.gone + 1] = e.id
-  l.size = l.size - 1
-  behind(l, e)
+-- in_backlog tells whether a delivery belongs into the backlog: others of its ordering key are there, and nothing that
+-- goes before those is newer.
+local function in_backlog(l, e)
+  if l.state.k == 0 or redis.call('HEXISTS', l.c, e.ordering) == 0 then return false end
+  local head = l.heads[e.ordering]
+  return not head or head.id < e.id and #behind_of(l, e.ordering, 0, 1, number(e.id)) == 0
 end
 
 -- admit puts a delivery where it would be if it had not died.
 local function admit(l, e)
   l.state.n, l.changed = l.state.n + 1, true
   local head = l.heads[e.ordering]
+  if in_backlog(l, e) or not head and l.size >= WINDOW then return insert(l, e) end
   if head then
     if head.id < e.id or has(head, TAKEN) then return behind(l, e) end
     step_back(l, head)
-  elseif l.size >= WINDOW or l.state.k > 0 and redis.call('HEXISTS', l.c, e.ordering) == 1 then
-    return insert(l, e)
   end
   put(l, e)
   set(l, e)

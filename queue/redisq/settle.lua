@@ -35,7 +35,6 @@ end
 
 -- keep puts a delivery back that stays pending.
 local function keep(e, act, verdict, after, host_failed, wait_key)
-  e.flags, l.changed = e.flags - TAKEN, true
   unpark(l, e)
   if after > 0 or verdict == 1 then e.due = now + after end
   if verdict == 1 then e.flags = host_failed and bor(e.flags, HOST_FAILED) or band(e.flags, bnot(HOST_FAILED)) end
@@ -44,7 +43,8 @@ local function keep(e, act, verdict, after, host_failed, wait_key)
     park(l, e, key)
     parked[#parked + 1] = key
   end
-  set(l, e)
+  if ARGV[7] == '1' and has(e, HOST_FAILED) and not wait_key then e.due = now end -- also if it steps back now
+  untake(l, e)
 end
 
 local function apply(i)

@@ -79,7 +79,6 @@ func (m *monkey) step() {
 	case n < 15:
 		_, err = m.s.Act(bg, m.name(host), queue.HostActions[m.rand.IntN(len(queue.HostActions))])
 	case n < 16:
-		m.settle(host, queue.Settlement{Release: true}) // what is taken would stay ahead until a restart
 		_, err = m.s.RetryDead(bg, queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: m.name(host)}}, time.Hour)
 	case n < 17:
 		_, err = m.s.Sweep(bg)
@@ -215,7 +214,7 @@ func dump(s *Store) picture {
 		}
 	}
 	for id, e := range x.entries {
-		p.Entries[id] = entryView{Due: e.due, Attempts: e.attempts, Flags: e.flags, Role: e.act.role, Inbox: e.inbox.url}
+		p.Entries[id] = entryView{Due: upcoming(e.due), Attempts: e.attempts, Flags: e.flags, Role: e.act.role, Inbox: e.inbox.url}
 	}
 	for seq, a := range x.activities {
 		p.Acts[seq] = int(a.pending)
@@ -230,6 +229,14 @@ func dump(s *Store) picture {
 		slices.Sort(p.URIs[uri])
 	}
 	return p
+}
+
+// upcoming is when something is due, 0 if it is: what became due as its key came is due since it waited after a restart.
+func upcoming(due int64) int64 {
+	if due <= millis(time.Now()) {
+		return 0
+	}
+	return due
 }
 
 func (l *lane) view() laneView {

@@ -203,9 +203,6 @@ func (m *model) retry() {
 	which := queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Reason: reasons[m.rand.IntN(len(reasons))]}}
 	call := queue.Queue.DeleteDead
 	if m.rand.IntN(4) > 0 {
-		m.token++ // what comes back goes behind what is taken, and later it may be either's turn
-		m.forget()
-		m.take(0)
 		call = func(q queue.Queue, ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
 			return q.RetryDead(ctx, which, time.Hour)
 		}
@@ -233,8 +230,8 @@ func (m *model) take(n int) {
 			return err
 		}
 		for _, d := range turns[0].Deliveries {
-			name := fmt.Sprint(d.Activity.URI, " ", d.Inbox, " ", d.Attempts, " ", d.Early)
-			got[i] = append(got[i], name)
+			name := fmt.Sprint(d.Activity.URI, " ", d.Inbox)
+			got[i] = append(got[i], fmt.Sprint(name, " ", d.Attempts, " ", d.Early))
 			if i == 0 {
 				m.names = append(slices.DeleteFunc(m.names, func(n string) bool { return n == name }), name) // it may have died and come back
 				m.taken[name] = nil
@@ -294,7 +291,7 @@ func (m *model) result() queue.Result {
 	case 1:
 		return queue.Result{Verdict: queue.Retry, Spent: true}
 	case 2:
-		return queue.Result{Verdict: queue.Defer}
+		return queue.Result{Verdict: queue.Defer, After: time.Duration(m.rand.IntN(2)) * time.Hour}
 	case 3:
 		return queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Spent: true}
 	default:

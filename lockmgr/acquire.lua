@@ -5,7 +5,7 @@
 -- KEYS[2…]  the lease of each host: "TOKEN NONCE", gone when the lease has ended
 -- ARGV[1]   how long the leases last, in ms
 -- ARGV[2]   a nonce of this call, so that it may be repeated
--- RETURNS   for each host its token, "" if it is held
+-- RETURNS   for each host its token, "" if it is held, "!" if its key isn't ours: something else has written it
 --
 -- It takes little room, and for a while only: it must run when Redis is full, or a full store could never be emptied.
 -- Tokens rise with Redis's clock or, where that is set back, by one: so they also rise when the last writes were lost.
@@ -19,8 +19,10 @@ for i = 2, #KEYS do
     token = token + 1
     answer[i - 1] = text
   else
-    local held, nonce = string.match(redis.call('GET', KEYS[i]) or '', '^(%d+) (.*)$')
-    answer[i - 1] = nonce == ARGV[2] and held or ''
+    local lease = redis.pcall('GET', KEYS[i])
+    local held, nonce
+    if type(lease) == 'string' then held, nonce = string.match(lease, '^(%d+) (.*)$') end
+    answer[i - 1] = type(lease) == 'table' and '!' or nonce == ARGV[2] and held or ''
   end
 end
 redis.call('SET', KEYS[1], string.format('%.0f', token))

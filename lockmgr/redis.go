@@ -49,7 +49,7 @@ var (
 	extendScript  = rueidis.NewLuaScriptRetryable(extendSource)
 )
 
-// Acquire implements Manager. An error in one partition counts only if there is nothing to give of the others.
+// Acquire implements Manager. An error of one partition or one host counts only if there is nothing to give of the others.
 func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	nonce := rand.Text()
 	leases, err := gather(r, ctx, group(r, hosts, func(host string) string { return host }),
@@ -59,7 +59,7 @@ func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 			if err != nil {
 				return nil, err
 			}
-			return r.leases(hosts, tokens)
+			return r.leases(p, hosts, tokens)
 		})
 	if len(leases) > 0 {
 		return leases, nil
@@ -67,22 +67,27 @@ func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	return nil, err
 }
 
-// leases are those that were given, once each.
-func (r *Redis) leases(hosts, tokens []string) ([]Lease, error) {
+// leases are those that were given, once each. The error tells of keys that something else has written.
+func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, error) {
 	var leases []Lease
+	var errs []error
 	seen := make(map[string]bool, len(hosts))
 	for i, text := range tokens {
 		if text == "" || seen[hosts[i]] {
 			continue
 		}
 		seen[hosts[i]] = true
+		if text == "!" {
+			errs = append(errs, fmt.Errorf("the key %q holds no lease: something else has written it; delete it", p.Of("lease", hosts[i])))
+			continue
+		}
 		token, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
 			return nil, err
 		}
 		leases = append(leases, Lease{Host: hosts[i], Token: token, TTL: r.ttl})
 	}
-	return leases, nil
+	return leases, errors.Join(errs...)
 }
 
 // Extend implements Manager.

@@ -3,9 +3,12 @@ package lockmgr_test
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/rediskeys"
@@ -74,6 +77,31 @@ func lease(t *testing.T, m lockmgr.Manager) lockmgr.Lease {
 		t.Fatalf("Acquire gave %v, %v", leases, err)
 	}
 	return leases[0]
+}
+
+// TestRedisWrongType checks that a key that something else has written costs its host only, and is named.
+func TestRedisWrongType(t *testing.T) {
+	server := testredis.Start(t)
+	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
+	const key = "p:{p0}:lease:broken.example"
+	server.Must("LPUSH", key, "1")
+	leases, err := m.Acquire(t.Context(), []string{"broken.example", "a.example"})
+	if err != nil || len(leases) != 1 || leases[0].Host != "a.example" {
+		t.Fatalf("Acquire gave %v, %v, want a.example only", leases, err)
+	}
+	none, err := m.Acquire(t.Context(), []string{"a.example", "broken.example"})
+	if err == nil || !strings.Contains(err.Error(), strconv.Quote(key)) || len(none) != 0 {
+		t.Errorf("Acquire gave %v, %v, want an error that names the key", none, err)
+	}
+	broken := lockmgr.Lease{Host: "broken.example", Token: 1, TTL: time.Minute}
+	lost, err := m.Extend(t.Context(), []lockmgr.Lease{broken, leases[0]})
+	if diff := cmp.Diff([]lockmgr.Lease{broken}, lost); err != nil || diff != "" {
+		t.Errorf("Extend gave %v and reported others as lost (-want +got):\n%s", err, diff)
+	}
+	server.Must("DEL", key)
+	if leases, err := m.Acquire(t.Context(), []string{"broken.example"}); err != nil || len(leases) != 1 {
+		t.Errorf("Acquire gave %v, %v once the key was deleted", leases, err)
+	}
 }
 
 // TestRedisLeavesNothing checks that lapsed and released leases take no room.

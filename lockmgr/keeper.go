@@ -169,35 +169,49 @@ func (k *Keeper) add(held []*Held) {
 	}
 }
 
-// extend makes one Extend call for held, all of which are still held or were released or lost meanwhile: those it
-// leaves alone, whatever the answer.
+// extend makes one Extend call for held. Where that fails for some only, the others are believed for longer.
 func (k *Keeper) extend(ctx context.Context, held []*Held) error {
 	ctx, cancel := k.limit(ctx)
 	defer cancel()
 	sent := time.Now()
 	lost, err := k.m.Extend(ctx, leasesOf(held))
-	if err != nil {
-		return fmt.Errorf("extend leases: %w", err)
+	partly, ok := errors.AsType[*ExtendError](err)
+	switch {
+	case err == nil:
+		k.extended(held, sent, lost, nil)
+		return nil
+	case ok:
+		k.extended(held, sent, lost, partly.Leases)
 	}
-	gone := make(map[Lease]bool, len(lost))
-	for _, lease := range lost {
-		gone[lease] = true
-	}
+	return fmt.Errorf("extend leases: %w", err)
+}
+
+// extended takes note of the answer to an Extend call for held that was sent then: some leases were lost, of some
+// nothing is known. What was released or lost meanwhile it leaves alone.
+func (k *Keeper) extended(held []*Held, sent time.Time, lost, unknown []Lease) {
+	gone, failed := setOf(lost), setOf(unknown)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var end []*Held
 	for _, h := range held {
-		if _, ok := k.held[h]; !ok {
-			continue
-		}
-		if gone[h.Lease] {
+		_, ok := k.held[h]
+		switch {
+		case !ok || failed[h.Lease]:
+		case gone[h.Lease]:
 			end = append(end, h)
-			continue
+		default:
+			h.until = believed(sent, h.Lease)
 		}
-		h.until = believed(sent, h.Lease)
 	}
 	k.lose(end)
-	return nil
+}
+
+func setOf(leases []Lease) map[Lease]bool {
+	set := make(map[Lease]bool, len(leases))
+	for _, l := range leases {
+		set[l] = true
+	}
+	return set
 }
 
 // expire ends the leases that are not believed any more, and sets the timer for those that are.

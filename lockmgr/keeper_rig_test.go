@@ -27,6 +27,7 @@ type store struct {
 	err      error         // guarded by mu: what every call returns
 	before   time.Duration // guarded by mu: how long a call takes to get there
 	after    time.Duration // guarded by mu: how long its answer takes
+	sick     string        // guarded by mu: the host whose lease can't be extended
 	extended []int         // guarded by mu: the number of leases of each Extend call that got there
 }
 
@@ -70,8 +71,20 @@ func (s *store) Acquire(ctx context.Context, hosts []string) (leases []lockmgr.L
 
 func (s *store) Extend(ctx context.Context, leases []lockmgr.Lease) (lost []lockmgr.Lease, err error) {
 	err = s.call(ctx, func() (err error) {
-		s.set(func(s *store) { s.extended = append(s.extended, len(leases)) })
-		lost, err = s.Local.Extend(ctx, leases)
+		var sick string
+		s.set(func(s *store) { s.extended, sick = append(s.extended, len(leases)), s.sick })
+		var well, failed []lockmgr.Lease
+		for _, l := range leases {
+			if l.Host == sick {
+				failed = append(failed, l)
+			} else {
+				well = append(well, l)
+			}
+		}
+		lost, err = s.Local.Extend(ctx, well)
+		if err == nil && len(failed) > 0 {
+			err = &lockmgr.ExtendError{Leases: failed, Err: errAway}
+		}
 		return err
 	})
 	return lost, err

@@ -152,6 +152,27 @@ func TestKeeperOutage(t *testing.T) {
 	})
 }
 
+// TestKeeperPartlyAway checks that what can't be extended ends in time, and nothing else with it.
+func TestKeeperPartlyAway(t *testing.T) {
+	withNode(t, func(t *testing.T, n *node) {
+		held := n.acquire("a.example", "sick.example", "gone.example")
+		n.store.set(func(s *store) { s.sick = "sick.example" })
+		if err := n.store.Local.Release(t.Context(), []lockmgr.Lease{held[2].Lease}); err != nil {
+			t.Fatal(err)
+		}
+		n.sleep(ttl / 3)
+		n.alive(held[2], lockmgr.ErrLost)
+		n.sleep(ttl*3/4 - ttl/3 - time.Millisecond)
+		n.alive(held[1], nil)
+		n.sleep(time.Millisecond)
+		n.alive(held[1], lockmgr.ErrLost)
+		n.sleep(3 * ttl)
+		n.alive(held[0], nil)
+		n.logged("lease.extend_failing", 1)
+		n.logged("lease.extend_recovered", 1)
+	})
+}
+
 // TestKeeperGivesUpSlowCalls checks that a store that hangs can't hold up a turn or the end of a lease.
 func TestKeeperGivesUpSlowCalls(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {

@@ -32,8 +32,20 @@ type Manager interface {
 	// Acquire leases those of the hosts that nobody holds, each for TTL; hosts that are held are left out.
 	Acquire(ctx context.Context, hosts []string) ([]Lease, error)
 	// Extend makes the leases last TTL from now, in one call for all that a node holds, and returns those that were no
-	// longer held.
+	// longer held. An *ExtendError tells of which leases nothing is known; after another error nothing is of any.
 	Extend(ctx context.Context, leases []Lease) (lost []Lease, err error)
 	// Release ends the leases. One that is no longer held is left alone.
 	Release(ctx context.Context, leases []Lease) error
 }
+
+// ExtendError is the error of an Extend that failed for some leases only. The others were extended, or are reported as lost.
+type ExtendError struct {
+	Leases []Lease // it failed for
+	Err    error   // why
+}
+
+// Error is that of Err.
+func (e *ExtendError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ExtendError) Unwrap() error { return e.Err }

@@ -52,7 +52,7 @@ var (
 // Acquire implements Manager. An error of one partition or one host counts only if there is nothing to give of the others.
 func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	nonce := rand.Text()
-	leases, err := gather(r, ctx, group(r, hosts, func(host string) string { return host }),
+	leases, _, err := gather(r, ctx, group(r, hosts, func(host string) string { return host }),
 		func(ctx context.Context, p rediskeys.Partition, hosts []string) ([]Lease, error) {
 			keys := append([]string{p.Key("token")}, r.leaseKeys(p, hosts)...)
 			tokens, err := acquireScript.Exec(ctx, r.client, keys, []string{r.millis(), nonce}).AsStrSlice()
@@ -90,19 +90,23 @@ func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, 
 	return leases, errors.Join(errs...)
 }
 
-// Extend implements Manager.
+// Extend implements Manager. An error in one partition leaves the leases of the others extended.
 func (r *Redis) Extend(ctx context.Context, leases []Lease) (lost []Lease, err error) {
-	return r.last(ctx, leases, r.millis())
+	lost, failed, err := r.last(ctx, leases, r.millis())
+	if err != nil {
+		err = &ExtendError{Leases: failed, Err: err}
+	}
+	return lost, err
 }
 
 // Release implements Manager.
 func (r *Redis) Release(ctx context.Context, leases []Lease) error {
-	_, err := r.last(ctx, leases, "0")
+	_, _, err := r.last(ctx, leases, "0")
 	return err
 }
 
-// last makes leases last so many milliseconds and returns those that are not held.
-func (r *Redis) last(ctx context.Context, leases []Lease, millis string) (lost []Lease, err error) {
+// last makes leases last so many milliseconds and returns those that are not held, and those of which an error says nothing.
+func (r *Redis) last(ctx context.Context, leases []Lease, millis string) (lost, failed []Lease, err error) {
 	return gather(r, ctx, group(r, leases, func(l Lease) string { return l.Host }),
 		func(ctx context.Context, p rediskeys.Partition, leases []Lease) ([]Lease, error) {
 			args := []string{millis}
@@ -151,16 +155,16 @@ func group[T any](r *Redis, things []T, hostOf func(T) string) map[int][]T {
 	return byPartition
 }
 
-// gather calls a function for each partition, all at the same time, and joins the answers.
+// gather calls a function for each partition, all at the same time, and joins the answers. What the calls that failed were
+// about is in failed.
 func gather[T any](r *Redis, ctx context.Context, groups map[int][]T,
 	call func(context.Context, rediskeys.Partition, []T) ([]Lease, error),
-) ([]Lease, error) {
+) (all []Lease, failed []T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
-		all  []Lease
 		errs []error
 	)
 	for n, things := range groups {
@@ -170,10 +174,10 @@ func gather[T any](r *Redis, ctx context.Context, groups map[int][]T,
 			defer mu.Unlock()
 			all = append(all, leases...)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("redis: %w", err))
+				failed, errs = append(failed, things...), append(errs, fmt.Errorf("redis: %w", err))
 			}
 		})
 	}
 	wg.Wait()
-	return all, errors.Join(errs...)
+	return all, failed, errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package lockmgr_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -101,6 +102,31 @@ func TestRedisWrongType(t *testing.T) {
 	server.Must("DEL", key)
 	if leases, err := m.Acquire(t.Context(), []string{"broken.example"}); err != nil || len(leases) != 1 {
 		t.Errorf("Acquire gave %v, %v once the key was deleted", leases, err)
+	}
+}
+
+// TestRedisPartlyAway checks that an error in one partition is one of its leases only.
+func TestRedisPartlyAway(t *testing.T) {
+	cluster := testredis.StartCluster(t, 3)
+	m := lockmgr.NewRedis(dial(t, cluster.Nodes[0].Addr), rediskeys.Scheme{Prefix: "p", Partitions: 8}, time.Minute)
+	var hosts []string
+	for i := range 50 {
+		hosts = append(hosts, fmt.Sprintf("h%d.example", i))
+	}
+	leases, err := m.Acquire(t.Context(), hosts)
+	if err != nil || len(leases) != len(hosts) {
+		t.Fatalf("Acquire gave %d leases, %v", len(leases), err)
+	}
+	defer cluster.Nodes[2].Freeze()()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	lost, err := m.Extend(ctx, leases)
+	partly, ok := errors.AsType[*lockmgr.ExtendError](err)
+	if !ok || len(lost) > 0 {
+		t.Fatalf("Extend with one of three nodes away: lost %v, %v", lost, err)
+	}
+	if n := len(partly.Leases); n == 0 || n == len(leases) {
+		t.Errorf("Extend failed for %d of %d leases, want those of one node", n, len(leases))
 	}
 }
 

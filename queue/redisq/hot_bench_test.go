@@ -1,0 +1,176 @@
+package redisq
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// server is a Redis of a benchmark's own, and what it is asked about.
+type benched struct {
+	b      *testing.B
+	server *testredis.Server
+	store  *Store
+	cpu    float64 // of the server, in s, outside of what is measured
+}
+
+func startBench(b *testing.B) *benched {
+	server := testredis.Start(b, "--auto-aof-rewrite-percentage", "0") // its child would be taken for the server
+	server.Must("CONFIG", "SET", "latency-tracking-info-percentiles", "50 100")
+	return &benched{b: b, server: server, store: openStore(b, Options{URL: server.URL(), Prefix: "p"})}
+}
+
+func (r *benched) used() float64 {
+	total := 0.0
+	for line := range strings.Lines(r.server.Must("INFO", "cpu")) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				r.b.Fatal(err)
+			}
+			total += n
+		}
+	}
+	return total
+}
+
+// begin starts to measure; what was done so far does not count.
+func (r *benched) begin() {
+	r.server.Must("CONFIG", "RESETSTAT")
+	r.cpu = r.used()
+	r.b.ResetTimer()
+}
+
+// aside does something that does not count.
+func (r *benched) aside(do func()) {
+	r.b.StopTimer()
+	before := r.used()
+	do()
+	r.cpu += r.used() - before
+	r.b.StartTimer()
+}
+
+// report tells what so many deliveries cost, and how long the longest script ran.
+func (r *benched) report(deliveries int) {
+	elapsed, cpu := r.b.Elapsed().Seconds(), r.used()-r.cpu
+	r.b.ReportMetric(float64(deliveries)/elapsed, "deliveries/s")
+	r.b.ReportMetric(cpu*1e6/float64(deliveries), "redis-µs/delivery")
+	stats := r.server.Must("INFO", "latencystats")
+	_, longest, _ := strings.Cut(stats, "latency_percentiles_usec_evalsha:")
+	_, longest, _ = strings.Cut(longest, "p100=")
+	if us, err := strconv.ParseFloat(strings.Fields(longest + " ")[0], 64); err == nil {
+		r.b.ReportMetric(us/1e3, "longest-ms")
+	}
+}
+
+// BenchmarkFanOut stores an activity for many hosts: such as were never heard of, such as have nothing pending, and
+// such as have.
+func BenchmarkFanOut(b *testing.B) {
+	for _, n := range []int{2000, 20_000} {
+		for _, kind := range []string{"new", "idle", "pending"} {
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) { fanOut(b, kind, n) })
+		}
+	}
+}
+
+func fanOut(b *testing.B, kind string, n int) {
+	r, calls := startBench(b), 0
+	store := func() *queue.Submission {
+		hosts := manyHosts(n)
+		for i := range hosts {
+			if kind == "new" {
+				hosts[i] = fmt.Sprintf("x%d-%s", calls, hosts[i])
+			}
+		}
+		calls++
+		sub := submission(strconv.Itoa(calls), 2600, hosts...)
+		enqueue(b, r.store, sub)
+		return sub
+	}
+	empty := func(sub *queue.Submission) {
+		if kind == "pending" {
+			return
+		}
+		if _, err := r.store.Cancel(b.Context(), sub.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+	empty(store())
+	r.begin()
+	for range b.N {
+		sub := store()
+		r.aside(func() { empty(sub) })
+	}
+	r.report(b.N * n)
+}
+
+// BenchmarkEnqueue stores activities for one inbox each, from many callers at once.
+func BenchmarkEnqueue(b *testing.B) {
+	r := startBench(b)
+	hosts := manyHosts(200)
+	var calls atomic.Int64
+	b.SetParallelism(32)
+	r.begin()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			n := int(calls.Add(1))
+			enqueue(b, r.store, submission(strconv.Itoa(n), 2600, hosts[n%len(hosts)]))
+		}
+	})
+	r.report(b.N)
+}
+
+// BenchmarkTurn finds lanes, leases them, takes the one delivery of each and settles it, twenty at a time.
+func BenchmarkTurn(b *testing.B) {
+	const lanes = 20
+	r := startBench(b)
+	leases := r.store.Leases(time.Minute)
+	for i := range b.N {
+		enqueue(b, r.store, submission(strconv.Itoa(i), 2600, fmt.Sprintf("host%d.example", i%200)))
+	}
+	r.begin()
+	for done := 0; done < b.N; {
+		o, err := r.store.Due(b.Context(), queue.Want{Lanes: lanes, Suspect: lanes})
+		if err != nil {
+			b.Fatal(err)
+		}
+		held, err := leases.Acquire(b.Context(), o.Hosts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		turns, err := r.store.Take(b.Context(), held, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, t := range turns {
+			done += r.settle(t)
+		}
+		r.release(leases, held)
+	}
+	r.report(b.N)
+}
+
+func (r *benched) settle(t queue.Turn) int {
+	st := queue.Settlement{Release: true, Host: &t.Host}
+	for _, d := range t.Deliveries {
+		st.Results = append(st.Results, queue.Result{ID: d.ID, Spent: true})
+	}
+	if err := r.store.Settle(r.b.Context(), t.Lease, st); err != nil {
+		r.b.Fatal(err)
+	}
+	return len(t.Deliveries)
+}
+
+func (r *benched) release(leases *lockmgr.Redis, held []lockmgr.Lease) {
+	if err := leases.Release(r.b.Context(), held); err != nil {
+		r.b.Fatal(err)
+	}
+}

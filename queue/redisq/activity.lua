@@ -12,18 +12,51 @@
 -- A dead letter is named by its activity and ordinal and kept as {host, path, headers, reason, attempts, when it died, its
 -- number} in JSON, a line break, and its last attempt. It is filed twice, as "hHOST\0" or "rREASON\0" with when it died, in eight bytes,
 -- and its name.
-local function new_activity(at) return {a = KEYS[at], b = KEYS[at + 1], r = KEYS[at + 2]} end
+local COUNTS, activities = {'n', 'd', 'x', 'c', 'l'}, {}
+
+-- new_activity returns the activity whose keys begin at KEYS[at], always the same one.
+local function new_activity(at)
+  local key = KEYS[at]
+  activities[key] = activities[key] or {a = key, b = KEYS[at + 1], r = KEYS[at + 2], changed = {}, done = {}}
+  return activities[key]
+end
 
 local function field(act, name) return redis.call('HGET', act.a, name) end
 
-local function counts(act)
-  local c = redis.call('HMGET', act.a, 'n', 'd', 'x', 'c', 'l')
-  for i = 1, 5 do c[i] = tonumber(c[i] or 0) end
-  return c[1] - c[2] - c[3] - c[4], c[5]
+-- save writes what changed of an activity.
+local function save(act)
+  if not act.freed then
+    for _, ordinal in ipairs(act.done) do redis.call('LSET', act.r, ordinal, '') end
+  end
+  local fields = {}
+  for name, value in pairs(act.changed) do fields[#fields + 1], fields[#fields + 2] = name, value end
+  if #fields > 0 then redis.call('HSET', act.a, unpack(fields)) end
 end
 
-local function forget_uri(act, id)
-  local uri = field(act, 'u')
+-- look_up reads an activity's ID, URI and counts, once. What changes of them is written at the end.
+local function look_up(act)
+  if act.counts then return act end
+  local about = redis.call('HMGET', act.a, 'i', 'u', unpack(COUNTS))
+  act.id, act.uri, act.counts = about[1], about[2], {}
+  for i, name in ipairs(COUNTS) do act.counts[name] = tonumber(about[2 + i] or 0) end
+  at_end[#at_end + 1] = function() save(act) end
+  return act
+end
+
+local function count(act, name, n)
+  local c = look_up(act).counts
+  c[name] = c[name] + n
+  act.changed[name] = c[name]
+end
+
+-- counts returns how many deliveries of an activity pend, and how many are dead letters.
+local function counts(act)
+  local c = look_up(act).counts
+  return c.n - c.d - c.x - c.c, c.l
+end
+
+local function forget_uri(act)
+  local uri, id = look_up(act).uri, act.id
   local ids = redis.call('HGET', URIS, uri) or ''
   for i = 1, #ids, 16 do
     if string.sub(ids, i, i + 15) == id then
@@ -35,35 +68,36 @@ local function forget_uri(act, id)
 end
 
 -- free drops what only deliveries and dead letters need. The activity can be looked up until its retention is over.
-local function free(act, id)
+local function free(act, id, finished)
   redis.call('DEL', act.b, act.r)
-  redis.call('ZADD', DONE, field(act, 'f') or now, id)
+  redis.call('ZADD', DONE, finished or field(act, 'f') or now, id)
+  act.freed = true
 end
 
 -- finish closes an activity of which nothing pends any more in this partition: since now or, if that is given, since at.
 local function finish(act, at)
   local pending, letters = counts(act)
   if pending > 0 then return end
-  local id = field(act, 'i')
-  redis.call('HSET', act.a, 'f', at or now)
-  redis.call('ZREM', EXPIRES, id)
-  redis.call('ZREM', PENDING, id)
-  forget_uri(act, id)
-  if letters == 0 then free(act, id) end
+  at = at or now
+  act.changed.f = at
+  redis.call('ZREM', EXPIRES, act.id)
+  redis.call('ZREM', PENDING, act.id)
+  forget_uri(act)
+  if letters == 0 then free(act, act.id, at) end
 end
 
 -- delivered counts a delivery as delivered.
 local function delivered(act, ordinal)
-  redis.call('HINCRBY', act.a, 'd', 1)
-  redis.call('LSET', act.r, ordinal, '')
+  count(act, 'd', 1)
+  act.done[#act.done + 1] = ordinal
   total('delivered', 1)
   total('pending', -1)
   rate('delivered', 1)
 end
 
 local function cancelled(act, ordinal)
-  redis.call('HINCRBY', act.a, 'c', 1)
-  redis.call('LSET', act.r, ordinal, '')
+  count(act, 'c', 1)
+  act.done[#act.done + 1] = ordinal
   total('pending', -1)
 end
 
@@ -78,8 +112,8 @@ end
 -- died makes a dead letter of a delivery, and returns its name. It died now or, if that is given, at: in the store that
 -- it was moved from.
 local function died(act, e, host, reason, at)
-  redis.call('HINCRBY', act.a, 'x', 1)
-  redis.call('HINCRBY', act.a, 'l', 1)
+  count(act, 'x', 1)
+  count(act, 'l', 1)
   total('pending', -1)
   total('dead', 1)
   if not at then
@@ -106,7 +140,7 @@ local function unfile(act, name)
   redis.call('HDEL', LETTERS, name)
   redis.call('ZREM', DEAD, name)
   redis.call('ZREM', FILED, filed(name, letter))
-  redis.call('HINCRBY', act.a, 'l', -1)
+  count(act, 'l', -1)
   total('dead', -1)
   return letter
 end

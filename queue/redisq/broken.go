@@ -24,9 +24,9 @@ func kindOf(key string) string {
 	_, kind, _ := strings.Cut(key, "}:")
 	kind, _, _ = strings.Cut(kind, ":")
 	switch kind {
-	case "stats", "letters", "uris", "h", "c", "a", "claim", "keys", "meta", "hostpages", "laterpages":
+	case "stats", "letters", "uris", "h", "c", "a", "claim", "keys", "meta", "s", "hostpages", "laterpages":
 		return "hash"
-	case "q0", "q1", "q2", "r", "s":
+	case "q0", "q1", "q2", "r":
 		return "list"
 	case "b", "lease", "token":
 		return "string"

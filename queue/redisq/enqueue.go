@@ -16,8 +16,10 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// chunk is how many recipients one script takes in: it holds up Redis for some milliseconds.
-const chunk = 500
+const (
+	chunk       = 500 // how much one call reads
+	intakeChunk = 200 // how many recipients one script takes in: it holds up Redis for some milliseconds
+)
 
 // description is what is stored of an activity besides its body and what has a field of its own.
 type description struct {
@@ -42,7 +44,7 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
 	store := in.inSteps
-	if len(s.parts) == 1 && len(sub.Recipients) <= chunk {
+	if len(s.parts) == 1 && len(sub.Recipients) <= intakeChunk {
 		store = in.atOnce
 	}
 	r, err := store(ctx)
@@ -103,8 +105,7 @@ type lane struct {
 
 // lanes sorts recipients by host, each host where it comes first.
 func lanes(recipients []queue.Recipient) ([]lane, error) {
-	var all []lane
-	places := map[string]int{}
+	all, places := make([]lane, 0, len(recipients)), make(map[string]int, len(recipients))
 	for _, r := range recipients {
 		headers, err := encode(r.Headers, len(r.Headers) == 0)
 		if err != nil {
@@ -123,6 +124,7 @@ func lanes(recipients []queue.Recipient) ([]lane, error) {
 
 // laneArgs are the recipients as scripts want them.
 func laneArgs(args []string, all []lane) []string {
+	args = slices.Grow(args, 4*len(all))
 	for _, l := range all {
 		args = append(append(args, l.host, strconv.Itoa(len(l.args)/2)), l.args...)
 	}

@@ -38,18 +38,16 @@ end, d.priority, pending_inboxes(others))
 local refused_text = #refused > 0 and cjson.encode(refused) or ''
 if #accepted == 0 and duplicates == 0 then return {'new', '', 0, 0, refused_text, 0} end
 
-local act = new_activity(FIRST)
-describe(act, ARGV[10], d)
-redis.call('HSET', act.a, 'p', '0')
-redis.call('HINCRBY', STATS, 'activities', 1)
-local first = list(act, accepted)
-local touched = {}
+local act, touched = new_activity(FIRST), {}
+describe(act, ARGV[10], d, known, 'p', '0', 'n', #accepted)
+total('activities', 1)
+list(act, accepted)
 for i, to in ipairs(accepted) do
-  push(to.lane, new_delivery(d.id, d.ordering, d.priority, d.makes, first + i - 1, to.rest, to.headers))
+  push(to.lane, new_delivery(d.id, d.ordering, d.priority, d.makes, i - 1, to.rest, to.headers))
   touched[to.lane] = true
 end
 for l in pairs(touched) do write_pushed(l) end
-finish(act)
+if #accepted == 0 then finish(act) end
 redis.call('HSET', KEYS[FIRST + 3], 'f', ARGV[12], 'o', ARGV[11], 'h', ARGV[13], 'n', #accepted, 'd', duplicates, 'x', refused_text)
 redis.call('PEXPIRE', KEYS[FIRST + 3], ARGV[14])
 signal()

@@ -182,11 +182,7 @@ func stageOnly(t *testing.T, s *Store, sub *queue.Submission) (*intake, queue.Re
 	if _, known, err := in.takeClaim(t.Context()); known || err != nil {
 		t.Fatalf("the claim was known: %t, %v", known, err)
 	}
-	byPartition := map[*partition][]queue.Recipient{in.home: nil}
-	for _, r := range sub.Recipients {
-		byPartition[s.partitionOf(r.Host)] = append(byPartition[s.partitionOf(r.Host)], r)
-	}
-	r, err := in.stageAll(t.Context(), byPartition)
+	r, err := in.stageAll(t.Context(), split(t, in))
 	if err != nil {
 		t.Fatal(err)
 	}

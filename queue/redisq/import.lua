@@ -19,16 +19,17 @@
 --                     when it died in ms
 -- RETURNS             1, or 0 if it is there already
 local act, staged = new_activity(FIRST), ARGV[11] ~= ''
-if staged and field(act, 'g') == ARGV[13] then return 1 end
-if not staged and redis.call('EXISTS', act.a) == 1 then return 0 end
+if staged and redis.call('HEXISTS', KEYS[FIRST + 3], ARGV[13]) == 1 then return 1 end
+local is_new = redis.call('EXISTS', act.a) == 0
+if not staged and not is_new then return 0 end
 
 local d = described(2)
 d.created = tonumber(ARGV[14])
 d.ttl = d.ttl + now - d.created -- counted from now
-describe(act, ARGV[10], d)
+if is_new then describe(act, ARGV[10], d, redis.call('HGET', URIS, d.uri) or '') end
 if ARGV[19] ~= '0' then redis.call('HSET', act.a, 'v', now + ARGV[19]) end
 if ARGV[12] ~= '' and redis.call('HSETNX', act.a, 'p', ARGV[12]) == 1 then
-  redis.call('HINCRBY', STATS, 'activities', 1)
+  total('activities', 1)
   for i, name in ipairs({'d', 'x', 'c'}) do
     local count = tonumber(ARGV[14 + i])
     if count > 0 then
@@ -47,16 +48,19 @@ for i = 20, #ARGV, 9 do
     ARGV[i + 6], ARGV[i + 7], tonumber(ARGV[i + 8]), inbox = ARGV[i] .. ARGV[i + 1],
   }
 end
-local first = list(act, items)
+local first = redis.call('LLEN', act.r)
+list(act, items)
+redis.call('HINCRBY', act.a, 'n', #items)
 for i, item in ipairs(items) do
   item[4], item.inbox = first + i - 1, nil
 end
 
 if staged then
   redis.call('ZADD', STAGED, now, d.id)
-  redis.call('HSET', act.a, 's', ARGV[11], 'g', ARGV[13])
+  redis.call('HSET', act.a, 's', ARGV[11])
   if finished then redis.call('HSET', act.a, 'j', finished) end
-  for _, item in ipairs(items) do redis.call('RPUSH', KEYS[FIRST + 3], cmsgpack.pack(item)) end
+  redis.call('HSET', KEYS[FIRST + 3], ARGV[13], cmsgpack.pack({1, items}))
+  signal()
   return 1
 end
 local lanes, at = {}, FIRST + 4

@@ -15,4 +15,5 @@ s.g, s.f, s.y = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[8])
 s.p, s.b = tonumber(ARGV[9]), tonumber(ARGV[10])
 if wait > 0 then s.w, s.o = now + wait, now - ARGV[7] end
 write(l)
+signal()
 return 1

@@ -29,16 +29,16 @@ local function refusal(l, priority, accepted)
   if accepted or s.w > now or s.n > 0 then return 'host_unavailable' end
 end
 
--- describe writes what an activity's deliveries share, the first time it is called for it.
-local function describe(act, body, d)
-  if redis.call('EXISTS', act.a) == 1 then return end
+-- describe writes what an activity's deliveries share, and fields that the caller adds. known are the IDs of others of
+-- the same URI.
+local function describe(act, body, d, known, ...)
   redis.call('HSET', act.a, 'm', d.description, 'i', d.id, 'u', d.uri, 'o', d.ordering, 'k', d.key, 'q', d.priority,
-    'e', d.created + d.ttl, 't', d.created)
+    'e', d.created + d.ttl, 't', d.created, ...)
   if d.makes then redis.call('HSET', act.a, 'z', 1) end
   redis.call('SET', act.b, body)
   redis.call('ZADD', EXPIRES, d.created + d.ttl, d.id)
   redis.call('ZADD', PENDING, d.created, d.id)
-  redis.call('HSET', URIS, d.uri, (redis.call('HGET', URIS, d.uri) or '') .. d.id)
+  redis.call('HSET', URIS, d.uri, known .. d.id)
 end
 
 -- described reads the description that a call has in ARGV from a place on.
@@ -79,13 +79,12 @@ local function sort_out(at, look, priority, inboxes)
   return accepted, duplicates, refused
 end
 
--- list notes where accepted deliveries go, and returns the ordinal of the first.
+-- list notes where accepted deliveries go, behind those that are listed.
 local function list(act, accepted)
-  local first = redis.call('LLEN', act.r)
-  for _, to in ipairs(accepted) do redis.call('RPUSH', act.r, to.inbox) end
-  redis.call('HINCRBY', act.a, 'n', #accepted)
-  redis.call('HINCRBY', STATS, 'pending', #accepted)
-  return first
+  local inboxes = {}
+  for i, to in ipairs(accepted) do inboxes[i] = to.inbox end
+  call_all('RPUSH', act.r, inboxes)
+  total('pending', #accepted)
 end
 
 -- read_for_push reads of a lane as much as it takes to append to it: its state and, unless there is a backlog, what is in
@@ -93,7 +92,7 @@ end
 local function read_for_push(at, host)
   local l = read_state(at, host)
   l.packed_window = {}
-  if not l.known or l.state.k > 0 then return l end
+  if l.state.n == 0 or l.state.k > 0 then return l end
   for _, text in ipairs(redis.call('HVALS', l.h)) do
     if is_delivery(text) then l.packed_window[#l.packed_window + 1] = text end
   end
@@ -113,15 +112,15 @@ end
 local function arrive(l, priority)
   local s = l.state
   if s.p > 0 or s.b > 0 then return move(l, IDLE, 0) end
-  local at = math.max(s.w, s.x, l.known and offered_until(l.host) or 0)
+  local at, before = math.max(s.w, s.x), found_at(l)
+  if before and before > math.max(at, now) then at = math.max(at, offered_until(l.host)) end -- what is offered is found by then
   if at <= now then at = 0 end
   local class = band(s.f, GOOD) > 0 and 0 or 1
-  local before = found_at(l)
   if before and before <= math.max(at, now) + (s.d > 0 and 1000 or 0) then -- later ones are due by the second
     at, priority = before, math.min(priority, (s.z - DUE) % 3)
     if s.z == DUE + class * 3 + priority then return end
   end
-  move(l, DUE + class * 3 + priority, at)
+  move(l, DUE + class * 3 + priority, at, before)
 end
 
 -- push appends a delivery to a lane.
@@ -143,7 +142,7 @@ local function push(l, e)
     priority = enter_backlog(l, e)
   else
     local text = pack(e)
-    redis.call('HSET', l.h, e.id, text)
+    set_field(l, e.id, text)
     table.insert(l.packed_window, text)
   end
   if not l.arrived or priority < l.arrived then l.arrived = priority end

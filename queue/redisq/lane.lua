@@ -39,7 +39,6 @@ local HOSTS, LATER = {index = KEYS[19], pages = KEYS[20]}, {index = KEYS[21], pa
 local LANE, WAKES = string.match(ARGV[1], '^(%d+) (.*)$')
 LANE = tonumber(LANE)
 
-local NUMBERS = {'n', 'i', 'z', 'k', 't', 'f', 'u', 'd', 'x', 'w', 'o', 'g', 'y', 'v', 'p', 'b'}
 local GOOD, PROBING, UNAVAILABLE, FAILED = 1, 2, 4, 8 -- of f; a host never reached has none
 local HOST_FAILED, WAITS_KEY, TAKEN, MAKES, REVIVED = 1, 2, 4, 8, 16 -- of a delivery's flags
 local WINDOW = 32
@@ -52,6 +51,11 @@ local redis_time = redis.call('TIME')
 local micros = (redis_time[1] - EPOCH) * 1e6 + redis_time[2]
 local now = redis_time[1] * 1000 + math.floor(redis_time[2] / 1000)
 local wake -- in how many ms a lane is due that was not known to be
+
+-- call_all runs a command with a list that may be longer than one call takes: of pairs, if it takes pairs.
+local function call_all(command, key, list)
+  for i = 1, #list, 1000 do redis.call(command, key, unpack(list, i, math.min(#list, i + 999))) end
+end
 
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
@@ -73,14 +77,15 @@ local AS_HOST = '=' -- stands for a last attempt that the host's last error was
 -- pack makes a few bytes of a delivery: most were never tried, and go to an inbox of the usual name. failure is the host's
 -- last error, if that is stored beside it.
 local function pack(e, failure)
-  local rest = SHORT[e.rest] or e.rest
-  local r, last = {e.flags * 4 + e.priority, e.ordinal, e.activity .. e.ordering .. rest}, 3
-  local more = {e.due > 0 and e.due - created(e) or 0, e.attempts, e.last ~= '' and e.last == failure and AS_HOST or e.last, e.headers, e.key}
-  for i, value in ipairs(more) do
-    r[3 + i] = value
-    if value ~= 0 and value ~= '' then last = 3 + i end
+  local first, ordinal, to = e.flags * 4 + e.priority, e.ordinal, e.activity .. e.ordering .. (SHORT[e.rest] or e.rest)
+  if e.due == 0 and e.attempts == 0 and e.last == '' and e.headers == '' and e.key == '' then return cmsgpack.pack({first, ordinal, to}) end
+  local r, last = {first, ordinal, to, e.due > 0 and e.due - created(e) or 0, e.attempts, e.last, e.headers, e.key}, 8
+  if e.last ~= '' and e.last == failure then r[6] = AS_HOST end
+  while r[last] == 0 or r[last] == '' do
+    r[last] = nil
+    last = last - 1
   end
-  return cmsgpack.pack({unpack(r, 1, last)})
+  return cmsgpack.pack(r)
 end
 
 -- is_delivery tells a packed delivery from a packed state and a record by its first byte.
@@ -120,7 +125,7 @@ end
 local function new_lane(at, host)
   return {
     host = host, h = KEYS[at], c = KEYS[at + 1], w = KEYS[at + 2], q = {[0] = KEYS[at + 3], KEYS[at + 4], KEYS[at + 5]},
-    window = {}, size = 0, heads = {}, dirty = {}, gone = {}, record = '', failure = '',
+    window = {}, size = 0, heads = {}, dirty = {}, gone = {}, fields = {}, record = '', failure = '',
   }
 end
 
@@ -132,11 +137,22 @@ end
 
 -- open_state reads a lane's state from its field, or makes that of a lane not known before.
 local function open_state(l, packed)
-  local values = packed and {cmsgpack.unpack(packed)} or {}
-  l.known, l.packed, l.state = packed and true, packed, {}
-  for i, name in ipairs(NUMBERS) do l.state[name] = values[i] or 0 end
+  local n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b
+  if packed then n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b = cmsgpack.unpack(packed) end
+  l.known, l.packed = packed and true, packed
+  l.state = {
+    n = n or 0, i = i or 0, z = z or 0, k = k or 0, t = t or 0, f = f or 0, u = u or 0, d = d or 0,
+    x = x or 0, w = w or 0, o = o or 0, g = g or 0, y = y or 0, v = v or 0, p = p or 0, b = b or 0,
+  }
   l.label = l.known and state(l.state)
   return l
+end
+
+-- pack_state undoes open_state.
+local function pack_state(s)
+  local values, last = {s.n, s.i, s.z, s.k, s.t, s.f, s.u, s.d, s.x, s.w, s.o, s.g, s.y, s.v, s.p, s.b}, 16
+  while last > 1 and values[last] == 0 do last = last - 1 end
+  return cmsgpack.pack(unpack(values, 1, last))
 end
 
 -- read_state reads a lane's state only.
@@ -159,17 +175,23 @@ end
 
 local function set(l, e) l.dirty[e.id] = e end
 
+-- set_field has a field of a lane's hash written, with all others that change.
+local function set_field(l, name, value)
+  local n = #l.fields
+  l.fields[n + 1], l.fields[n + 2] = name, value
+end
+
 -- keep_record keeps what was learnt of a host: the length of it but for its last error (two bytes), that, and the last
 -- error.
 local function keep_record(l, record)
   local length = struct.unpack('>I2', record)
   local failure = string.sub(record, length + 3)
-  redis.call('HSET', l.h, 'r', string.sub(record, 3, length + 2))
+  if record ~= l.record then set_field(l, 'r', string.sub(record, 3, length + 2)) end
   if failure ~= l.failure then
     for _, e in pairs(l.window) do
       if e.last ~= '' then set(l, e) end
     end
-    if failure == '' then redis.call('HDEL', l.h, 'e') else redis.call('HSET', l.h, 'e', failure) end
+    if failure == '' then l.gone[#l.gone + 1] = 'e' else set_field(l, 'e', failure) end
   end
   l.record, l.failure = record, failure
 end
@@ -229,6 +251,7 @@ end
 
 -- next_of moves up what waits behind a delivery that left the window.
 local function next_of(l, ordering)
+  if l.state.n <= l.state.k + l.size then return end -- nothing waits behind any
   local found = behind_of(l, ordering, 0, 1)[1]
   if not found then return end
   redis.call('ZREM', l.w, found)

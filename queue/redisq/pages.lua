@@ -7,7 +7,9 @@ local PAGE = 2048 -- bytes from which on a page is split
 -- precedes compares bytes, as ZSETs do; Lua's own < depends on the locale.
 local function precedes(a, b)
   local short = math.min(#a, #b)
-  for i = 1, short do
+  local same = 0 -- bytes, by fours at first
+  while same + 4 <= short and string.sub(a, same + 1, same + 4) == string.sub(b, same + 1, same + 4) do same = same + 4 end
+  for i = same + 1, short do
     local x, y = string.byte(a, i), string.byte(b, i)
     if x ~= y then return x < y end
   end
@@ -19,30 +21,49 @@ local function page_of(set, text)
   return redis.call('ZREVRANGEBYLEX', set.index, '[' .. text, '-', 'LIMIT', 0, 1)[1]
 end
 
--- after returns the first page of those whose texts all come after one, or nil.
+-- page_after returns the first page of those whose texts all come after one, or nil.
 local function page_after(set, text) return redis.call('ZRANGEBYLEX', set.index, '(' .. text, '+', 'LIMIT', 0, 1)[1] end
 
--- split makes two pages of one.
-local function split(set, page, all)
-  local texts = {}
-  for text in string.gmatch(all, '[^\n]+') do texts[#texts + 1] = text end
-  table.sort(texts, precedes)
-  local half = math.floor(#texts / 2)
-  local upper = texts[half + 1]
-  redis.call('ZADD', set.index, 0, upper)
-  redis.call('HSET', set.pages, page, table.concat(texts, '\n', 1, half) .. '\n', upper, table.concat(texts, '\n', half + 1) .. '\n')
+-- middle returns a text that about half of some texts precede, and at least one does.
+local function middle(texts)
+  local some, step = {}, math.max(1, math.floor(#texts / 9))
+  for i = 1, #texts, step do some[#some + 1] = texts[i] end
+  table.sort(some, precedes)
+  return some[math.floor(#some / 2) + 1]
 end
 
--- include adds a text that is not there.
-local function include(set, text)
-  local page = page_of(set, text)
-  if not page then
-    page = ''
-    redis.call('ZADD', set.index, 0, page)
+-- keep_page writes a page, or makes several of it.
+local function keep_page(set, page, texts)
+  local all = table.concat(texts, '\n') .. '\n'
+  if #all <= PAGE or #texts == 1 then return redis.call('HSET', set.pages, page, all) end
+  local upper, below, above = middle(texts), {}, {}
+  for _, text in ipairs(texts) do
+    local half = precedes(text, upper) and below or above
+    half[#half + 1] = text
   end
-  local all = (redis.call('HGET', set.pages, page) or '') .. text .. '\n'
-  if #all > PAGE then return split(set, page, all) end
-  redis.call('HSET', set.pages, page, all)
+  redis.call('ZADD', set.index, 0, upper)
+  keep_page(set, page, below)
+  keep_page(set, upper, above)
+end
+
+-- include adds texts that are not there. It writes a page once for all that belong to it.
+local function include(set, texts)
+  table.sort(texts, precedes)
+  local i = 1
+  while texts[i] do
+    local page = page_of(set, texts[i])
+    if not page then
+      page = ''
+      redis.call('ZADD', set.index, 0, page)
+    end
+    local all, above = {}, texts[i + 1] and page_after(set, texts[i])
+    for text in string.gmatch(redis.call('HGET', set.pages, page) or '', '[^\n]+') do all[#all + 1] = text end
+    repeat
+      all[#all + 1] = texts[i]
+      i = i + 1
+    until not texts[i] or above and not precedes(texts[i], above)
+    keep_page(set, page, all)
+  end
 end
 
 -- replace writes a page anew, which goes if nothing is left of it.

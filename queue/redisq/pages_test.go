@@ -16,7 +16,7 @@ import (
 const pagesDriver = `
 local set, n = {index = KEYS[1], pages = KEYS[2]}, 0
 for i = 1, #ARGV, 2 do
-  if ARGV[i] == '+' then include(set, ARGV[i + 1]) elseif exclude(set, ARGV[i + 1]) then n = n + 1 end
+  if ARGV[i] == '+' then include(set, {ARGV[i + 1]}) elseif exclude(set, ARGV[i + 1]) then n = n + 1 end
 end
 return n`
 

@@ -29,7 +29,8 @@ local function place_of(l)
   if s.p > 0 or s.b > 0 or s.n == 0 then return IDLE, 0 end
   local best, later = heads_due(l, now, true)
   if not best and not later then return IDLE, 0 end
-  local at = math.max(s.w, s.x, l.known and offered_until(l.host) or 0)
+  local at = math.max(s.w, s.x)
+  if l.known and not l.held and s.z ~= IDLE then at = math.max(at, offered_until(l.host)) end
   if best or band(s.f, PROBING) > 0 then
     if at <= now then at = 0 end
   else
@@ -53,44 +54,66 @@ local function later_entry(l) return string.format('%08x%d', l.state.d, l.state.
 local function put_later(l, at)
   local s = l.state
   s.d = math.ceil(at / 1000)
-  include(LATER, later_entry(l))
+  include(LATER, {later_entry(l)})
   local first = tonumber(redis.call('HGET', STATS, 'later') or 0)
   if first == 0 or s.d < first then redis.call('HSET', STATS, 'later', s.d) end
 end
 
--- move puts a lane into the set where Due finds it, and wakes nodes if it is due earlier than it was. Much later is where
--- a failing host waits, for nobody works on a lane that is there.
-local function move(l, set_number, at)
-  local s, before = l.state, found_at(l) or math.huge
-  local much_later = set_number ~= IDLE and at - now > MUCH and s.x <= now
-  local was_later = s.d > 0 and exclude(LATER, later_entry(l))
-  if s.z ~= IDLE and not was_later and (s.z ~= set_number or much_later) then redis.call('ZREM', KEYS[1 + s.z], l.host) end
-  s.z, s.d = set_number, 0
-  if set_number == IDLE then return end
-  if much_later then put_later(l, at) else redis.call('ZADD', KEYS[1 + set_number], at, l.host) end
-  if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
-end
-
--- What the script did, to be added to the totals and to the counts of this minute; see signal.
-local totals, rates = {}, {}
+-- What the script did, to be written at its end; see signal.
+local totals, rates = {}, {} -- by what they are added to: the totals, and the counts of this minute
+local due_adds, host_adds = {}, {} -- by number of the set what is added to it, and to the hosts known
+local at_end = {} -- what else is to be done
 
 local function total(name, n) totals[name] = (totals[name] or 0) + n end
 
 local function rate(kind, n) rates[kind] = (rates[kind] or 0) + n end
 
--- count_rates adds what the script did to the counts of this minute, and begins a new minute when it is time.
-local function count_rates()
-  if not next(rates) then return end
-  local minute = math.floor(now / 60000)
-  local last = tonumber(redis.call('HGET', STATS, 'minute') or 0)
-  if minute ~= last then
-    redis.call('HSET', STATS, 'minute', minute)
-    for _, kind in ipairs({'accepted', 'delivered', 'dead'}) do
-      local before = minute == last + 1 and redis.call('HGET', STATS, 'minute_' .. kind) or 0
-      redis.call('HSET', STATS, 'before_' .. kind, before, 'minute_' .. kind, 0)
-    end
+local function add_due(set_number, at, host)
+  local adds = due_adds[set_number] or {}
+  adds[#adds + 1], adds[#adds + 2] = at, host
+  due_adds[set_number] = adds
+end
+
+-- move puts a lane into the set where Due finds it, and wakes nodes if it is due earlier than it was: before, if that is
+-- known. Much later is where a failing host waits, for nobody works on a lane that is there.
+local function move(l, set_number, at, before)
+  local s = l.state
+  before = set_number ~= IDLE and (before or found_at(l)) or math.huge
+  local much_later = set_number ~= IDLE and at - now > MUCH and s.x <= now
+  local was_later = s.d > 0 and exclude(LATER, later_entry(l))
+  if s.z ~= IDLE and not was_later and (s.z ~= set_number or much_later) then redis.call('ZREM', KEYS[1 + s.z], l.host) end
+  s.z, s.d = set_number, 0
+  if set_number == IDLE then return end
+  if much_later then put_later(l, at) else add_due(set_number, at, l.host) end
+  if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
+end
+
+-- begin_minute makes what was counted in the last minute that of the one before.
+local function begin_minute(minute, last)
+  redis.call('HSET', STATS, 'minute', minute)
+  for _, kind in ipairs({'accepted', 'delivered', 'dead'}) do
+    local before = minute == last + 1 and redis.call('HGET', STATS, 'minute_' .. kind) or 0
+    redis.call('HSET', STATS, 'before_' .. kind, before, 'minute_' .. kind, 0)
   end
-  for kind, n in pairs(rates) do redis.call('HINCRBY', STATS, 'minute_' .. kind, n) end
+end
+
+-- count_all adds what the script did to the totals and to the counts of this minute, or of a new one if it is time.
+local function count_all()
+  for kind, n in pairs(rates) do totals['minute_' .. kind] = n end
+  local names, sums = {'minute'}, {}
+  for name, n in pairs(totals) do
+    if n ~= 0 then names[#names + 1] = name end
+  end
+  if #names == 1 then return end
+  local old, minute = redis.call('HMGET', STATS, unpack(names)), math.floor(now / 60000)
+  local last = tonumber(old[1] or 0)
+  local new = next(rates) and last ~= minute
+  if new then begin_minute(minute, last) end
+  for i = 2, #names do
+    local count = not (new and string.find(names[i], '^minute_')) and old[i] or 0
+    sums[#sums + 1], sums[#sums + 2] = names[i], count + totals[names[i]]
+  end
+  redis.call('HSET', STATS, unpack(sums))
 end
 
 -- note_state keeps the hosts by their states. Where the state is another than before, it is in l.turned.
@@ -98,11 +121,11 @@ local function note_state(l)
   local label = state(l.state)
   if label == l.label then return end
   if l.label then
-    redis.call('HINCRBY', STATS, l.label, -1)
+    total(l.label, -1)
     exclude(HOSTS, string.sub(l.label, 1, 1) .. l.host)
   end
-  redis.call('HINCRBY', STATS, label, 1)
-  include(HOSTS, string.sub(label, 1, 1) .. l.host)
+  total(label, 1)
+  host_adds[#host_adds + 1] = string.sub(label, 1, 1) .. l.host
   if label ~= (l.label or 'healthy') then l.turned = label end
 end
 
@@ -122,27 +145,25 @@ end
 local function write_state(l)
   note_state(l)
   note_excess(l)
-  local values, last = {}, 1
-  for i, name in ipairs(NUMBERS) do
-    values[i] = l.state[name]
-    if values[i] ~= 0 then last = i end
-  end
-  local packed = cmsgpack.pack(unpack(values, 1, last))
-  if packed ~= l.packed then redis.call('HSET', l.h, 's', packed) end
+  local packed = pack_state(l.state)
+  if packed ~= l.packed then set_field(l, 's', packed) end
+  call_all('HSET', l.h, l.fields)
 end
 
 -- write writes what changed of a lane that was read, and puts it where Due finds it.
 local function write(l)
-  for id, e in pairs(l.dirty) do redis.call('HSET', l.h, id, pack(e, l.failure)) end
-  for _, id in ipairs(l.gone) do redis.call('HDEL', l.h, id) end
+  for id, e in pairs(l.dirty) do set_field(l, id, pack(e, l.failure)) end
+  call_all('HDEL', l.h, l.gone)
   move(l, place_of(l))
   write_state(l)
 end
 
--- signal counts what was done, and tells the nodes what was found out about when lanes are due. It stands at the end of a
--- script.
+-- signal writes what is written once for all lanes, and tells the nodes what was found out about when these are due. It
+-- stands at the end of a script.
 local function signal()
-  for name, n in pairs(totals) do redis.call('HINCRBY', STATS, name, n) end
-  count_rates()
+  for _, finish in ipairs(at_end) do finish() end
+  for set_number, adds in pairs(due_adds) do call_all('ZADD', KEYS[1 + set_number], adds) end
+  include(HOSTS, host_adds)
+  count_all()
   if wake then redis.call('PUBLISH', WAKES, string.format('%.0f', wake)) end
 end

@@ -42,7 +42,7 @@ local function revive(l, act, ordinal)
   local letter = about[1] and unfile(act, letter_name(about[1], ordinal))
   if not letter then return end
   reopen(act, about[1])
-  redis.call('HINCRBY', act.a, 'x', -1)
+  count(act, 'x', -1)
   total('pending', 1)
   redis.call('LSET', act.r, ordinal, l.host .. letter[2])
   return {

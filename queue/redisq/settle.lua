@@ -15,17 +15,8 @@
 local parked = {}
 local l, token = read(FIRST, ARGV[2]), tonumber(ARGV[3])
 local s = l.state
+l.held = true
 if not l.known or token ~= s.t then return {0} end
-
-local activities = {}
-local function activity(n)
-  if not activities[n] then
-    local act = new_activity(FIRST + 6 + 3 * n)
-    act.id = field(act, 'i')
-    activities[n] = act
-  end
-  return activities[n]
-end
 
 local function find(act, ordinal)
   for _, e in pairs(l.window) do
@@ -48,7 +39,7 @@ local function keep(e, act, verdict, after, host_failed, wait_key)
 end
 
 local function apply(i)
-  local act, verdict = activity(tonumber(ARGV[i])), tonumber(ARGV[i + 2])
+  local act, verdict = look_up(new_activity(FIRST + 6 + 3 * ARGV[i])), tonumber(ARGV[i + 2])
   local e = act.id and find(act, tonumber(ARGV[i + 1]))
   if not e then return end
   e.attempts = e.attempts + tonumber(ARGV[i + 5])

@@ -5,7 +5,8 @@
 -- for a node that died on the way: release what is committed, take back what is not (unstage.lua).
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r
--- KEYS[FIRST+3]       what is staged: LIST of {host, path, headers, ordinal}, and more of what was moved, see moved.lua
+-- KEYS[FIRST+3]       what is staged: HASH by number of the call of {what it returned, the deliveries}, each delivery {host,
+--                     path, headers, ordinal}, and more of what was moved, see moved.lua
 -- KEYS[FIRST+4…]      the r of other activities of the same URI, then the h of each lane
 -- ARGV[2…9]           ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes
 --                     what its ordering key names
@@ -19,8 +20,8 @@
 -- RETURNS             {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not
 --                     decided about yet; else {'new', '', accepted, duplicates, refused, 0}
 local d, act = described(2), new_activity(FIRST)
-local last = redis.call('HMGET', act.a, 'g', 'y')
-if last[1] == ARGV[13] then return cjson.decode(last[2]) end
+local earlier = redis.call('HGET', KEYS[FIRST + 3], ARGV[13])
+if earlier then return cmsgpack.unpack(earlier)[1] end
 
 local known, own = redis.call('HGET', URIS, d.uri) or '', d.id
 local ids, others = '', {}
@@ -36,19 +37,25 @@ local staged = undecided(ids)
 if staged then return {'staged', staged} end
 
 d.created = tonumber(ARGV[14])
-describe(act, ARGV[10], d)
-redis.call('ZADD', STAGED, now, d.id)
-redis.call('HSET', act.a, 's', ARGV[11])
-if ARGV[12] ~= '' and redis.call('HSETNX', act.a, 'p', ARGV[12]) == 1 then
-  redis.call('HINCRBY', STATS, 'activities', 1)
-end
 local accepted, duplicates, refused = sort_out(16, function(i, host)
   return read_state(FIRST + 4 + #others + i, host)
 end, d.priority, pending_inboxes(others))
-local first = list(act, accepted)
-for i, to in ipairs(accepted) do
-  redis.call('RPUSH', KEYS[FIRST + 3], cmsgpack.pack({string.sub(to.inbox, 1, #to.inbox - #to.rest), to.rest, to.headers, first + i - 1}))
+redis.call('ZADD', STAGED, now, d.id)
+local first = tonumber(redis.call('HGET', act.a, 'n'))
+if first then
+  redis.call('HINCRBY', act.a, 'n', #accepted)
+else
+  describe(act, ARGV[10], d, known, 's', ARGV[11], 'n', #accepted)
+  if ARGV[12] ~= '' then
+    redis.call('HSET', act.a, 'p', ARGV[12])
+    total('activities', 1)
+  end
+  first = 0
 end
+list(act, accepted)
+local deliveries = {}
+for i, to in ipairs(accepted) do deliveries[i] = {to.lane.host, to.rest, to.headers, first + i - 1} end
 local answer = {'new', '', #accepted, duplicates, #refused > 0 and cjson.encode(refused) or '', 0}
-redis.call('HSET', act.a, 'g', ARGV[13], 'y', cjson.encode(answer))
+redis.call('HSET', KEYS[FIRST + 3], ARGV[13], cmsgpack.pack({answer, deliveries}))
+signal()
 return answer

@@ -1,13 +1,10 @@
 #!lua flags=no-writes
--- Looks at what is staged first.
+-- Looks at some of what is staged.
 --
 -- KEYS[FIRST+3] what is staged
--- ARGV[2]       how many deliveries
--- RETURNS       {ordinal of the first, host of each}
-local answer = {-1}
-for i, text in ipairs(redis.call('LRANGE', KEYS[FIRST + 3], 0, ARGV[2] - 1)) do
-  local item = cmsgpack.unpack(text)
-  if i == 1 then answer[1] = item[4] end
-  answer[i + 1] = item[1]
-end
+-- RETURNS       the number of the call that staged it, and the host of each delivery; nothing if there is none
+local number = redis.call('HKEYS', KEYS[FIRST + 3])[1]
+if not number then return {} end
+local answer = {number}
+for i, item in ipairs(cmsgpack.unpack(redis.call('HGET', KEYS[FIRST + 3], number))[2]) do answer[i + 1] = item[1] end
 return answer

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,19 +36,80 @@ func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
 	if known || err != nil {
 		return r, err
 	}
-	byPartition := map[*partition][]queue.Recipient{in.home: nil}
+	batches, err := in.batches()
+	if err == nil {
+		r, err = in.stageAll(ctx, batches)
+	}
+	if err == nil {
+		r, err = in.commit(ctx, r)
+	}
+	if err == nil && r.ID != "" {
+		in.releaseAll(ctx, batches)
+		return r, nil
+	}
+	return r, errors.Join(err, in.giveUp(ctx, batches))
+}
+
+// batches are the recipients in each partition, as many as one script takes in at a time. The home has one at least.
+type batches map[*partition][][]lane
+
+// batches sorts the recipients by host: so a lane is touched once, and names that are new get into few pages.
+func (in *intake) batches() (batches, error) {
+	byPartition := map[*partition][]queue.Recipient{}
 	for _, r := range in.sub.Recipients {
 		p := in.s.partitionOf(r.Host)
 		byPartition[p] = append(byPartition[p], r)
 	}
-	if r, err = in.stageAll(ctx, byPartition); err == nil {
-		r, err = in.commit(ctx, r)
+	all := batches{in.home: {nil}}
+	for p, recipients := range byPartition {
+		slices.SortStableFunc(recipients, func(a, b queue.Recipient) int { return strings.Compare(a.Host, b.Host) })
+		all[p] = nil
+		for some := range slices.Chunk(recipients, intakeChunk) {
+			to, err := lanes(some)
+			if err != nil {
+				return nil, err
+			}
+			all[p] = append(all[p], to)
+		}
 	}
-	if err == nil && r.ID != "" {
-		in.releaseAll(ctx, byPartition)
-		return r, nil
+	return all, nil
+}
+
+// inFlight is how many scripts of a submission are under way in a partition: while one runs, others are on their way.
+const inFlight = 3
+
+// each calls a function for each batch, with its number in its partition: in each partition the first, and then some at
+// a time. After an error it begins no other there.
+func (all batches) each(call func(p *partition, n int, to []lane) error) error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	for p, some := range all {
+		var last atomic.Int64
+		do := func(n int) {
+			if err := call(p, n, some[n]); err != nil {
+				last.Store(int64(len(some)))
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+		}
+		others := func() {
+			for n := int(last.Add(1)); n < len(some); n = int(last.Add(1)) {
+				do(n)
+			}
+		}
+		wg.Go(func() {
+			do(0)
+			for range min(inFlight, len(some)-1) {
+				wg.Go(others)
+			}
+		})
 	}
-	return r, errors.Join(err, in.giveUp(ctx, byPartition))
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // takeClaim claims the idempotency key, or returns the receipt of the submission that had it. It waits for one that is
@@ -79,60 +142,36 @@ func (in *intake) takeClaim(ctx context.Context) (r queue.Receipt, known bool, e
 }
 
 // stageAll stages a submission and returns the receipt so far.
-func (in *intake) stageAll(ctx context.Context, byPartition map[*partition][]queue.Recipient) (queue.Receipt, error) {
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		sum  queue.Receipt
-		errs []error
-		all  []*partition
-	)
-	for p := range byPartition {
-		all = append(all, p)
-	}
-	for p, recipients := range byPartition {
-		wg.Go(func() {
-			r, err := in.stage(ctx, p, recipients, joinParts(all))
-			mu.Lock()
-			defer mu.Unlock()
-			sum.Accepted += r.Accepted
-			sum.Duplicates += r.Duplicates
-			sum.Refused = append(sum.Refused, r.Refused...)
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
-	return sum, errors.Join(errs...)
-}
-
-// stage stages the deliveries of one partition.
-func (in *intake) stage(ctx context.Context, p *partition, recipients []queue.Recipient, parts string) (sum queue.Receipt, err error) {
-	if p != in.home {
-		parts = ""
-	}
-	for n := 0; n == 0 || n*chunk < len(recipients); n++ {
-		r, err := in.stageChunk(ctx, p, recipients[n*chunk:min(len(recipients), (n+1)*chunk)], []string{in.claim, parts, strconv.Itoa(n), in.claimed})
-		if err != nil {
-			return sum, err
+func (in *intake) stageAll(ctx context.Context, all batches) (sum queue.Receipt, err error) {
+	var mu sync.Mutex
+	parts := joinParts(slices.Collect(maps.Keys(all)))
+	err = all.each(func(p *partition, n int, to []lane) error {
+		about := []string{in.claim, "", strconv.Itoa(n), in.claimed}
+		if p == in.home {
+			about[1] = parts
 		}
+		r, err := in.stage(ctx, p, to, about)
+		mu.Lock()
+		defer mu.Unlock()
 		sum.Accepted += r.Accepted
 		sum.Duplicates += r.Duplicates
 		sum.Refused = append(sum.Refused, r.Refused...)
-	}
-	return sum, nil
+		return err
+	})
+	return sum, err
 }
 
-func (in *intake) stageChunk(ctx context.Context, p *partition, recipients []queue.Recipient, about []string) (queue.Receipt, error) {
-	to, err := lanes(recipients)
-	if err != nil {
-		return queue.Receipt{}, err
-	}
+// stage stages the deliveries of a batch. about is what the script wants besides what it wants of all.
+func (in *intake) stage(ctx context.Context, p *partition, to []lane, about []string) (queue.Receipt, error) {
 	a, err := in.knowingOthers(ctx, p, func(others string) ([]rueidis.RedisMessage, error) {
-		keys := append(p.staging(in.text), othersKeys(p, others)...)
+		keys := slices.Grow(append(p.staging(in.text), othersKeys(p, others)...), len(to))
 		for _, l := range to {
 			keys = append(keys, p.Of("h", l.host))
 		}
 		args := append(append(slices.Clone(in.shared), about...), others)
+		if about[2] != "0" {
+			args[len(in.shared)-1] = "" // the body is there
+		}
 		return in.s.array(ctx, stageScript, p, keys, laneArgs(args, to))
 	})
 	if err != nil {
@@ -176,20 +215,23 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 
 // releaseAll moves a committed submission into the lanes. What it can't, Sweep does as soon as it can or, if this node is
 // gone by then, that of another some time later.
-func (in *intake) releaseAll(ctx context.Context, byPartition map[*partition][]queue.Recipient) {
+func (in *intake) releaseAll(ctx context.Context, all batches) {
 	ctx = context.WithoutCancel(ctx) // it is accepted whatever the caller does now
-	var wg sync.WaitGroup
-	var owes atomic.Bool
-	for p := range byPartition {
-		wg.Go(func() {
-			if err := in.s.release(ctx, p, in.id); err != nil {
-				in.s.owed.add(debt{p, in.id})
-				owes.Store(true)
-			}
-		})
+	var mu sync.Mutex
+	owes := map[*partition]bool{}
+	err := all.each(func(p *partition, n int, to []lane) error {
+		_, err := in.s.releaseSome(ctx, p, in.id, strconv.Itoa(n), hostsOf(to))
+		if err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			owes[p] = true
+		}
+		return err
+	})
+	for p := range owes {
+		in.s.owed.add(debt{p, in.id})
 	}
-	wg.Wait()
-	if !owes.Load() {
+	if err == nil {
 		_ = in.s.shortenClaim(ctx, in.claim) // else it lasts for longer than it must
 	}
 }
@@ -271,34 +313,27 @@ func (s *Store) payDebts(ctx context.Context) {
 
 // release moves what is staged of an activity into the lanes of a partition.
 func (s *Store) release(ctx context.Context, p *partition, id uuid.UUID) error {
-	staging := p.staging(id.String())
-	for left := int64(1); left > 0; {
-		a, err := s.array(ctx, stagedScript, p, staging, []string{strconv.Itoa(chunk)})
+	for left := true; left; {
+		a, err := s.texts(ctx, stagedScript, p, p.staging(id.String()), nil)
 		if err != nil {
 			return err
 		}
-		first, err := a[0].AsInt64()
-		if err != nil {
-			return err
+		if len(a) == 0 {
+			a = []string{""}
 		}
-		var hosts []string
-		seen := map[string]bool{}
-		for _, m := range a[1:] {
-			host, err := m.ToString()
-			if err != nil {
-				return err
-			}
-			if !seen[host] {
-				seen[host] = true
-				hosts = append(hosts, host)
-			}
-		}
-		args := append([]string{string(id[:]), strconv.FormatInt(first, 10), strconv.Itoa(len(a) - 1)}, hosts...)
-		if left, err = s.number(ctx, releaseScript, p, p.lanes(slices.Clone(staging), hosts), args); err != nil {
+		hosts := slices.Compact(slices.Sorted(slices.Values(a[1:])))
+		if left, err = s.releaseSome(ctx, p, id, a[0], hosts); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// releaseSome moves what a call staged, deliveries to these hosts at most, and tells whether more is staged.
+func (s *Store) releaseSome(ctx context.Context, p *partition, id uuid.UUID, call string, hosts []string) (left bool, err error) {
+	args := append([]string{string(id[:]), call}, hosts...)
+	n, err := s.number(ctx, releaseScript, p, p.lanes(p.staging(id.String()), hosts), args)
+	return n > 0, err
 }
 
 // unstage takes back what is staged of an activity in a partition.
@@ -309,13 +344,13 @@ func (s *Store) unstage(ctx context.Context, p *partition, id uuid.UUID) error {
 
 // giveUp takes back what was staged. An error of the first call means that it may have been committed after all: then
 // what is staged is left to Sweep, as it is where this fails.
-func (in *intake) giveUp(ctx context.Context, byPartition map[*partition][]queue.Recipient) error {
+func (in *intake) giveUp(ctx context.Context, all batches) error {
 	ctx = context.WithoutCancel(ctx)
 	ok, err := in.s.number(ctx, commitScript, in.claims, []string{in.claims.Of("claim", in.claim)}, []string{string(in.id[:]), ""})
 	if err != nil || ok == 0 {
 		return err
 	}
-	for p := range byPartition {
+	for p := range all {
 		err = errors.Join(err, in.s.unstage(ctx, p, in.id))
 	}
 	return err

@@ -68,9 +68,18 @@ func commitStaged(t *testing.T, in *intake, r queue.Receipt, want error) {
 }
 
 func giveUpStaged(t *testing.T, in *intake) {
-	if err := in.giveUp(t.Context(), map[*partition][]queue.Recipient{}); err != nil { // of what it staged it takes nothing back
+	if err := in.giveUp(t.Context(), batches{}); err != nil { // of what it staged it takes nothing back
 		t.Error(err)
 	}
+}
+
+func split(t *testing.T, in *intake) batches {
+	t.Helper()
+	all, err := in.batches()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // TestOldestOfManyIsStored checks that of many submissions of one activity at the same time all come to an end, and that
@@ -116,12 +125,8 @@ func TestReleaseIsMadeUpFor(t *testing.T) {
 	sub := submission("1", 100, manyHosts(12)...)
 	in, r := stageOnly(t, s, sub)
 	commitStaged(t, in, r, nil)
-	byPartition := map[*partition][]queue.Recipient{in.home: nil}
-	for _, to := range sub.Recipients {
-		byPartition[s.partitionOf(to.Host)] = nil
-	}
 	server.Stop()
-	in.releaseAll(t.Context(), byPartition)
+	in.releaseAll(t.Context(), split(t, in))
 	server.Run()
 	claim := in.claims.Of("claim", in.claim)
 	if left, _ := strconv.Atoi(server.Must("PTTL", claim)); left < int(committedTTL.Milliseconds()) {

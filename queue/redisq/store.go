@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,6 +105,7 @@ func (p *partition) lane(keys []string, host string) []string {
 }
 
 func (p *partition) lanes(keys []string, hosts []string) []string {
+	keys = slices.Grow(keys, 6*len(hosts))
 	for _, host := range hosts {
 		keys = p.lane(keys, host)
 	}

@@ -88,7 +88,7 @@ local function take(l, n)
   return answer, ready
 end
 
-local lanes, answer = {}, {}
+local lanes, offered, answer = {}, {}, {}
 for i = 3, #ARGV, 3 do lanes[i] = read(FIRST + 2 * (i - 3), ARGV[i]) end -- all, before anything is changed: one may be broken
 for i = 3, #ARGV, 3 do
   local l, token, ttl = lanes[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
@@ -99,12 +99,13 @@ for i = 3, #ARGV, 3 do
       hand_back(l)
       l.state.t = token
     end
-    l.state.x = now + ttl
-    redis.call('ZREM', OFFERED, l.host)
+    l.state.x, l.held = now + ttl, true
+    offered[#offered + 1] = l.host
     local deliveries, ready = take(l, tonumber(ARGV[2]))
     answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries, now}
     write(l)
   end
 end
+call_all('ZREM', OFFERED, offered)
 signal()
 return answer

@@ -7,10 +7,10 @@
 -- RETURNS             1
 local act = new_activity(FIRST)
 if redis.call('ZREM', STAGED, ARGV[2]) == 0 then return 1 end
-local staged, home = redis.call('LLEN', KEYS[FIRST + 3]), field(act, 'p')
+local staged, home = counts(act), field(act, 'p')
 redis.call('ZREM', EXPIRES, ARGV[2])
 redis.call('ZREM', PENDING, ARGV[2])
-forget_uri(act, ARGV[2])
+forget_uri(act)
 redis.call('HINCRBY', STATS, 'pending', 0 - staged) -- a zero must not be negative
 if home then redis.call('HINCRBY', STATS, 'activities', -1) end
 redis.call('DEL', act.a, act.b, act.r, KEYS[FIRST + 3])

@@ -18,7 +18,7 @@ import (
 
 const (
 	chunk       = 500 // how much one call reads
-	intakeChunk = 200 // how many recipients one script takes in: it holds up Redis for some milliseconds
+	intakeChunk = 100 // how many recipients one script takes in: it holds up Redis for some milliseconds
 )
 
 // description is what is stored of an activity besides its body and what has a field of its own.

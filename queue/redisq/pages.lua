@@ -33,17 +33,18 @@ local function middle(texts)
 end
 
 -- keep_page writes a page, or makes several of it.
-local function keep_page(set, page, texts)
-  local all = table.concat(texts, '\n') .. '\n'
-  if #all <= PAGE or #texts == 1 then return redis.call('HSET', set.pages, page, all) end
-  local upper, below, above = middle(texts), {}, {}
+local function keep_page(set, page, all)
+  if #all <= PAGE then return redis.call('HSET', set.pages, page, all) end
+  local texts, below, above = {}, {}, {}
+  for text in string.gmatch(all, '[^\n]+') do texts[#texts + 1] = text end
+  local upper = middle(texts)
   for _, text in ipairs(texts) do
     local half = precedes(text, upper) and below or above
     half[#half + 1] = text
   end
   redis.call('ZADD', set.index, 0, upper)
-  keep_page(set, page, below)
-  keep_page(set, upper, above)
+  keep_page(set, page, table.concat(below, '\n') .. '\n')
+  keep_page(set, upper, table.concat(above, '\n') .. '\n')
 end
 
 -- include adds texts that are not there. It writes a page once for all that belong to it.
@@ -56,13 +57,9 @@ local function include(set, texts)
       page = ''
       redis.call('ZADD', set.index, 0, page)
     end
-    local all, above = {}, texts[i + 1] and page_after(set, texts[i])
-    for text in string.gmatch(redis.call('HGET', set.pages, page) or '', '[^\n]+') do all[#all + 1] = text end
-    repeat
-      all[#all + 1] = texts[i]
-      i = i + 1
-    until not texts[i] or above and not precedes(texts[i], above)
-    keep_page(set, page, all)
+    local first, above = i, texts[i + 1] and page_after(set, texts[i])
+    repeat i = i + 1 until not texts[i] or above and not precedes(texts[i], above)
+    keep_page(set, page, (redis.call('HGET', set.pages, page) or '') .. table.concat(texts, '\n', first, i - 1) .. '\n')
   end
 end
 

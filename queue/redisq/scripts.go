@@ -105,7 +105,26 @@ func assemble(name string) string {
 		}
 	}
 	slices.Reverse(parts)
-	return kind + "\n" + bare(strings.Join(parts, "\n"))
+	return kind + "\n" + inline(bare(strings.Join(parts, "\n")))
+}
+
+// inline puts constants where they are used: each that a function of a script shares with others costs time in each call.
+func inline(text string) string {
+	values := map[string]string{}
+	text = constants.ReplaceAllStringFunc(text, func(line string) string {
+		m := constants.FindStringSubmatch(line)
+		of := strings.Split(m[2], ", ")
+		for i, name := range strings.Split(m[1], ", ") {
+			values[name] = of[i]
+		}
+		return ""
+	})
+	return word.ReplaceAllStringFunc(text, func(name string) string {
+		if value, known := values[name]; known {
+			return value
+		}
+		return name
+	})
 }
 
 // source returns a file without its comments. A blank line stands between its blocks. No text in a script has "--" in it.
@@ -131,6 +150,7 @@ func bare(text string) string {
 var (
 	comment    = regexp.MustCompile(`(?m)^ *--.*\n| *--.*`)
 	word       = regexp.MustCompile(`[A-Za-z_]\w*`)
+	constants  = regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|KEYS\[\d+\])(?:, (?:\d+|KEYS\[\d+\]))*)\n`)
 	definition = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`) // what is indented is of no concern outside
 )
 

@@ -1,5 +1,5 @@
 -- What the scripts that look for an activity's deliveries share. It stands after activity.lua.
-local PAGE = 500
+local LOOKED_AT = 500
 
 -- search calls found(delivery, where, text) for those deliveries of an activity in a lane that are wanted (a set of
 -- ordinals): where is 'window', 'behind' or the priority of a backlog, text what is stored there.
@@ -16,18 +16,18 @@ local function search(l, id, ordering, wanted, found)
     while missing > 0 do
       local page = read_page(at)
       for _, text in ipairs(page) do look(from_numbered(string.sub(text, prefix + 1)), where, text) end
-      if #page < PAGE then return end
-      at = at + PAGE
+      if #page < LOOKED_AT then return end
+      at = at + LOOKED_AT
     end
   end
   local heads = {}
   for _, e in pairs(l.window) do heads[#heads + 1] = e end
   for _, e in ipairs(heads) do look(e, 'window') end
-  pages(function(at) return behind_of(l, ordering, at, PAGE) end, #ordering, 'behind')
+  pages(function(at) return behind_of(l, ordering, at, LOOKED_AT) end, #ordering, 'behind')
   local priority = l.state.k > 0 and string.match(redis.call('HGET', l.c, ordering) or '', '^%d')
   if priority then
     priority = tonumber(priority)
-    pages(function(at) return redis.call('LRANGE', l.q[priority], at, at + PAGE - 1) end, 0, priority)
+    pages(function(at) return redis.call('LRANGE', l.q[priority], at, at + LOOKED_AT - 1) end, 0, priority)
   end
 end
 

@@ -1,10 +1,11 @@
 #!lua flags=no-writes
--- Looks at some of what is staged.
+-- Looks at what was staged first.
 --
 -- KEYS[FIRST+3] what is staged
 -- RETURNS       the number of the call that staged it, and the host of each delivery; nothing if there is none
-local number = redis.call('HKEYS', KEYS[FIRST + 3])[1]
-if not number then return {} end
-local answer = {number}
-for i, item in ipairs(cmsgpack.unpack(redis.call('HGET', KEYS[FIRST + 3], number))[2]) do answer[i + 1] = item[1] end
+local first = math.huge
+for _, n in ipairs(redis.call('HKEYS', KEYS[FIRST + 3])) do first = math.min(first, n) end
+if first == math.huge then return {} end
+local answer = {tostring(first)}
+for i, item in ipairs(cmsgpack.unpack(redis.call('HGET', KEYS[FIRST + 3], first))[2]) do answer[i + 1] = item[1] end
 return answer

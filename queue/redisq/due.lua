@@ -45,8 +45,10 @@ local function bring_later()
 end
 local later = bring_later()
 
-local ready = {}
-for i = 0, 5 do ready[i] = redis.call('ZCOUNT', KEYS[2 + i], '-inf', now) end
+local ready, moved, drawn = {}, {}, {} -- by set: how many are left to draw, which stands where another was, what was drawn
+for i = 0, 5 do
+  ready[i], moved[i], drawn[i] = redis.call('ZCOUNT', KEYS[2 + i], '-inf', now), {}, {}
+end
 
 -- draw_from returns a random lane of a class: of sixteen draws nine look at lanes with high work first, five at normal,
 -- two at low, so that each gets its share while there is any of it.
@@ -56,9 +58,10 @@ local function draw_from(class)
   for i = 0, 2 do
     local set = class * 3 + (first + i) % 3
     if ready[set] > 0 then
-      local at = math.random(0, ready[set] - 1)
-      ready[set] = ready[set] - 1
-      return redis.call('ZRANGE', KEYS[2 + set], at, at)[1], set
+      local at, last = math.random(0, ready[set] - 1), ready[set] - 1
+      local place = moved[set][at] or at
+      moved[set][at], ready[set] = moved[set][last] or last, last
+      return redis.call('ZRANGE', KEYS[2 + set], place, place)[1], set
     end
   end
 end
@@ -70,7 +73,7 @@ local function draw()
   return host, set
 end
 
-local answer = {-1, 0}
+local answer, offered = {-1, 0}, {}
 while #answer < want + 2 do
   local host, set = draw()
   if not host then break end
@@ -78,10 +81,11 @@ while #answer < want + 2 do
     suspects = suspects - 1
     answer[2] = answer[2] + 1
   end
-  redis.call('ZADD', KEYS[2 + set], now + ttl, host)
-  redis.call('ZADD', OFFERED, now + ttl, host)
+  for _, list in ipairs({drawn[set], offered}) do list[#list + 1], list[#list + 2] = now + ttl, host end
   answer[#answer + 1] = host
 end
+for i = 0, 5 do call_all('ZADD', KEYS[2 + i], drawn[i]) end
+call_all('ZADD', OFFERED, offered)
 for i = 0, 5 do
   local first = redis.call('ZRANGEBYSCORE', KEYS[2 + i], '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if first[2] and (answer[1] < 0 or first[2] - now < answer[1]) then answer[1] = first[2] - now end

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	chunk       = 500 // how much one call reads
-	intakeChunk = 100 // how many recipients one script takes in: it holds up Redis for some milliseconds
+	chunk     = 500 // how much one call reads
+	laneChunk = 100 // how many lanes, or deliveries to as many, one script changes: it holds up Redis for some milliseconds
 )
 
 // description is what is stored of an activity besides its body and what has a field of its own.
@@ -44,7 +44,7 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
 	store := in.inSteps
-	if len(s.parts) == 1 && len(sub.Recipients) <= intakeChunk {
+	if len(s.parts) == 1 && len(sub.Recipients) <= laneChunk {
 		store = in.atOnce
 	}
 	r, err := store(ctx)

@@ -120,7 +120,7 @@ func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity) (isN
 	if err != nil {
 		return false, err
 	}
-	if len(in.to) == 1 && len(m.Deliveries) <= intakeChunk {
+	if len(in.to) == 1 && len(m.Deliveries) <= laneChunk {
 		n, err := in.store(ctx, in.home, m.Deliveries, "", 0)
 		return n == 1, err
 	}
@@ -255,8 +255,8 @@ func (in *arrival) others(call func(p *partition) error) error {
 
 func (in *arrival) stage(ctx context.Context, p *partition) error {
 	all := in.to[p]
-	for n := 0; n == 0 || n*intakeChunk < len(all); n++ {
-		if _, err := in.store(ctx, p, all[n*intakeChunk:min(len(all), (n+1)*intakeChunk)], in.claim, n); err != nil {
+	for n := 0; n == 0 || n*laneChunk < len(all); n++ {
+		if _, err := in.store(ctx, p, all[n*laneChunk:min(len(all), (n+1)*laneChunk)], in.claim, n); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,7 @@ func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err erro
 // keyCame makes due what waits for a key in a partition.
 func (s *Store) keyCame(ctx context.Context, p *partition, hash string) error {
 	for {
-		answers, err := s.do(ctx, s.client.B().Zrangebylex().Key(p.Key("parked")).Min("["+hash).Max("["+hash+"\xff").Limit(0, chunk).Build())
+		answers, err := s.do(ctx, s.client.B().Zrangebylex().Key(p.Key("parked")).Min("["+hash).Max("["+hash+"\xff").Limit(0, laneChunk).Build())
 		if err != nil {
 			return err
 		}

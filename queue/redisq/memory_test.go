@@ -128,7 +128,7 @@ func cost(t *testing.T, activities, hosts int) int {
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
 	other := openStore(t, Options{URL: server.URL(), Prefix: "other"}) // so that scripts are there
-	for _, n := range []int{1, intakeChunk + 1} {
+	for _, n := range []int{1, laneChunk + 1} {
 		enqueue(t, other, submission(strconv.Itoa(n), body, manyHosts(n)...))
 	}
 	if err := other.Close(); err != nil {

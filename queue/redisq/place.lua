@@ -78,7 +78,7 @@ end
 -- known. Much later is where a failing host waits, for nobody works on a lane that is there.
 local function move(l, set_number, at, before)
   local s = l.state
-  before = set_number ~= IDLE and (before or found_at(l)) or math.huge
+  before = set_number ~= IDLE and (before or l.found or found_at(l)) or math.huge
   local much_later = set_number ~= IDLE and at - now > MUCH and s.x <= now
   local was_later = s.d > 0 and exclude(LATER, later_entry(l))
   if s.z ~= IDLE and not was_later and (s.z ~= set_number or much_later) then redis.call('ZREM', KEYS[1 + s.z], l.host) end

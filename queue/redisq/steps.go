@@ -64,7 +64,7 @@ func (in *intake) batches() (batches, error) {
 	for p, recipients := range byPartition {
 		slices.SortStableFunc(recipients, func(a, b queue.Recipient) int { return strings.Compare(a.Host, b.Host) })
 		all[p] = nil
-		for some := range slices.Chunk(recipients, intakeChunk) {
+		for some := range slices.Chunk(recipients, laneChunk) {
 			to, err := lanes(some)
 			if err != nil {
 				return nil, err

@@ -16,27 +16,29 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// Take implements queue.Lanes. It runs one script for each partition, and reads the activities that this node has not
+// Take implements queue.Lanes. It runs a script for each hundred lanes of a partition, and reads the activities that this node has not
 // used lately.
 func (s *Store) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
 	var (
 		wg    sync.WaitGroup
 		turns = make([]*queue.Turn, len(leases))
 		parts = s.byPartition(leases)
-		errs  = make([]error, len(s.parts))
+		mu    sync.Mutex
+		errs  []error
 	)
-	for p, places := range parts {
-		wg.Go(func() { errs[p.N] = s.takeFrom(ctx, p, leases, places, n, turns) }) // writes to turns at its places only
-	}
-	wg.Wait()
-	err := errors.Join(errs...)
-	for p := range parts {
-		if err != nil && errs[p.N] == nil {
-			err = nil // what can be worked with is worked with
+	for p, all := range parts {
+		for places := range slices.Chunk(all, laneChunk) {
+			wg.Go(func() {
+				err := s.takeFrom(ctx, p, leases, places, n, turns) // writes to turns at its places only
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			})
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("take: %w", err)
+	wg.Wait()
+	if len(errs) > 0 && !slices.Contains(errs, nil) { // else what can be worked with is worked with
+		return nil, fmt.Errorf("take: %w", errors.Join(errs...))
 	}
 	taken := make([]queue.Turn, 0, len(leases))
 	for _, t := range turns {

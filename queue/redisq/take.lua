@@ -99,7 +99,7 @@ for i = 3, #ARGV, 3 do
       hand_back(l)
       l.state.t = token
     end
-    l.state.x, l.held = now + ttl, true
+    l.state.x, l.held, l.found = now + ttl, true, l.state.z ~= IDLE and l.state.d == 0 and 0 -- it was found, so it was due
     offered[#offered + 1] = l.host
     local deliveries, ready = take(l, tonumber(ARGV[2]))
     answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries, now}

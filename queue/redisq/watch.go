@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -139,13 +140,17 @@ const (
 // removeAll takes out what pends of an activity in a partition.
 func (s *Store) removeAll(ctx context.Context, p *partition, id uuid.UUID, how removal) (removed int, err error) {
 	err = s.pages(ctx, p, id.String(), 0, func(page []listed) (more bool, err error) {
-		hosts, args := wantPending(page)
-		if len(hosts) == 0 {
-			return true, nil
+		for some := range slices.Chunk(page, laneChunk) {
+			hosts, args := wantPending(some)
+			if len(hosts) == 0 {
+				continue
+			}
+			n, err := s.remove(ctx, p, id, how, hosts, args)
+			if removed += n; err != nil {
+				return false, err
+			}
 		}
-		n, err := s.remove(ctx, p, id, how, hosts, args)
-		removed += n
-		return true, err
+		return true, nil
 	})
 	return removed, err
 }

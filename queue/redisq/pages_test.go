@@ -12,12 +12,19 @@ import (
 	"github.com/postrider/postrider/internal/testredis"
 )
 
-// pagesDriver includes or excludes texts, and returns how many it excluded.
+// pagesDriver includes or excludes texts, and returns how many it excluded. What comes one after the other is included at once.
 const pagesDriver = `
-local set, n = {index = KEYS[1], pages = KEYS[2]}, 0
+local set, n, new = {index = KEYS[1], pages = KEYS[2]}, 0, {}
 for i = 1, #ARGV, 2 do
-  if ARGV[i] == '+' then include(set, {ARGV[i + 1]}) elseif exclude(set, ARGV[i + 1]) then n = n + 1 end
+  if ARGV[i] == '+' then
+    new[#new + 1] = ARGV[i + 1]
+  else
+    include(set, new)
+    new = {}
+    if exclude(set, ARGV[i + 1]) then n = n + 1 end
+  end
 end
+include(set, new)
 return n`
 
 // TestPages checks that pages keep a set, in order and in small pages.

@@ -23,6 +23,9 @@ func TestAssembleLeavesOut(t *testing.T) {
 	if text := assemble("due"); strings.Contains(text, "function pack") || !strings.Contains(text, "function replace") {
 		t.Errorf("due.lua has what it does not need, or lacks what it does:\n%s", text)
 	}
+	if text := assemble("due"); strings.Contains(text, "OFFERED") || !strings.Contains(text, "'ZADD', KEYS[9], ") {
+		t.Errorf("due.lua has constants that are not put where they are used:\n%s", text)
+	}
 }
 
 // TestRehearsesAll checks that each command of the scripts is tried when a store is opened, and that nothing stays of it.

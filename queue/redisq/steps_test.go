@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/internal/testredis"
@@ -114,6 +115,31 @@ func TestOldestOfManyIsStored(t *testing.T) {
 	})
 	if given != hosts {
 		t.Errorf("%d deliveries were given, want %d", given, hosts)
+	}
+}
+
+// TestStepsRepeated checks that steps that are sent again, for their answers were lost, do nothing more.
+func TestStepsRepeated(t *testing.T) {
+	for _, partitions := range []int{1, 3} {
+		s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: partitions})
+		hosts := manyHosts(2*laneChunk + 1)
+		in, r := stageOnly(t, s, submission("1", 100, hosts...))
+		again, err := in.stageAll(t.Context(), split(t, in))
+		if diff := cmp.Diff(r, again); diff != "" || err != nil || r.Accepted != len(hosts) {
+			t.Errorf("staged again, %v (-want +got):\n%s", err, diff)
+		}
+		commitStaged(t, in, r, nil)
+		commitStaged(t, in, r, nil)
+		in.releaseAll(t.Context(), split(t, in))
+		in.releaseAll(t.Context(), split(t, in))
+		given := 0
+		work(t, s, 1, hosts, func(int) queue.Result {
+			given++
+			return queue.Result{Spent: true}
+		})
+		if given != len(hosts) || pending(t, s) != 0 {
+			t.Errorf("%d deliveries were given, want %d; %d are pending", given, len(hosts), pending(t, s))
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ const backlogChunk = 2000 // deliveries of a backlog that one script looks at
 func (in *intake) supersede(ctx context.Context, refused []queue.Refusal) int {
 	n := 0
 	for p, all := range in.takers(refused) {
-		for hosts := range slices.Chunk(all, chunk) {
+		for hosts := range slices.Chunk(all, laneChunk) {
 			some, err := in.supersedeIn(ctx, p, hosts)
 			if n += some; err != nil {
 				in.s.log.Warn("store.supersede_failed", "activity", in.text, "error", err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -22,86 +23,118 @@ var sources embed.FS
 
 // A script is a file whose first line tells of what kind it is: one that stores, one that looks, or one that only takes
 // out or moves things and must still run when Redis has no room left, or a full store could never be emptied.
-var (
-	rehearseScript = script("rehearse")
+const (
+	rehearseScript script = "rehearse"
 
-	enqueueScript = script("enqueue")
-	claimScript   = script("claim")
-	stageScript   = script("stage")
-	commitScript  = script("commit")
-	stagedScript  = script("staged")
-	releaseScript = script("release")
-	unstageScript = script("unstage")
+	enqueueScript script = "enqueue"
+	claimScript   script = "claim"
+	stageScript   script = "stage"
+	commitScript  script = "commit"
+	stagedScript  script = "staged"
+	releaseScript script = "release"
+	unstageScript script = "unstage"
 
-	dueScript     = script("due")
-	takeScript    = script("take")
-	settleScript  = script("settle")
-	sweepScript   = script("sweep")
-	removeScript  = script("remove")
-	chooseScript  = script("choose")
-	buryScript    = script("bury")
-	discardScript = script("discard")
-	forgetScript  = script("forget")
+	dueScript     script = "due"
+	takeScript    script = "take"
+	settleScript  script = "settle"
+	sweepScript   script = "sweep"
+	removeScript  script = "remove"
+	chooseScript  script = "choose"
+	buryScript    script = "bury"
+	discardScript script = "discard"
+	forgetScript  script = "forget"
 
-	actScript        = script("act")
-	resetScript      = script("reset")
-	reviveScript     = script("revive")
-	makersScript     = script("makers")
-	supersededScript = script("superseded")
+	actScript        script = "act"
+	resetScript      script = "reset"
+	reviveScript     script = "revive"
+	makersScript     script = "makers"
+	supersededScript script = "superseded"
 
-	namesScript = script("names")
-	hostsScript = script("hosts")
-	findScript  = script("find")
+	namesScript script = "names"
+	hostsScript script = "hosts"
+	findScript  script = "find"
 
-	exportScript        = script("export")
-	importScript        = script("import")
-	importHostScript    = script("importhost")
-	importReceiptScript = script("importreceipt")
+	exportScript        script = "export"
+	importScript        script = "import"
+	importHostScript    script = "importhost"
+	importReceiptScript script = "importreceipt"
 
-	putKeyScript  = script("putkey")
-	dropKeyScript = script("dropkey")
-	resealScript  = script("resealkeys")
-	unparkScript  = script("unpark")
+	putKeyScript  script = "putkey"
+	dropKeyScript script = "dropkey"
+	resealScript  script = "resealkeys"
+	unparkScript  script = "unpark"
 
-	tellScript = script("tell")
+	tellScript script = "tell"
 )
 
 // shared are the files of which every script gets what it needs.
 const shared = "pages lane place activity intake search moved"
 
-// script returns a script that may be sent again when a connection broke before its answer: each is written so that
+// script is the name of a script. It may be sent again when a connection broke before its answer: each is written so that
 // running twice does as running once.
-func script(name string) *rueidis.Lua { return rueidis.NewLuaScriptRetryable(assemble(name)) }
+type script string
+
+// assembled is a script as it is sent.
+type assembled struct {
+	*rueidis.Lua
+	text string
+}
+
+// scripts returns all scripts. They are made when the first store is opened.
+var scripts = sync.OnceValue(func() map[script]assembled {
+	files, err := sources.ReadDir(".")
+	if err != nil {
+		panic(err) // they are embedded
+	}
+	all, blocks := map[script]assembled{}, sharedBlocks()
+	for _, f := range files {
+		if name := strings.TrimSuffix(f.Name(), ".lua"); !slices.Contains(strings.Fields(shared), name) {
+			text := assemble(name, blocks)
+			all[script(name)] = assembled{rueidis.NewLuaScriptRetryable(text), text}
+		}
+	}
+	return all
+})
 
 // loadScripts has a server compile all scripts, before they are needed.
 func loadScripts(ctx context.Context, node rueidis.Client) error {
-	files, err := sources.ReadDir(".")
-	if err != nil {
-		return err
+	var loads rueidis.Commands
+	for _, lua := range scripts() {
+		loads = append(loads, node.B().ScriptLoad().Script(lua.text).Build())
 	}
-	for _, f := range files {
-		if name := strings.TrimSuffix(f.Name(), ".lua"); !slices.Contains(strings.Fields(shared), name) {
-			if err := node.Do(ctx, node.B().ScriptLoad().Script(assemble(name)).Build()).Error(); err != nil {
-				return fmt.Errorf("script %s: %w", name, err)
-			}
+	for _, result := range node.DoMulti(ctx, loads...) {
+		if err := result.Error(); err != nil {
+			return fmt.Errorf("load a script: %w", err)
 		}
 	}
 	return nil
 }
 
+// block is a part of a shared file.
+type block struct {
+	text    string
+	defined []string        // names
+	words   map[string]bool // in it
+}
+
+func sharedBlocks() (all []block) {
+	for _, name := range strings.Fields(shared) {
+		for text := range strings.SplitSeq(source(name), "\n\n") {
+			all = append(all, block{text, defined(text), words(text)})
+		}
+	}
+	return all
+}
+
 // assemble makes a script of a file and what that needs of the shared ones: Redis keeps each whole in memory, and makes
 // all functions of it anew at each call.
-func assemble(name string) string {
-	var blocks []string
-	for _, name := range strings.Fields(shared) {
-		blocks = append(blocks, strings.Split(source(name), "\n\n")...)
-	}
+func assemble(name string, blocks []block) string {
 	kind, own, _ := strings.Cut(source(name), "\n")
 	used, parts := words(own), []string{own}
-	for _, block := range slices.Backward(blocks) { // what one needs stands before it
-		if slices.ContainsFunc(defined(block), func(name string) bool { return used[name] }) {
-			maps.Copy(used, words(block))
-			parts = append(parts, block)
+	for _, b := range slices.Backward(blocks) { // what one needs stands before it
+		if slices.ContainsFunc(b.defined, func(name string) bool { return used[name] }) {
+			maps.Copy(used, b.words)
+			parts = append(parts, b.text)
 		}
 	}
 	slices.Reverse(parts)
@@ -177,14 +210,14 @@ const callTimeout = 5 * time.Second
 var errSlow = errors.New("redis took too long")
 
 // call runs a script on a partition: keys and args come after those that every script has.
-func (s *Store) call(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (rueidis.RedisMessage, error) {
+func (s *Store) call(ctx context.Context, name script, p *partition, keys, args []string) (rueidis.RedisMessage, error) {
 	if err := s.foreign.Load(); err != nil {
 		return rueidis.RedisMessage{}, *err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
 	all := append(p.common[:len(p.common):len(p.common)], keys...)
-	m, err := lua.Exec(ctx, s.client, all, append([]string{s.about()}, args...)).ToMessage()
+	m, err := scripts()[name].Exec(ctx, s.client, all, append([]string{s.about()}, args...)).ToMessage()
 	if err != nil {
 		err = translate(ctx, s.diagnose(ctx, err, all))
 	}
@@ -197,8 +230,8 @@ func (s *Store) about() string {
 }
 
 // text runs a script that returns a text.
-func (s *Store) text(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (string, error) {
-	m, err := s.call(ctx, lua, p, keys, args)
+func (s *Store) text(ctx context.Context, name script, p *partition, keys, args []string) (string, error) {
+	m, err := s.call(ctx, name, p, keys, args)
 	if err != nil {
 		return "", err
 	}
@@ -206,8 +239,8 @@ func (s *Store) text(ctx context.Context, lua *rueidis.Lua, p *partition, keys, 
 }
 
 // texts runs a script that returns texts.
-func (s *Store) texts(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) ([]string, error) {
-	m, err := s.call(ctx, lua, p, keys, args)
+func (s *Store) texts(ctx context.Context, name script, p *partition, keys, args []string) ([]string, error) {
+	m, err := s.call(ctx, name, p, keys, args)
 	if err != nil {
 		return nil, err
 	}
@@ -215,8 +248,8 @@ func (s *Store) texts(ctx context.Context, lua *rueidis.Lua, p *partition, keys,
 }
 
 // number runs a script that returns a number.
-func (s *Store) number(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) (int64, error) {
-	m, err := s.call(ctx, lua, p, keys, args)
+func (s *Store) number(ctx context.Context, name script, p *partition, keys, args []string) (int64, error) {
+	m, err := s.call(ctx, name, p, keys, args)
 	if err != nil {
 		return 0, err
 	}
@@ -224,8 +257,8 @@ func (s *Store) number(ctx context.Context, lua *rueidis.Lua, p *partition, keys
 }
 
 // array runs a script that returns an array.
-func (s *Store) array(ctx context.Context, lua *rueidis.Lua, p *partition, keys, args []string) ([]rueidis.RedisMessage, error) {
-	m, err := s.call(ctx, lua, p, keys, args)
+func (s *Store) array(ctx context.Context, name script, p *partition, keys, args []string) ([]rueidis.RedisMessage, error) {
+	m, err := s.call(ctx, name, p, keys, args)
 	if err != nil {
 		return nil, err
 	}

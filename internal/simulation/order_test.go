@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/postrider/postrider/queue"
@@ -17,6 +19,21 @@ func (c *checker) line(p *pair) {
 		i--
 	}
 	c.chains[p.chain()] = slices.Insert(chain, i, p)
+}
+
+// putBack notes that deliveries are in nobody's hand any more. What is still pending comes behind what is older.
+func (c *checker) putBack(h *host, some ...*pair) {
+	for _, p := range some {
+		delete(h.hand, p)
+	}
+	for _, p := range some {
+		c.line(p)
+	}
+}
+
+// inHand returns what is in somebody's hand, the oldest first.
+func (h *host) inHand() []*pair {
+	return slices.SortedFunc(maps.Keys(h.hand), func(p, q *pair) int { return cmp.Compare(p.nth, q.nth) })
 }
 
 // judgeOrder looks for something older of the same ordering key that has not ended.

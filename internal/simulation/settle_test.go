@@ -17,7 +17,7 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		return
 	}
 	if s.Release {
-		clear(h.hand)
+		c.putBack(h, h.inHand()...)
 	}
 	var vs []verdict
 	for i := range s.Results {
@@ -49,7 +49,9 @@ func (c *checker) look(s *queue.Settlement) {
 // result judges what becomes of one attempt, and returns what its host learns from it.
 func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bool) {
 	p := c.byID[r.ID]
-	delete(c.hosts[l.Host].hand, p)
+	if h := c.hosts[l.Host]; h.hand[p] {
+		c.putBack(h, p)
+	}
 	if p == nil || p.open == nil || p.open.token != l.Token || p.open.node != n {
 		return verdict{}, false // settled before
 	}

@@ -65,7 +65,7 @@ func (c *checker) takeOver(h *host, l lockmgr.Lease) {
 		return
 	}
 	h.token = l.Token
-	clear(h.hand)
+	c.putBack(h, h.inHand()...)
 	for _, a := range sorted(h.begun) {
 		c.lose(a)
 	}

@@ -165,11 +165,12 @@ func TestMigrateCutShort(t *testing.T) {
 		node.deliver(activity, h.Inbox(0, "/inbox"))
 	}
 	node.stop()
+	startAt(t, "--store", server.URL(), "--redis-prefix", "other", "--master-key", otherMasterKey).stop() // so that scripts are there
 	used, err := strconv.Atoi(regexp.MustCompile(`used_memory:(\d+)`).FindStringSubmatch(server.Must("INFO", "memory"))[1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Must("CONFIG", "SET", "maxmemory", strconv.Itoa(used+1_500_000))
+	server.Must("CONFIG", "SET", "maxmemory", strconv.Itoa(used+800_000))
 	args := []string{"--store", "embedded:" + node.dir, "--to", server.URL()}
 	migrateOnce(t, 1, "store is full", args...)
 	server.Must("CONFIG", "SET", "maxmemory", "0")

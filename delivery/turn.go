@@ -130,10 +130,11 @@ func (t *turn) begin(ctx context.Context) {
 	}
 }
 
-// look returns how long to wait for an attempt to end before looking for work that came in meanwhile: a slow attempt
-// must not hold back what the window has room for. It returns 0 if there is no room.
+// look returns how long to wait for an attempt to end before looking for work that came in meanwhile, or for slots that
+// were taken when it was to begin: a slow attempt must not hold back what the window has room for. It returns 0 if there
+// is no room.
 func (t *turn) look(ctx context.Context) time.Duration {
-	if len(t.waiting) > 0 || t.inFlight >= t.breaker.Limit() || t.over(ctx) {
+	if t.inFlight >= t.breaker.Limit() || t.over(ctx) {
 		return 0
 	}
 	t.patience = min(max(2*t.patience, firstLook), lastLook)

@@ -66,7 +66,7 @@ func TestRollingRestart(t *testing.T) {
 
 func rollingRestart(t *testing.T, timeout string, cutOff bool) {
 	t.Helper()
-	const hosts, activities, concurrency = 30, 15, 16
+	const hosts, activities, concurrency = 30, 40, 16
 	h, w := startWatched(t, hosts, func() testinbox.Reply { return testinbox.Reply{Delay: 300 * time.Millisecond} })
 	f := startNodes(t, onRedis(testredis.Start(t).URL()), 3, "--max-attempts", "1",
 		"--concurrency", strconv.Itoa(concurrency), "--shutdown-timeout", timeout)

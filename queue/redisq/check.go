@@ -19,8 +19,6 @@ const (
 
 // checkServers looks at how each master is set up, and gives it the scripts.
 func checkServers(ctx context.Context, client rueidis.Client, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
-	defer cancel()
 	for addr, node := range client.Nodes() {
 		info, err := info(ctx, node)
 		if err != nil {
@@ -56,6 +54,8 @@ func checkServer(info map[string]string) error {
 
 // info reads what a server tells of itself.
 func info(ctx context.Context, node rueidis.Client) (map[string]string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
+	defer cancel()
 	fields := map[string]string{}
 	for _, section := range []string{"server", "memory", "persistence", "replication"} {
 		text, err := node.Do(ctx, node.B().Info().Section(section).Build()).ToString()

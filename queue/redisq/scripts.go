@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/redis/rueidis"
 
@@ -96,8 +97,13 @@ var scripts = sync.OnceValue(func() map[script]assembled {
 	return all
 })
 
+// loadTimeout bounds what is done once, also on a machine that has much else to do.
+const loadTimeout = 30 * time.Second
+
 // loadScripts has a server compile all scripts, before they are needed.
 func loadScripts(ctx context.Context, node rueidis.Client) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, loadTimeout, errSlow)
+	defer cancel()
 	var loads rueidis.Commands
 	for _, lua := range scripts() {
 		loads = append(loads, node.B().ScriptLoad().Script(lua.text).Build())
@@ -187,10 +193,10 @@ var (
 	definition = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`) // what is indented is of no concern outside
 )
 
-// words returns the words of a text.
+// words returns the words of a text, numbers among them.
 func words(text string) map[string]bool {
 	all := map[string]bool{}
-	for _, w := range word.FindAllString(text, -1) {
+	for w := range strings.FieldsFuncSeq(text, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
 		all[w] = true
 	}
 	return all

@@ -99,13 +99,15 @@ func (t *turn) suspects(n int) int {
 	return 0
 }
 
-// over tells that nothing more is to begin in this turn.
+// ended tells that nothing more is to begin in this turn.
+func (t *turn) ended(ctx context.Context) bool {
+	return t.stop || ctx.Err() != nil || t.held.Context().Err() != nil || t.breaker.Limit() == 0
+}
+
+// over tells that nothing more is to begin now: the turn has ended, or it had its share and others wait for slots.
 func (t *turn) over(ctx context.Context) bool {
-	if t.stop || ctx.Err() != nil || t.held.Context().Err() != nil || t.breaker.Limit() == 0 {
-		return true
-	}
 	spent := t.begun >= turnSize || !time.Now().Before(t.until)
-	return spent && t.pool.slots.wanted(t.suspect)
+	return t.ended(ctx) || spent && t.pool.slots.wanted(t.suspect)
 }
 
 // begin begins as many attempts as the breaker, the window and the slots allow.
@@ -134,7 +136,7 @@ func (t *turn) begin(ctx context.Context) {
 // were taken when it was to begin: a slow attempt must not hold back what the window has room for. It returns 0 if there
 // is no room.
 func (t *turn) look(ctx context.Context) time.Duration {
-	if t.inFlight >= t.breaker.Limit() || t.over(ctx) {
+	if t.inFlight >= t.breaker.Limit() || t.ended(ctx) {
 		return 0
 	}
 	t.patience = min(max(2*t.patience, firstLook), lastLook)

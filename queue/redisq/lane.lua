@@ -29,9 +29,9 @@
 --
 -- State: n pending, i last number, z the set it is due in (0: none), k how many of those pending are in the backlog, t
 -- token, f what the record says (bits below), u turn among the priorities, d when it is due in s if it is among the later
--- ones, x hidden until (leased), w waits until, o from when SeenPause counts, g epoch, y how many probes Seen hastened
--- since the last success, v whether it is in excess, p paused,
--- b blocked. It is packed in this order, which may only grow, without zeros at the end.
+-- ones, x hidden until (leased), w waits until, o from when SeenPause counts, g epoch, y how many probes Seen hastened since
+-- the last success, v whether it is in excess, p paused, b blocked. It is packed in this order, which may only grow, without
+-- zeros at the end.
 local STATS, DUE, IDLE, EXCESS, OFFERED, EXPIRES, PENDING = KEYS[1], 1, 0, KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local DONE, DEAD, LETTERS, URIS, PARKED, STAGED = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
 local FILED, FIRST = KEYS[18], 23

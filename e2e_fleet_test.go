@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -205,16 +204,4 @@ func checkPrefix(t *testing.T, r *testredis.Server, prefixes ...string) {
 			t.Errorf("no key begins with %s", prefix)
 		}
 	}
-}
-
-// least returns the smallest share, of so many nodes.
-func least(shares map[string]int, nodes int) int {
-	if len(shares) < nodes {
-		return 0
-	}
-	var list []int
-	for _, n := range shares {
-		list = append(list, n)
-	}
-	return slices.MinFunc(list, cmp.Compare)
 }

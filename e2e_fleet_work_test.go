@@ -19,25 +19,32 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// TestWorkSpreads holds that nodes share a backlog, and that one that joins late helps with what is left of it.
+// TestWorkSpreads holds that nodes share a backlog, and that one that joins late helps at once: the inboxes answer nobody
+// until each node has all the slots at work that hosts not known as good may have.
 func TestWorkSpreads(t *testing.T) {
 	t.Parallel()
-	const hosts, activities = 40, 20
-	h, w := startWatched(t, hosts, func() testinbox.Reply { return testinbox.Reply{Delay: 40 * time.Millisecond} })
+	const hosts, activities, slots = 40, 20, 16
+	open := make(chan struct{})
+	h, w := startWatched(t, hosts, func() testinbox.Reply {
+		<-open
+		return testinbox.Reply{}
+	})
 	s := onRedis(testredis.Start(t).URL())
-	args := []string{"--concurrency", "8", "--host-concurrency", "4"}
+	args := []string{"--concurrency", fmt.Sprint(slots), "--host-concurrency", "4", "--attempt-timeout", "2m"}
 	f := startNodes(t, s, 2, args...)
-	all := <-f.post(h.urls(), activities)
-	late := f.join(t, s, args...)
-	before := h.count()
-	allDelivered(t, late, all, activities, hosts)
-	shares := h.shares()
-	t.Logf("%d deliveries, %d before the third node came: %v", hosts*activities, before, shares)
-	if fair := (hosts*activities - before) / 3; shares["node-2"] < fair/3 || least(shares, 3) < fair/3 {
-		t.Errorf("shares %v, of what was left when the third node came a fair one is %d", shares, fair)
+	posted := f.post(h.urls(), activities)
+	busy := func(name string) {
+		eventually(t, name+" is at work", func() bool { return w.inFlight(name) == slots/2 })
 	}
+	busy("node-0")
+	busy("node-1")
+	late := f.join(t, s, args...)
+	busy("node-2")
+	close(open)
+	all := <-posted
+	allDelivered(t, late, all, activities, hosts)
 	if repeats := again(t, h, activities, func(string) {}); repeats > 0 {
-		t.Errorf("%d repeats", repeats)
+		t.Errorf("%d repeats; shares %v", repeats, h.shares())
 	}
 	if list := w.overlaps(nil); len(list) > 0 {
 		t.Errorf("%d overlaps: %v", len(list), list)

@@ -55,17 +55,19 @@ local function counts(act)
   return c.n - c.d - c.x - c.c, c.l
 end
 
-local function forget_uri(act)
-  local uri, id = look_up(act).uri, act.id
-  local ids = redis.call('HGET', URIS, uri) or ''
+-- forget_among takes an ID out of those that are joined under a name.
+local function forget_among(name, id)
+  local ids = redis.call('HGET', URIS, name) or ''
   for i = 1, #ids, 16 do
     if string.sub(ids, i, i + 15) == id then
       ids = string.sub(ids, 1, i - 1) .. string.sub(ids, i + 16)
       break
     end
   end
-  if ids == '' then redis.call('HDEL', URIS, uri) else redis.call('HSET', URIS, uri, ids) end
+  if ids == '' then redis.call('HDEL', URIS, name) else redis.call('HSET', URIS, name, ids) end
 end
+
+local function forget_uri(act) forget_among(look_up(act).uri, act.id) end
 
 -- free drops what only deliveries and dead letters need. The activity can be looked up until its retention is over.
 local function free(act, id, finished)

@@ -38,7 +38,7 @@ func (s *Store) deliveries(ctx context.Context, id string, state queue.DeliveryS
 	if err != nil {
 		return list, err
 	}
-	parts, err := s.readParts(ctx, text)
+	parts, err := s.readReleased(ctx, u)
 	if err != nil {
 		return list, err
 	}

@@ -52,13 +52,18 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
 	s.sweepIn(sub.TTL)
-	if s.opts.Lane > 0 || sub.Priority == queue.High { // a lane may hold too much now, or an unavailable one more than one
-		s.sweepIn(0)
-	}
+	s.sweepLanes(sub)
 	if sub.Role == queue.Deletes && r.Accepted > 0 && !r.Replayed {
 		r.Superseded = in.supersede(context.WithoutCancel(ctx), r.Refused)
 	}
 	return r, nil
+}
+
+// sweepLanes has lanes looked at that a submission has come into.
+func (s *Store) sweepLanes(sub *queue.Submission) {
+	if s.opts.Lane > 0 || sub.Priority == queue.High { // one may hold too much now, or an unavailable one more than one
+		s.sweepIn(0)
+	}
 }
 
 // intake is one submission on its way in.
@@ -146,11 +151,11 @@ func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 	if err != nil {
 		return queue.Receipt{}, err
 	}
-	a, err := in.knowingOthers(ctx, p, func(others string) ([]rueidis.RedisMessage, error) {
+	a, err := in.knowingOthers(ctx, p, func(o others) ([]rueidis.RedisMessage, error) {
 		keys := append(p.activity(nil, in.text), p.Of("claim", in.claim))
-		keys = p.lanes(append(keys, othersKeys(p, others)...), hostsOf(to))
+		keys = p.lanes(append(keys, o.keys(p)...), hostsOf(to))
 		args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
-			millis(queue.IdempotencyTTL), others)
+			millis(queue.IdempotencyTTL), o.same, o.passed)
 		return in.s.array(ctx, enqueueScript, p, keys, laneArgs(args, to))
 	})
 	if err != nil {
@@ -159,20 +164,29 @@ func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 	return receipt(a)
 }
 
-// knowingOthers calls a script that has to know which other activities of the same URI pend in a partition: as long as it
-// says that they are others than it was told, or that it is not decided about one of them. Nearly always there is none.
+// others are other activities in a partition, by their IDs, joined.
+type others struct {
+	same   string // those of the same URI that pend
+	passed string // those under way with the same ordering key that nobody was told of yet: they may come behind this one
+}
+
+// knowingOthers calls a script that has to know of other activities in a partition: as long as it says that they are
+// others than it was told, or that it is not decided about one of them. Nearly always there is none.
 func (in *intake) knowingOthers(
-	ctx context.Context, p *partition, call func(others string) ([]rueidis.RedisMessage, error),
+	ctx context.Context, p *partition, call func(others) ([]rueidis.RedisMessage, error),
 ) ([]rueidis.RedisMessage, error) {
-	for others, start := "", time.Now(); ; {
-		a, err := call(others)
+	for o, start := (others{}), time.Now(); ; {
+		a, err := call(o)
 		if err != nil {
 			return nil, err
 		}
 		switch kind, err := a[0].ToString(); {
 		case err == nil && kind == "again":
-			others, err = a[1].ToString()
-			if err != nil {
+			if o.same, err = a[1].ToString(); err != nil {
+				return nil, err
+			}
+		case err == nil && kind == "behind":
+			if o.passed, err = in.letPass(ctx, p, a[1]); err != nil {
 				return nil, err
 			}
 		case err == nil && kind == "staged":
@@ -210,8 +224,27 @@ func (in *intake) resolve(ctx context.Context, p *partition, m rueidis.RedisMess
 	}
 }
 
-func othersKeys(p *partition, others string) (keys []string) {
-	for id := range slices.Chunk([]byte(others), len(uuid.UUID{})) {
+// letPass moves into the lanes what is committed of activities that are staged, and returns the others.
+func (in *intake) letPass(ctx context.Context, p *partition, m rueidis.RedisMessage) (undecided string, err error) {
+	joined, err := m.ToString()
+	if err != nil {
+		return "", err
+	}
+	for id := range slices.Chunk([]byte(joined), len(uuid.UUID{})) {
+		did, err := in.s.decide(ctx, p, []string{string(id)})
+		if err != nil {
+			return "", err
+		}
+		if did == 0 {
+			undecided += string(id)
+		}
+	}
+	return undecided, nil
+}
+
+// keys are those of the lists of others of the same URI.
+func (o others) keys(p *partition) (keys []string) {
+	for id := range slices.Chunk([]byte(o.same), len(uuid.UUID{})) {
 		keys = append(keys, p.Of("r", uuid.UUID(id).String()))
 	}
 	return keys

@@ -13,9 +13,10 @@
 -- ARGV[13]            what the client wants back from the receipt
 -- ARGV[14]            how long the claim lasts, in ms
 -- ARGV[15]            the IDs of the other activities, joined
--- ARGV[16…]           the recipients, by lane: see sort_out
+-- ARGV[16]            the IDs of activities, joined, that are staged with the same ordering key and not decided about
+-- ARGV[17…]           the recipients, by lane: see sort_out
 -- RETURNS             {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not
---                     decided about yet; {'mismatch'}; else {'new' or 'known', what the client wanted back, accepted,
+--                     decided about yet; {'behind', IDs} if these are staged; {'mismatch'}; else {'new' or 'known', what the client wanted back, accepted,
 --                     duplicates, refused, cancelled}
 local claim = redis.call('HMGET', KEYS[FIRST + 3], 'f', 'o', 'h', 'n', 'd', 'x', 'c')
 if claim[1] then
@@ -27,11 +28,13 @@ local known = redis.call('HGET', URIS, d.uri) or ''
 if known ~= ARGV[15] then return {'again', known} end
 local staged = undecided(known)
 if staged then return {'staged', staged} end
+local before = to_stand_behind(d.ordering, ARGV[16])
+if before then return {'behind', before} end
 
 local others = {}
 for i = 1, #known / 16 do others[i] = FIRST + 3 + i end
 local lanes = {}
-local accepted, duplicates, refused = sort_out(16, function(i, host)
+local accepted, duplicates, refused = sort_out(17, function(i, host)
   lanes[i] = read_for_push(FIRST + 4 + #others + 6 * i, host)
   return lanes[i]
 end, d.priority, pending_inboxes(others))

@@ -20,6 +20,15 @@ local function undecided(ids)
   end
 end
 
+-- to_stand_behind returns, of those that are staged with an ordering key, all unless the call knows of each that it isn't
+-- decided about: what is committed stands in the lanes before what is accepted after it.
+local function to_stand_behind(ordering, passed)
+  local ids = redis.call('HGET', URIS, 'o' .. ordering) or ''
+  for i = 1, #ids, 16 do
+    if not string.find(passed, string.sub(ids, i, i + 15), 1, true) then return ids end
+  end
+end
+
 -- refusal tells why a lane takes nothing of a priority, or nil. accepted is whether it takes something of this submission
 -- already.
 local function refusal(l, priority, accepted)

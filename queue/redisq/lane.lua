@@ -9,7 +9,8 @@
 -- KEYS[12]    done      ZSET of finished activities without dead letters, by when they were finished
 -- KEYS[13]    dead      ZSET of dead letters (activity, ordinal), by when they died
 -- KEYS[14]    letters   HASH of what they were
--- KEYS[15]    uris      HASH from the hash of a URI to the IDs of the activities that pend, joined
+-- KEYS[15]    uris      HASH from the hash of a URI to the IDs of the activities that pend, joined; and from 'o' and the hash
+--                       of an ordering key to those of the activities that are staged
 -- KEYS[16]    parked    ZSET, by name, of hosts with deliveries that wait for a key: hash of the key's ID, host
 -- KEYS[17]    staged    ZSET of activities not yet in their lanes, by when they were staged
 -- KEYS[18]    filed     ZSET, by name, of dead letters by host and by reason; see activity.lua

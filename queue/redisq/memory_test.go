@@ -42,8 +42,10 @@ func manyHosts(n int) []string {
 	return hosts
 }
 
+// enqueue returns when all is in the lanes.
 func enqueue(t testing.TB, s *Store, sub *queue.Submission) {
 	t.Helper()
+	defer s.releases.Wait()
 	if r, err := s.Enqueue(t.Context(), sub); err != nil || r.Accepted != len(sub.Recipients) {
 		t.Fatalf("Enqueue accepted %d of %d, %v", r.Accepted, len(sub.Recipients), err)
 	}

@@ -30,6 +30,7 @@ local left = redis.call('EXISTS', KEYS[FIRST + 3])
 if left == 0 and redis.call('ZREM', STAGED, ARGV[2]) == 1 then
   local finished = field(act, 'j')
   redis.call('HDEL', act.a, 's', 'j')
+  forget_among('o' .. d[1], ARGV[2])
   finish(act, finished)
 end
 signal()

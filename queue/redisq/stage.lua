@@ -16,9 +16,10 @@
 -- ARGV[13]            number of this call for this activity and partition, so that it may be repeated
 -- ARGV[14]            when the submission was claimed, in ms: all partitions shall tell the same
 -- ARGV[15]            the IDs of the other activities, joined
--- ARGV[16…]           the recipients, by lane: see sort_out
+-- ARGV[16]            the IDs of activities, joined, that are staged with the same ordering key and not decided about
+-- ARGV[17…]           the recipients, by lane: see sort_out
 -- RETURNS             {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not
---                     decided about yet; else {'new', '', accepted, duplicates, refused, 0}
+--                     decided about yet; {'behind', IDs} if these are staged; else {'new', '', accepted, duplicates, refused, 0}
 local d, act = described(2), new_activity(FIRST)
 local earlier = redis.call('HGET', KEYS[FIRST + 3], ARGV[13])
 if earlier then return cmsgpack.unpack(earlier)[1] end
@@ -35,17 +36,20 @@ end
 if ids ~= ARGV[15] then return {'again', ids} end
 local staged = undecided(ids)
 if staged then return {'staged', staged} end
+local first = tonumber(redis.call('HGET', act.a, 'n'))
+local before = not first and to_stand_behind(d.ordering, ARGV[16])
+if before then return {'behind', before} end
 
 d.created = tonumber(ARGV[14])
-local accepted, duplicates, refused = sort_out(16, function(i, host)
+local accepted, duplicates, refused = sort_out(17, function(i, host)
   return read_state(FIRST + 4 + #others + i, host)
 end, d.priority, pending_inboxes(others))
 redis.call('ZADD', STAGED, now, d.id)
-local first = tonumber(redis.call('HGET', act.a, 'n'))
 if first then
   redis.call('HINCRBY', act.a, 'n', #accepted)
 else
   describe(act, ARGV[10], d, known, 's', ARGV[11], 'n', #accepted)
+  redis.call('HSET', URIS, 'o' .. d.ordering, (redis.call('HGET', URIS, 'o' .. d.ordering) or '') .. d.id)
   if ARGV[12] ~= '' then
     redis.call('HSET', act.a, 'p', ARGV[12])
     total('activities', 1)

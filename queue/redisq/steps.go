@@ -21,11 +21,17 @@ import (
 const (
 	claimTTL   = 30 * time.Second      // how long a submission under way may take
 	claimPause = 20 * time.Millisecond // between looks at a claim that another holds
-	stageTTL   = 2 * claimTTL          // when Sweep takes care of what is staged: then the claim is decided
+	stageTTL   = 5 * time.Second       // when Sweep looks what became of what is staged: its node may have died
 
 	// How long at least a committed claim lasts unless all is released: what the whole fleet left of it must not be taken
 	// for given up, however long it is away.
 	committedTTL = 30 * 24 * time.Hour
+)
+
+// A submission to more than large recipients is released while its caller goes on, so many of them of one store at a time.
+const (
+	large        = 500
+	maxReleasing = 4
 )
 
 var errLapsed = errors.New("the submission took too long")
@@ -44,7 +50,7 @@ func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
 		r, err = in.commit(ctx, r)
 	}
 	if err == nil && r.ID != "" {
-		in.releaseAll(ctx, batches)
+		in.release(ctx, batches)
 		return r, nil
 	}
 	return r, errors.Join(err, in.giveUp(ctx, batches))
@@ -163,12 +169,12 @@ func (in *intake) stageAll(ctx context.Context, all batches) (sum queue.Receipt,
 
 // stage stages the deliveries of a batch. about is what the script wants besides what it wants of all.
 func (in *intake) stage(ctx context.Context, p *partition, to []lane, about []string) (queue.Receipt, error) {
-	a, err := in.knowingOthers(ctx, p, func(others string) ([]rueidis.RedisMessage, error) {
-		keys := slices.Grow(append(p.staging(in.text), othersKeys(p, others)...), len(to))
+	a, err := in.knowingOthers(ctx, p, func(o others) ([]rueidis.RedisMessage, error) {
+		keys := slices.Grow(append(p.staging(in.text), o.keys(p)...), len(to))
 		for _, l := range to {
 			keys = append(keys, p.Of("h", l.host))
 		}
-		args := append(append(slices.Clone(in.shared), about...), others)
+		args := append(append(slices.Clone(in.shared), about...), o.same, o.passed)
 		if about[2] != "0" {
 			args[len(in.shared)-1] = "" // the body is there
 		}
@@ -211,6 +217,24 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 	}
 	r.ID, r.URI, r.Note = in.sub.ID, in.sub.URI, in.sub.Note
 	return r, err
+}
+
+// release moves a committed submission into the lanes. Who has sent a large one needn't wait for that: it is stored, and
+// whoever it is of concern to, an activity that has to stand behind it above all, first sees to it that it is done.
+func (in *intake) release(ctx context.Context, all batches) {
+	if len(in.sub.Recipients) > large {
+		select {
+		case in.s.releasing <- struct{}{}:
+			in.s.releases.Go(func() {
+				defer func() { <-in.s.releasing }()
+				in.releaseAll(ctx, all)
+				in.s.sweepLanes(in.sub)
+			})
+			return
+		default: // who sends more than can be released waits
+		}
+	}
+	in.releaseAll(ctx, all)
 }
 
 // releaseAll moves a committed submission into the lanes. What it can't, Sweep does as soon as it can or, if this node is

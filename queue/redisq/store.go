@@ -14,10 +14,11 @@
 // up to (with appendfsync everysec the last second may be lost, and in a failover what was not yet replicated); that
 // deliveries taken by a node that died are given again before its lease has ended; that a delivery that waits for its
 // key is left alone (it is looked at again every hour, in case a node died while it was being told of the key); that the
-// activity of an Enqueue under way can't be seen before it is all there; that what a node accepted expires on time if that
-// node is gone (others look every queue.MaxIdle); that Events hears what other nodes tell in its first moments, before they
-// know that somebody watches; that all dead letters of an activity that were made pending again expire at times of their own
-// (the last TTL given, if longer, holds for them all).
+// activity of an Enqueue under way can't be seen before it is all there; that Due finds, or a host counts, all that a
+// large Enqueue has stored as soon as it returns (what is accepted, listed or cancelled after it does find it in its
+// place); that what a node accepted expires on time if that node is gone (others look every queue.MaxIdle); that Events
+// hears what other nodes tell in its first moments, before they know that somebody watches; that all dead letters of an
+// activity that were made pending again expire at times of their own (the last TTL given, if longer, holds for them all).
 package redisq
 
 import (
@@ -64,6 +65,8 @@ type Store struct {
 	parts      []*partition
 	activities *cache
 	owed       debts
+	releasing  chan struct{}         // has an element for each release under way, so many at most
+	releases   sync.WaitGroup        // those
 	seldom     seldom.Gate           // for lines that would be said over and over
 	foreign    atomic.Pointer[error] // why nothing may be written: see confirm
 
@@ -152,7 +155,7 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	s := &Store{
 		opts: o, log: o.Log, client: client, keys: rediskeys.Scheme{Prefix: o.Prefix, Partitions: partitions},
-		activities: newCache(cacheBytes), wake: make(chan struct{}, 1), start: time.Now(),
+		activities: newCache(cacheBytes), releasing: make(chan struct{}, maxReleasing), wake: make(chan struct{}, 1), start: time.Now(),
 		told: make(chan queue.Event, toldBuffer), watchers: watchers{all: map[chan queue.Event]struct{}{}},
 	}
 	for n := range partitions {
@@ -203,8 +206,9 @@ func (s *Store) Ready(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Close implements queue.Queue. Leases made from the store end with it.
+// Close implements queue.Queue. Leases made from the store end with it. It waits until what was accepted is in the lanes.
 func (s *Store) Close() error {
+	s.releases.Wait()
 	s.stop()
 	s.watchers.close()
 	s.client.Close()

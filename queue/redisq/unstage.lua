@@ -11,6 +11,7 @@ local staged, home = counts(act), field(act, 'p')
 redis.call('ZREM', EXPIRES, ARGV[2])
 redis.call('ZREM', PENDING, ARGV[2])
 forget_uri(act)
+forget_among('o' .. field(act, 'o'), ARGV[2])
 redis.call('HINCRBY', STATS, 'pending', 0 - staged) -- a zero must not be negative
 if home then redis.call('HINCRBY', STATS, 'activities', -1) end
 redis.call('DEL', act.a, act.b, act.r, KEYS[FIRST + 3])

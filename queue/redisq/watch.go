@@ -21,15 +21,16 @@ type part struct {
 	created  int64
 	finished int64 // when nothing was pending here any more, 0 while something is
 	parts    string
+	staged   bool // something may not be in the lanes yet
 }
 
 // readPart reads an activity's description and counts in a partition.
 func (s *Store) readPart(ctx context.Context, p *partition, id string) (a part, found bool, err error) {
-	answers, err := s.do(ctx, s.client.B().Hmget().Key(p.Of("a", id)).Field("m", "t", "n", "d", "x", "c", "l", "f", "p").Build())
+	answers, err := s.do(ctx, s.client.B().Hmget().Key(p.Of("a", id)).Field("m", "t", "n", "d", "x", "c", "l", "f", "p", "s").Build())
 	if err != nil {
 		return a, false, err
 	}
-	f, err := fields(answers[0], 9)
+	f, err := fields(answers[0], 10)
 	if err != nil || f[0].text == "" {
 		return a, false, err
 	}
@@ -44,7 +45,7 @@ func (s *Store) readPart(ctx context.Context, p *partition, id string) (a part, 
 	}
 	c := queue.Counts{Total: int(n[1]), Delivered: int(n[2]), Dead: int(n[3]), Cancelled: int(n[4])}
 	c.Pending = c.Total - c.Delivered - c.Dead - c.Cancelled
-	a = part{partition: p, counts: c, letters: int(n[5]), created: n[0], finished: n[6], parts: f[8].text}
+	a = part{partition: p, counts: c, letters: int(n[5]), created: n[0], finished: n[6], parts: f[8].text, staged: f[9].text != ""}
 	return a, true, decode(f[0].text, &a.description)
 }
 
@@ -76,6 +77,17 @@ func (s *Store) readParts(ctx context.Context, id string) ([]part, error) {
 		}
 	}
 	return all, nil
+}
+
+// readReleased reads an activity wherever it is and, if it is committed, first moves into the lanes what is not there yet.
+func (s *Store) readReleased(ctx context.Context, id uuid.UUID) ([]part, error) {
+	parts, err := s.readParts(ctx, id.String())
+	for _, p := range parts {
+		if err == nil && p.staged {
+			_, err = s.decide(ctx, p.partition, []string{string(id[:])})
+		}
+	}
+	return parts, err
 }
 
 // canonical returns an activity's ID as keys have it.
@@ -116,7 +128,7 @@ func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, er
 	if err != nil {
 		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
 	}
-	parts, err := s.readParts(ctx, text)
+	parts, err := s.readReleased(ctx, u)
 	for _, p := range parts {
 		if err == nil && p.counts.Pending > 0 {
 			_, err = s.removeAll(ctx, p.partition, u, cancel)

@@ -1,0 +1,128 @@
+package redisq
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+// acceptOnly stores a submission, but leaves it to others to move it into the lanes, as while a large one is released.
+func acceptOnly(t *testing.T, s *Store, sub *queue.Submission) *intake {
+	t.Helper()
+	in, r := stageOnly(t, s, sub)
+	commitStaged(t, in, r, nil)
+	return in
+}
+
+// TestStandsBehindStaged checks that what is accepted after a submission stands behind it in each lane, whether that is
+// in the lanes yet or not, and that nobody waits for one that nobody was told of yet.
+func TestStandsBehindStaged(t *testing.T) {
+	const host = "a.example"
+	for name, c := range map[string]struct {
+		partitions, recipients int // recipients of the later one, besides those on the host
+	}{"in one script": {1, 0}, "in steps": {1, 2 * laneChunk}, "in several partitions": {3, 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testredis.Start(t)
+			s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: c.partitions})
+			accept := func(uri string) *queue.Submission {
+				sub := submission(uri, 100, append([]string{host}, manyHosts(c.recipients)...)...)
+				sub.OrderingKey = "thread"
+				return sub
+			}
+			undecided, staged := stageOnly(t, s, accept("undecided"))
+			acceptOnly(t, s, accept("first"))
+			enqueue(t, s, accept("second"))
+			commitStaged(t, undecided, staged, nil)
+			enqueue(t, s, accept("third"))
+			if diff := cmp.Diff([]string{"first", "second", "undecided", "third"}, inOrder(t, s, host)); diff != "" {
+				t.Errorf("order (-want +got):\n%s", diff)
+			}
+			work(t, s, 1, manyHosts(c.recipients), func(int) queue.Result { return queue.Result{Spent: true} })
+			for _, key := range keysOf(t, server) {
+				if strings.HasSuffix(key, ":uris") {
+					t.Errorf("%s is left: %q", key, server.Must("HGETALL", key))
+				}
+			}
+		})
+	}
+}
+
+// inOrder takes what a lane gives, one after the other, and returns the last parts of the URIs.
+func inOrder(t *testing.T, s *Store, host string) (uris []string) {
+	t.Helper()
+	lease := lockmgr.Lease{Host: host, Token: 1, TTL: time.Minute}
+	for {
+		turns, err := s.Take(t.Context(), []lockmgr.Lease{lease}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := queue.Settlement{}
+		for _, d := range turns[0].Deliveries {
+			uris = append(uris, d.Activity.URI[len("https://app.example/users/alice/statuses/"):])
+			st.Results = append(st.Results, queue.Result{ID: d.ID, Spent: true})
+		}
+		if len(st.Results) == 0 {
+			return uris
+		}
+		if err := s.Settle(t.Context(), lease, st); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestStagedIsThere checks that an activity that is accepted, but not in the lanes yet, is listed and cancelled whole.
+func TestStagedIsThere(t *testing.T) {
+	t.Parallel()
+	const hosts = 40
+	for _, partitions := range []int{1, 3} {
+		s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: partitions})
+		listed, cancelled := submission("listed", 100, manyHosts(hosts)...), submission("cancelled", 100, manyHosts(hosts)...)
+		acceptOnly(t, s, listed)
+		acceptOnly(t, s, cancelled)
+		if list, err := s.Deliveries(t.Context(), listed.ID, queue.StatePending, queue.Page{Limit: 2 * hosts}); err != nil || len(list.Items) != hosts {
+			t.Errorf("of %d deliveries %d are listed, %v", hosts, len(list.Items), err)
+		}
+		a, err := s.Cancel(t.Context(), cancelled.ID)
+		if want := (queue.Counts{Total: hosts, Cancelled: hosts}); err != nil || a.Counts != want {
+			t.Errorf("Cancel left %+v, %v", a.Counts, err)
+		}
+	}
+}
+
+// TestLargeIsReleased checks that all of a large submission is in the lanes once its store is closed, though its caller
+// was answered before.
+func TestLargeIsReleased(t *testing.T) {
+	t.Parallel()
+	for _, partitions := range []int{1, 3} {
+		o := Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: partitions}
+		s := openStore(t, o)
+		const activities = 2 * maxReleasing
+		hosts := manyHosts(large + 1)
+		for i := range activities {
+			sub := submission(fmt.Sprint(i), 100, hosts...)
+			if r, err := s.Enqueue(t.Context(), sub); err != nil || r.Accepted != len(hosts) {
+				t.Fatalf("Enqueue gave %+v, %v", r, err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s = openStore(t, o)
+		given := 0
+		work(t, s, 1, hosts, func(int) queue.Result {
+			given++
+			return queue.Result{Spent: true}
+		})
+		if given != activities*len(hosts) {
+			t.Errorf("%d deliveries were given, want %d", given, activities*len(hosts))
+		}
+	}
+}

@@ -62,7 +62,8 @@ type Intake interface {
 	// is counted as a duplicate. Recipients on a host that is blocked are refused, and those on one that is unavailable
 	// but for its next probe: a delivery of High priority, which hastens the probe as Seen does, or any delivery once
 	// the host's wait is over and nothing is pending for it. Where nothing is left to accept and there is no duplicate
-	// either, nothing is stored and the receipt has no ID.
+	// either, nothing is stored and the receipt has no ID. A back-end may move a large submission into the lanes after it
+	// has returned, but before anything that is accepted later with the same ordering key, or finds it in a list.
 	//
 	// What Deletes (see Role) cancels, in the lanes where it is accepted and that give nothing now, what Makes, has the
 	// same ordering key and was never attempted (whether or not that spent an attempt): by the time the host hears again,

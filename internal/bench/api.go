@@ -61,21 +61,30 @@ func submission(activity []byte, inboxes []string) []byte {
 	return body
 }
 
-// submit has the node accept a submission for so many deliveries, and returns when the answer was there.
-func (a *api) submit(ctx context.Context, body []byte, want int) (time.Time, error) {
+// submit has the node accept a submission for so many deliveries, and returns its ID and when the answer was there.
+func (a *api) submit(ctx context.Context, body []byte, want int) (id string, at time.Time, err error) {
 	answer, err := a.call(ctx, http.MethodPost, "/v1/activities", body)
-	at := time.Now()
+	at = time.Now()
 	if err != nil {
-		return at, err
+		return "", at, err
 	}
-	var receipt struct{ Accepted int }
+	var receipt struct {
+		ID       string
+		Accepted int
+	}
 	if err := json.Unmarshal(answer, &receipt); err != nil {
-		return at, err
+		return "", at, err
 	}
 	if receipt.Accepted != want {
-		return at, fmt.Errorf("%d deliveries of %d accepted: %s", receipt.Accepted, want, answer)
+		return "", at, fmt.Errorf("%d deliveries of %d accepted: %s", receipt.Accepted, want, answer)
 	}
-	return at, nil
+	return receipt.ID, at, nil
+}
+
+// settled waits until all that an activity was accepted for is in its place, as it is when it is listed.
+func (a *api) settled(ctx context.Context, id string) (time.Time, error) {
+	_, err := a.call(ctx, http.MethodGet, "/v1/activities/"+id+"/deliveries?limit=1", nil)
+	return time.Now(), err
 }
 
 // stats is what the node tells of its store.

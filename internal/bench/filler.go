@@ -19,6 +19,9 @@ const (
 	claimed   = 32 // lanes claimed at once
 	perLane   = 16 // deliveries taken of each
 	claims    = 40 // rounds that a claim is measured by
+
+	laneTimeout = 30 * time.Second // until what was stored is in its lanes at the latest
+	lanePause   = 10 * time.Millisecond
 )
 
 // filler is the role that works on a store without a node: it fills it, lets hosts wait, and measures claims.
@@ -96,12 +99,8 @@ func (f *filler) pause(ctx context.Context, n int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		turns, err := f.store.Take(ctx, leases, 1) // a lease counts once it took
-		if err != nil {
+		if err := f.takeEach(ctx, leases); err != nil {
 			return nil, err
-		}
-		if len(turns) < len(hosts) {
-			return nil, errors.New("somebody else works on the hosts")
 		}
 		err = f.settleAll(ctx, leases, queue.Settlement{Wait: pausedFor, Release: true})
 		if err := errors.Join(err, f.leases.Release(ctx, leases)); err != nil {
@@ -109,6 +108,20 @@ func (f *filler) pause(ctx context.Context, n int) (any, error) {
 		}
 	}
 	return nil, nil
+}
+
+// takeEach takes something of each lane, as a lease counts once it took. What was stored may still be on its way there.
+func (f *filler) takeEach(ctx context.Context, leases []lockmgr.Lease) error {
+	for began := time.Now(); ; {
+		turns, err := f.store.Take(ctx, leases, 1)
+		if err != nil || len(turns) == len(leases) {
+			return err
+		}
+		if time.Since(began) > laneTimeout {
+			return errors.New("somebody else works on the hosts, or nothing is pending for them")
+		}
+		time.Sleep(lanePause)
+	}
 }
 
 // settleAll settles leases at once, as the turns of a node would.

@@ -177,7 +177,7 @@ func (w *world) send(ctx context.Context, activities int, to []string) error {
 func (w *world) submit(ctx context.Context, to []string) error {
 	w.made++
 	activity := makeActivity(fmt.Sprintf("https://bench.example/activities/%d", w.made))
-	_, err := w.api.submit(ctx, submission(activity, to), len(to))
+	_, _, err := w.api.submit(ctx, submission(activity, to), len(to))
 	return err
 }
 
@@ -255,7 +255,7 @@ func (w *world) pace(ctx context.Context, f figures) error {
 	for i := range w.b.size.paced {
 		id := fmt.Sprintf("https://bench.example/activities/paced/%d", i)
 		inbox := w.info.Hosts[i*w.load.hosts/w.b.size.paced] + pacedPath
-		at, err := w.api.submit(ctx, submission(makeActivity(id), []string{inbox}), 1)
+		_, at, err := w.api.submit(ctx, submission(makeActivity(id), []string{inbox}), 1)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -127,13 +128,24 @@ func lanes(recipients []queue.Recipient) ([]lane, error) {
 	return all, nil
 }
 
-// laneArgs are the recipients as scripts want them.
-func laneArgs(args []string, all []lane) []string {
-	args = slices.Grow(args, 4*len(all))
+// packed is the recipients as scripts want them: [[host, [path, headers, …]], …] in MessagePack.
+func packed(all []lane) string {
+	text := func(b []byte, s string) []byte { return append(packSize(b, packString, len(s)), s...) }
+	b := packSize(nil, packArray, len(all))
 	for _, l := range all {
-		args = append(append(args, l.host, strconv.Itoa(len(l.args)/2)), l.args...)
+		b = packSize(text(packSize(b, packArray, 2), l.host), packArray, len(l.args))
+		for _, arg := range l.args {
+			b = text(b, arg)
+		}
 	}
-	return args
+	return string(b)
+}
+
+// What stands before the size of a text and of an array, in four bytes: str 32 and array 32 of the MessagePack specification.
+const packString, packArray = 0xdb, 0xdd
+
+func packSize(b []byte, kind byte, n int) []byte {
+	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n)) //nolint:gosec // it is in memory
 }
 
 func hostsOf(all []lane) []string {
@@ -155,8 +167,8 @@ func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 		keys := append(p.activity(nil, in.text), p.Of("claim", in.claim))
 		keys = p.lanes(append(keys, o.keys(p)...), hostsOf(to))
 		args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
-			millis(queue.IdempotencyTTL), o.same, o.passed)
-		return in.s.array(ctx, enqueueScript, p, keys, laneArgs(args, to))
+			millis(queue.IdempotencyTTL), o.same, o.passed, packed(to))
+		return in.s.array(ctx, enqueueScript, p, keys, args)
 	})
 	if err != nil {
 		return queue.Receipt{}, err

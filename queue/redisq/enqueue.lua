@@ -14,7 +14,7 @@
 -- ARGV[14]            how long the claim lasts, in ms
 -- ARGV[15]            the IDs of the other activities, joined
 -- ARGV[16]            the IDs of activities, joined, that are staged with the same ordering key and not decided about
--- ARGV[17…]           the recipients, by lane: see sort_out
+-- ARGV[17]            the recipients, packed: see sort_out
 -- RETURNS             {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not
 --                     decided about yet; {'behind', IDs} if these are staged; {'mismatch'}; else {'new' or 'known', what the client wanted back, accepted,
 --                     duplicates, refused, cancelled}
@@ -34,24 +34,20 @@ if before then return {'behind', before} end
 local others = {}
 for i = 1, #known / 16 do others[i] = FIRST + 3 + i end
 local lanes = {}
-local accepted, duplicates, refused = sort_out(17, function(i, host)
-  lanes[i] = read_for_push(FIRST + 4 + #others + 6 * i, host)
-  return lanes[i]
+local accepted, n, duplicates, refused = sort_out(cmsgpack.unpack(ARGV[17]), function(i, host)
+  lanes[host] = read_for_push(FIRST + 4 + #others + 6 * i, host)
+  return lanes[host]
 end, d.priority, pending_inboxes(others))
 local refused_text = #refused > 0 and cjson.encode(refused) or ''
-if #accepted == 0 and duplicates == 0 then return {'new', '', 0, 0, refused_text, 0} end
+if n == 0 and duplicates == 0 then return {'new', '', 0, 0, refused_text, 0} end
 
-local act, touched = new_activity(FIRST), {}
-describe(act, ARGV[10], d, known, 'p', '0', 'n', #accepted)
+local act = new_activity(FIRST)
+describe(act, ARGV[10], d, known, 'p', '0', 'n', n)
 total('activities', 1)
-list(act, accepted)
-for i, to in ipairs(accepted) do
-  push(to.lane, new_delivery(d.id, d.ordering, d.priority, d.makes, i - 1, to.rest, to.headers))
-  touched[to.lane] = true
-end
-for l in pairs(touched) do write_pushed(l) end
-if #accepted == 0 then finish(act) end
-redis.call('HSET', KEYS[FIRST + 3], 'f', ARGV[12], 'o', ARGV[11], 'h', ARGV[13], 'n', #accepted, 'd', duplicates, 'x', refused_text)
+total('pending', n)
+push_all(act, accepted, lanes, d)
+if n == 0 then finish(act) end
+redis.call('HSET', KEYS[FIRST + 3], 'f', ARGV[12], 'o', ARGV[11], 'h', ARGV[13], 'n', n, 'd', duplicates, 'x', refused_text)
 redis.call('PEXPIRE', KEYS[FIRST + 3], ARGV[14])
 signal()
-return {'new', ARGV[13], #accepted, duplicates, refused_text, 0}
+return {'new', ARGV[13], n, duplicates, refused_text, 0}

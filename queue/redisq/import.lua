@@ -40,26 +40,26 @@ if ARGV[12] ~= '' and redis.call('HSETNX', act.a, 'p', ARGV[12]) == 1 then
 end
 local finished = ARGV[18] ~= '' and now - tonumber(ARGV[18])
 
-local items = {}
+local items, inboxes = {}, {}
 for i = 20, #ARGV, 9 do
   local after = tonumber(ARGV[i + 3])
   items[#items + 1] = {
     ARGV[i], ARGV[i + 1], ARGV[i + 2], 0, after > 0 and now + after or 0, tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]),
-    ARGV[i + 6], ARGV[i + 7], tonumber(ARGV[i + 8]), inbox = ARGV[i] .. ARGV[i + 1],
+    ARGV[i + 6], ARGV[i + 7], tonumber(ARGV[i + 8]),
   }
+  inboxes[#items] = ARGV[i] .. ARGV[i + 1]
 end
 local first = redis.call('LLEN', act.r)
-list(act, items)
+call_all('RPUSH', act.r, inboxes)
+total('pending', #items)
 redis.call('HINCRBY', act.a, 'n', #items)
-for i, item in ipairs(items) do
-  item[4], item.inbox = first + i - 1, nil
-end
+for i, item in ipairs(items) do item[4] = first + i - 1 end
 
 if staged then
   redis.call('ZADD', STAGED, now, d.id)
   redis.call('HSET', act.a, 's', ARGV[11])
   if finished then redis.call('HSET', act.a, 'j', finished) end
-  redis.call('HSET', KEYS[FIRST + 3], ARGV[13], cmsgpack.pack({1, items}))
+  redis.call('HSET', KEYS[FIRST + 3], ARGV[13], cmsgpack.pack(1, items))
   signal()
   return 1
 end
@@ -69,8 +69,7 @@ for _, item in ipairs(items) do
     lanes[item[1]] = read(at, item[1])
     at = at + 6
   end
-  local e = new_delivery(d.id, d.ordering, d.priority, d.makes, item[4], item[2], item[3])
-  adopt(act, lanes[item[1]], e, item, d.created, d.key)
+  adopt(act, lanes[item[1]], new_delivery(d, item[4], item[2], item[3]), item, d.created, d.key)
 end
 for _, l in pairs(lanes) do write_adopted(l) end
 finish(act, finished)

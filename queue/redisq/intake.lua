@@ -29,6 +29,17 @@ local function to_stand_behind(ordering, passed)
   end
 end
 
+-- refuses tells whether there is anything that a lane doesn't take.
+local function refuses(s) return s.b > 0 or band(s.f, UNAVAILABLE) > 0 end
+
+-- read_refusing reads a lane's state if there is anything that the lane doesn't take.
+local function read_refusing(at, host)
+  local packed = redis.call('HGET', KEYS[at], 's')
+  if not packed then return end
+  local _, _, _, _, _, f, _, _, _, _, _, _, _, _, _, b = cmsgpack.unpack(packed)
+  if refuses({f = f or 0, b = b or 0}) then return open_state(new_lane(at, host), packed) end
+end
+
 -- refusal tells why a lane takes nothing of a priority, or nil. accepted is whether it takes something of this submission
 -- already.
 local function refusal(l, priority, accepted)
@@ -58,42 +69,47 @@ local function described(at)
   }
 end
 
--- delivery makes a delivery that was never tried.
-local function new_delivery(id, ordering, priority, makes, ordinal, rest, headers)
+-- new_delivery makes a delivery that was never tried, of an activity that is described as by described.
+local function new_delivery(d, ordinal, rest, headers)
   return {
-    due = 0, flags = makes and MAKES or 0, attempts = 0, priority = priority, activity = id, ordinal = ordinal, ordering = ordering,
+    due = 0, flags = d.makes and MAKES or 0, attempts = 0, priority = d.priority, activity = d.id, ordinal = ordinal, ordering = d.ordering,
     rest = rest, headers = headers, last = '', key = '',
   }
 end
 
--- sort_out reads the recipients in ARGV from a place on (of each lane: host, how many, and for each "PATH" and headers)
--- and returns those to be accepted, how many are duplicates, and those refused. look reads the lane with a number.
-local function sort_out(at, look, priority, inboxes)
-  local accepted, duplicates, refused, number_of_lane = {}, 0, {}, 0
-  while ARGV[at] do
-    local host, count, lane = ARGV[at], tonumber(ARGV[at + 1]), look(number_of_lane, ARGV[at])
-    local before = #accepted
-    for i = at + 2, at + 2 * count, 2 do
-      local inbox, why = host .. ARGV[i], refusal(lane, priority, #accepted > before)
-      if inboxes[inbox] then
-        duplicates = duplicates + 1
-      elseif why then
-        refused[#refused + 1] = {inbox, why}
-      else
-        accepted[#accepted + 1] = {lane = lane, inbox = inbox, rest = ARGV[i], headers = ARGV[i + 1]}
+-- sort_out returns of recipients, {{host, {path, headers, …}}, …}, those to be accepted likewise, how many these are, how
+-- many are duplicates, and those refused. look reads the lane with a number, nil if it takes everything.
+local function sort_out(to, look, priority, inboxes)
+  local accepted, n, duplicates, refused = {}, 0, 0, {}
+  for i, lane in ipairs(to) do
+    local host, items, l = lane[1], lane[2], look(i - 1, lane[1])
+    if next(inboxes) or l and refuses(l.state) then
+      items = {}
+      for j = 1, #lane[2], 2 do
+        local inbox, why = host .. lane[2][j], l and refusal(l, priority, #items > 0)
+        if inboxes[inbox] then
+          duplicates = duplicates + 1
+        elseif why then
+          refused[#refused + 1] = {inbox, why}
+        else
+          items[#items + 1], items[#items + 2] = lane[2][j], lane[2][j + 1]
+        end
       end
     end
-    at, number_of_lane = at + 2 + 2 * count, number_of_lane + 1
+    if #items > 0 then accepted[#accepted + 1] = {host, items} end
+    n = n + #items / 2
   end
-  return accepted, duplicates, refused
+  return accepted, n, duplicates, refused
 end
 
--- list notes where accepted deliveries go, behind those that are listed.
+-- list notes where accepted deliveries go, behind those that are listed, and returns the ordinal of the first.
 local function list(act, accepted)
-  local inboxes = {}
-  for i, to in ipairs(accepted) do inboxes[i] = to.inbox end
+  local inboxes, first = {}, redis.call('LLEN', act.r)
+  for _, lane in ipairs(accepted) do
+    for j = 1, #lane[2], 2 do inboxes[#inboxes + 1] = lane[1] .. lane[2][j] end
+  end
   call_all('RPUSH', act.r, inboxes)
-  total('pending', #accepted)
+  return first
 end
 
 -- read_for_push reads of a lane as much as it takes to append to it: its state and, unless there is a backlog, what is in
@@ -161,4 +177,17 @@ end
 local function write_pushed(l)
   if l.arrived then arrive(l, l.arrived) end
   write_state(l)
+end
+
+-- push_all appends deliveries of an activity to their lanes, which are given by host, and to its list. d describes it.
+local function push_all(act, accepted, lanes, d)
+  local ordinal = list(act, accepted)
+  for _, lane in ipairs(accepted) do
+    local l, items = lanes[lane[1]], lane[2]
+    for j = 1, #items, 2 do
+      push(l, new_delivery(d, ordinal, items[j], items[j + 1]))
+      ordinal = ordinal + 1
+    end
+    write_pushed(l)
+  end
 end

@@ -37,7 +37,7 @@ func redisBackend(url string, partitions int) queuetest.Backend {
 	var cases atomic.Int64
 	return backend(func(*testing.T) Options {
 		return Options{URL: url, Prefix: fmt.Sprintf("move%d-%d", partitions, cases.Add(1)), Partitions: partitions}
-	}, func(t *testing.T, o Options) queue.Queue { return openStore(t, o) })
+	}, func(t *testing.T, o Options) queue.Queue { return calm{openStore(t, o)} })
 }
 
 func folderBackend() queuetest.Backend {

@@ -9,28 +9,29 @@
 -- ARGV[4…]            the hosts of the lanes, and maybe others
 -- RETURNS             1 if more is staged
 local act, places, lanes = new_activity(FIRST), {}, {}
-local staged = redis.call('HGET', KEYS[FIRST + 3], ARGV[3])
-local items = staged and cmsgpack.unpack(staged)[2] or {}
-local moved = #items > 0 and #items[1] > 4
+local kind, items = cmsgpack.unpack(redis.call('HGET', KEYS[FIRST + 3], ARGV[3]) or cmsgpack.pack(0, {}))
+local moved = kind == 1
 for i = 4, #ARGV do places[ARGV[i]] = FIRST + 4 + 6 * (i - 4) end
 for _, item in ipairs(items) do
   local host = item[1]
   lanes[host] = lanes[host] or (moved and read or read_for_push)(places[host], host)
 end
-local d = redis.call('HMGET', act.a, 'o', 'q', 'z', 't', 'k')
-for _, item in ipairs(items) do
-  local e = new_delivery(ARGV[2], d[1], tonumber(d[2]), d[3], item[4], item[2], item[3])
-  if moved then adopt(act, lanes[item[1]], e, item, d[4], d[5]) else push(lanes[item[1]], e) end
-end
-for _, l in pairs(lanes) do
-  if moved then write_adopted(l) else write_pushed(l) end
+local ordering, priority, makes, created, key = unpack(redis.call('HMGET', act.a, 'o', 'q', 'z', 't', 'k'))
+local d = {id = ARGV[2], ordering = ordering, priority = tonumber(priority), makes = makes}
+if moved then
+  for _, item in ipairs(items) do
+    adopt(act, lanes[item[1]], new_delivery(d, item[4], item[2], item[3]), item, created, key)
+  end
+  for _, l in pairs(lanes) do write_adopted(l) end
+else
+  push_all(act, items, lanes, d)
 end
 redis.call('HDEL', KEYS[FIRST + 3], ARGV[3])
 local left = redis.call('EXISTS', KEYS[FIRST + 3])
 if left == 0 and redis.call('ZREM', STAGED, ARGV[2]) == 1 then
   local finished = field(act, 'j')
   redis.call('HDEL', act.a, 's', 'j')
-  forget_among('o' .. d[1], ARGV[2])
+  forget_among('o' .. ordering, ARGV[2])
   finish(act, finished)
 end
 signal()

@@ -5,8 +5,8 @@
 -- for a node that died on the way: release what is committed, take back what is not (unstage.lua).
 --
 -- KEYS[FIRST…FIRST+2] the activity's a, b and r
--- KEYS[FIRST+3]       what is staged: HASH by number of the call of {what it returned, the deliveries}, each delivery {host,
---                     path, headers, ordinal}, and more of what was moved, see moved.lua
+-- KEYS[FIRST+3]       what is staged: HASH by number of the call of what that returned and the recipients as sort_out has them,
+--                     both packed, or of 1 and the deliveries as moved.lua has them
 -- KEYS[FIRST+4…]      the r of other activities of the same URI, then the h of each lane
 -- ARGV[2…9]           ID, description, hash of the URI, ordering key and key ID, priority, TTL in ms, whether it makes
 --                     what its ordering key names
@@ -17,12 +17,12 @@
 -- ARGV[14]            when the submission was claimed, in ms: all partitions shall tell the same
 -- ARGV[15]            the IDs of the other activities, joined
 -- ARGV[16]            the IDs of activities, joined, that are staged with the same ordering key and not decided about
--- ARGV[17…]           the recipients, by lane: see sort_out
+-- ARGV[17]            the recipients, packed: see sort_out
 -- RETURNS             {'again', IDs} if these are the other activities really; {'staged', ID} if one of them is not
 --                     decided about yet; {'behind', IDs} if these are staged; else {'new', '', accepted, duplicates, refused, 0}
 local d, act = described(2), new_activity(FIRST)
 local earlier = redis.call('HGET', KEYS[FIRST + 3], ARGV[13])
-if earlier then return cmsgpack.unpack(earlier)[1] end
+if earlier then return (cmsgpack.unpack(earlier)) end
 
 local known, own = redis.call('HGET', URIS, d.uri) or '', d.id
 local ids, others = '', {}
@@ -41,25 +41,24 @@ local before = not first and to_stand_behind(d.ordering, ARGV[16])
 if before then return {'behind', before} end
 
 d.created = tonumber(ARGV[14])
-local accepted, duplicates, refused = sort_out(17, function(i, host)
-  return read_state(FIRST + 4 + #others + i, host)
+local to = cmsgpack.unpack(ARGV[17])
+local accepted, n, duplicates, refused = sort_out(to, function(i, host)
+  return read_refusing(FIRST + 4 + #others + i, host)
 end, d.priority, pending_inboxes(others))
 redis.call('ZADD', STAGED, now, d.id)
 if first then
-  redis.call('HINCRBY', act.a, 'n', #accepted)
+  redis.call('HINCRBY', act.a, 'n', n)
 else
-  describe(act, ARGV[10], d, known, 's', ARGV[11], 'n', #accepted)
+  describe(act, ARGV[10], d, known, 's', ARGV[11], 'n', n)
   redis.call('HSET', URIS, 'o' .. d.ordering, (redis.call('HGET', URIS, 'o' .. d.ordering) or '') .. d.id)
   if ARGV[12] ~= '' then
     redis.call('HSET', act.a, 'p', ARGV[12])
     total('activities', 1)
   end
-  first = 0
 end
-list(act, accepted)
-local deliveries = {}
-for i, to in ipairs(accepted) do deliveries[i] = {to.lane.host, to.rest, to.headers, first + i - 1} end
-local answer = {'new', '', #accepted, duplicates, #refused > 0 and cjson.encode(refused) or '', 0}
-redis.call('HSET', KEYS[FIRST + 3], ARGV[13], cmsgpack.pack({answer, deliveries}))
+total('pending', n)
+local answer = {'new', '', n, duplicates, #refused > 0 and cjson.encode(refused) or '', 0}
+local all = duplicates + #refused == 0
+redis.call('HSET', KEYS[FIRST + 3], ARGV[13], cmsgpack.pack(answer) .. (all and ARGV[17] or cmsgpack.pack(accepted)))
 signal()
 return answer

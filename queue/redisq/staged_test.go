@@ -38,13 +38,15 @@ func TestStandsBehindStaged(t *testing.T) {
 				return sub
 			}
 			undecided, staged := stageOnly(t, s, accept("undecided"))
-			acceptOnly(t, s, accept("first"))
+			first := acceptOnly(t, s, accept("first"))
 			enqueue(t, s, accept("second"))
 			commitStaged(t, undecided, staged, nil)
 			enqueue(t, s, accept("third"))
 			if diff := cmp.Diff([]string{"first", "second", "undecided", "third"}, inOrder(t, s, host)); diff != "" {
 				t.Errorf("order (-want +got):\n%s", diff)
 			}
+			first.releaseAll(t.Context(), split(t, first))
+			undecided.releaseAll(t.Context(), split(t, undecided))
 			work(t, s, 1, manyHosts(c.recipients), func(int) queue.Result { return queue.Result{Spent: true} })
 			for _, key := range keysOf(t, server) {
 				if strings.HasSuffix(key, ":uris") {

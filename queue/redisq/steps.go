@@ -59,34 +59,38 @@ func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
 // batches are the recipients in each partition, as many as one script takes in at a time. The home has one at least.
 type batches map[*partition][][]lane
 
-// batches sorts the recipients by host: so a lane is touched once, and names that are new get into few pages.
+// batches sorts the lanes by host: so one is touched once, and names that are new get into few pages.
 func (in *intake) batches() (batches, error) {
-	byPartition := map[*partition][]queue.Recipient{}
-	for _, r := range in.sub.Recipients {
-		p := in.s.partitionOf(r.Host)
-		byPartition[p] = append(byPartition[p], r)
+	to, err := lanes(in.sub.Recipients)
+	if err != nil {
+		return nil, err
 	}
-	all := batches{in.home: {nil}}
-	for p, recipients := range byPartition {
-		slices.SortStableFunc(recipients, func(a, b queue.Recipient) int { return strings.Compare(a.Host, b.Host) })
-		all[p] = nil
-		for some := range slices.Chunk(recipients, laneChunk) {
-			to, err := lanes(some)
-			if err != nil {
-				return nil, err
+	slices.SortFunc(to, func(a, b lane) int { return strings.Compare(a.host, b.host) })
+	all, room := batches{in.home: {nil}}, map[*partition]int{in.home: laneChunk}
+	for _, l := range to {
+		p := in.s.partitionOf(l.host)
+		for some := range slices.Chunk(l.args, 2*laneChunk) {
+			if room[p] -= len(some) / 2; room[p] < 0 {
+				room[p] = laneChunk - len(some)/2
+				all[p] = append(all[p], nil)
 			}
-			all[p] = append(all[p], to)
+			last := &all[p][len(all[p])-1]
+			*last = append(*last, lane{l.host, some})
 		}
 	}
 	return all, nil
 }
 
-// inFlight is how many scripts of a submission are under way in a partition: while one runs, others are on their way.
-const inFlight = 3
+// How many scripts of a submission are under way in a partition: while one runs, others are on their way, and one fsync
+// does for several. What stages takes a fifth of what releases.
+const (
+	staging   = 8
+	releasing = 3
+)
 
-// each calls a function for each batch, with its number in its partition: in each partition the first, and then some at
-// a time. After an error it begins no other there.
-func (all batches) each(call func(p *partition, n int, to []lane) error) error {
+// each calls a function for each batch, with its number in its partition: in each partition the first, and then so many
+// at a time. After an error it begins no other there.
+func (all batches) each(atOnce int, call func(p *partition, n int, to []lane) error) error {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -109,7 +113,7 @@ func (all batches) each(call func(p *partition, n int, to []lane) error) error {
 		}
 		wg.Go(func() {
 			do(0)
-			for range min(inFlight, len(some)-1) {
+			for range min(atOnce, len(some)-1) {
 				wg.Go(others)
 			}
 		})
@@ -151,7 +155,7 @@ func (in *intake) takeClaim(ctx context.Context) (r queue.Receipt, known bool, e
 func (in *intake) stageAll(ctx context.Context, all batches) (sum queue.Receipt, err error) {
 	var mu sync.Mutex
 	parts := joinParts(slices.Collect(maps.Keys(all)))
-	err = all.each(func(p *partition, n int, to []lane) error {
+	err = all.each(staging, func(p *partition, n int, to []lane) error {
 		about := []string{in.claim, "", strconv.Itoa(n), in.claimed}
 		if p == in.home {
 			about[1] = parts
@@ -174,11 +178,11 @@ func (in *intake) stage(ctx context.Context, p *partition, to []lane, about []st
 		for _, l := range to {
 			keys = append(keys, p.Of("h", l.host))
 		}
-		args := append(append(slices.Clone(in.shared), about...), o.same, o.passed)
+		args := append(append(slices.Clone(in.shared), about...), o.same, o.passed, packed(to))
 		if about[2] != "0" {
 			args[len(in.shared)-1] = "" // the body is there
 		}
-		return in.s.array(ctx, stageScript, p, keys, laneArgs(args, to))
+		return in.s.array(ctx, stageScript, p, keys, args)
 	})
 	if err != nil {
 		return queue.Receipt{}, err
@@ -193,18 +197,9 @@ func (p *partition) staging(id string) []string {
 
 // commit decides that a submission is stored, if there is anything to store.
 func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, error) {
-	order := map[string]int{}
-	for i, to := range in.sub.Recipients {
-		order[to.Inbox] = i
-	}
-	slices.SortFunc(r.Refused, func(a, b queue.Refusal) int { return order[a.Inbox] - order[b.Inbox] })
+	pairs := in.sortRefused(r.Refused)
 	if r.Accepted+r.Duplicates == 0 {
 		return r, nil
-	}
-	pairs := make([][2]string, len(r.Refused))
-	for i, refusal := range r.Refused {
-		to := in.sub.Recipients[order[refusal.Inbox]]
-		pairs[i] = [2]string{to.Host + target(to), string(refusal.Reason)}
 	}
 	refused, err := encode(pairs, len(pairs) == 0)
 	if err != nil {
@@ -217,6 +212,23 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 	}
 	r.ID, r.URI, r.Note = in.sub.ID, in.sub.URI, in.sub.Note
 	return r, err
+}
+
+// sortRefused puts refusals in the order of the recipients, and returns them as they are stored.
+func (in *intake) sortRefused(refused []queue.Refusal) (pairs [][2]string) {
+	if len(refused) == 0 {
+		return nil
+	}
+	order := make(map[string]int, len(in.sub.Recipients))
+	for i, to := range in.sub.Recipients {
+		order[to.Inbox] = i
+	}
+	slices.SortFunc(refused, func(a, b queue.Refusal) int { return order[a.Inbox] - order[b.Inbox] })
+	for _, refusal := range refused {
+		to := in.sub.Recipients[order[refusal.Inbox]]
+		pairs = append(pairs, [2]string{to.Host + target(to), string(refusal.Reason)})
+	}
+	return pairs
 }
 
 // release moves a committed submission into the lanes. Who has sent a large one needn't wait for that: it is stored, and
@@ -243,7 +255,7 @@ func (in *intake) releaseAll(ctx context.Context, all batches) {
 	ctx = context.WithoutCancel(ctx) // it is accepted whatever the caller does now
 	var mu sync.Mutex
 	owes := map[*partition]bool{}
-	err := all.each(func(p *partition, n int, to []lane) error {
+	err := all.each(releasing, func(p *partition, n int, to []lane) error {
 		_, err := in.s.releaseSome(ctx, p, in.id, strconv.Itoa(n), hostsOf(to))
 		if err != nil {
 			mu.Lock()

@@ -156,24 +156,27 @@ func hostsOf(all []lane) []string {
 	return hosts
 }
 
-// atOnce stores a submission in one script.
+// atOnce stores a submission in one script, with what others store at the time.
 func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
-	p := in.home
 	to, err := lanes(in.sub.Recipients)
 	if err != nil {
 		return queue.Receipt{}, err
 	}
-	a, err := in.knowingOthers(ctx, p, func(o others) ([]rueidis.RedisMessage, error) {
-		keys := append(p.activity(nil, in.text), p.Of("claim", in.claim))
-		keys = p.lanes(append(keys, o.keys(p)...), hostsOf(to))
-		args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
-			millis(queue.IdempotencyTTL), o.same, o.passed, packed(to))
-		return in.s.array(ctx, enqueueScript, p, keys, args)
+	a, err := in.knowingOthers(ctx, in.home, func(o others) ([]rueidis.RedisMessage, error) {
+		return in.s.intake.enqueue(ctx, in.gathered(to, o))
 	})
 	if err != nil {
 		return queue.Receipt{}, err
 	}
 	return receipt(a)
+}
+
+// gathered is the submission as enqueue.lua wants it.
+func (in *intake) gathered(to []lane, o others) *gathered {
+	keys := append(append(in.home.activity(nil, in.text), in.home.Of("claim", in.claim)), o.keys(in.home)...)
+	args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
+		millis(queue.IdempotencyTTL), o.same, o.passed, packed(to))
+	return &gathered{claim: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args, done: make(chan struct{})}
 }
 
 // others are other activities in a partition, by their IDs, joined.

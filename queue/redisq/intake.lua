@@ -20,10 +20,15 @@ local function undecided(ids)
   end
 end
 
--- to_stand_behind returns, of those that are staged with an ordering key, all unless the call knows of each that it isn't
--- decided about: what is committed stands in the lanes before what is accepted after it.
-local function to_stand_behind(ordering, passed)
-  local ids = redis.call('HGET', URIS, 'o' .. ordering) or ''
+-- look_around returns the other activities of the same URI, and those that are staged with the same ordering key.
+local function look_around(d)
+  local ids = redis.call('HMGET', URIS, d.uri, 'o' .. d.ordering)
+  return ids[1] or '', ids[2] or ''
+end
+
+-- to_stand_behind returns IDs of activities that are staged unless the call knows of each that it isn't decided about:
+-- what is committed stands in the lanes before what is accepted after it.
+local function to_stand_behind(ids, passed)
   for i = 1, #ids, 16 do
     if not string.find(passed, string.sub(ids, i, i + 15), 1, true) then return ids end
   end
@@ -104,12 +109,11 @@ end
 
 -- list notes where accepted deliveries go, behind those that are listed, and returns the ordinal of the first.
 local function list(act, accepted)
-  local inboxes, first = {}, redis.call('LLEN', act.r)
+  local inboxes = {}
   for _, lane in ipairs(accepted) do
     for j = 1, #lane[2], 2 do inboxes[#inboxes + 1] = lane[1] .. lane[2][j] end
   end
-  call_all('RPUSH', act.r, inboxes)
-  return first
+  return (call_all('RPUSH', act.r, inboxes) or 0) - #inboxes
 end
 
 -- read_for_push reads of a lane as much as it takes to append to it: its state and, unless there is a backlog, what is in
@@ -173,12 +177,6 @@ local function push(l, e)
   if not l.arrived or priority < l.arrived then l.arrived = priority end
 end
 
--- write_pushed writes what changed of a lane that was appended to.
-local function write_pushed(l)
-  if l.arrived then arrive(l, l.arrived) end
-  write_state(l)
-end
-
 -- push_all appends deliveries of an activity to their lanes, which are given by host, and to its list. d describes it.
 local function push_all(act, accepted, lanes, d)
   local ordinal = list(act, accepted)
@@ -188,6 +186,8 @@ local function push_all(act, accepted, lanes, d)
       push(l, new_delivery(d, ordinal, items[j], items[j + 1]))
       ordinal = ordinal + 1
     end
-    write_pushed(l)
+    if l.arrived then arrive(l, l.arrived) end
+    write_state(l)
+    l.arrived, l.changed = nil, false
   end
 end

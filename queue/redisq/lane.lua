@@ -53,9 +53,12 @@ local micros = (redis_time[1] - EPOCH) * 1e6 + redis_time[2]
 local now = redis_time[1] * 1000 + math.floor(redis_time[2] / 1000)
 local wake -- in how many ms a lane is due that was not known to be
 
--- call_all runs a command with a list that may be longer than one call takes: of pairs, if it takes pairs.
+-- call_all runs a command with a list that may be longer than one call takes: of pairs, if it takes pairs. It returns the
+-- last answer.
 local function call_all(command, key, list)
-  for i = 1, #list, 1000 do redis.call(command, key, unpack(list, i, math.min(#list, i + 999))) end
+  local answer
+  for i = 1, #list, 1000 do answer = redis.call(command, key, unpack(list, i, math.min(#list, i + 999))) end
+  return answer
 end
 
 local band, bor, bnot = bit.band, bit.bor, bit.bnot

@@ -1,5 +1,10 @@
 -- Where lanes are found, and what all scripts count. It stands after lane.lua.
 
+-- What the script did, to be written at its end; see signal.
+local totals, rates = {}, {} -- by what they are added to: the totals, and the counts of this minute
+local due_adds, host_adds = {}, {} -- by host {number of the set that it is added to, when it is due}, and what is added to the hosts known
+local at_end = {} -- what else is to be done
+
 local function offered_until(host) return tonumber(redis.call('ZSCORE', OFFERED, host) or 0) end
 
 -- heads_due returns the best priority of what may go at a time, and of the rest the delivery due first. What is taken
@@ -43,8 +48,9 @@ end
 
 -- found_at returns when Due finds a lane as things are, nil if it doesn't.
 local function found_at(l)
-  local s = l.state
+  local s, added = l.state, due_adds[l.host]
   if s.z == IDLE then return end
+  if added then return added[2] end
   return tonumber(redis.call('ZSCORE', KEYS[1 + s.z], l.host)) or s.d > 0 and s.d * 1000
 end
 
@@ -59,19 +65,19 @@ local function put_later(l, at)
   if first == 0 or s.d < first then redis.call('HSET', STATS, 'later', s.d) end
 end
 
--- What the script did, to be written at its end; see signal.
-local totals, rates = {}, {} -- by what they are added to: the totals, and the counts of this minute
-local due_adds, host_adds = {}, {} -- by number of the set what is added to it, and to the hosts known
-local at_end = {} -- what else is to be done
-
 local function total(name, n) totals[name] = (totals[name] or 0) + n end
 
 local function rate(kind, n) rates[kind] = (rates[kind] or 0) + n end
 
-local function add_due(set_number, at, host)
-  local adds = due_adds[set_number] or {}
-  adds[#adds + 1], adds[#adds + 2] = at, host
-  due_adds[set_number] = adds
+-- add_all adds lanes to the sets where Due finds them.
+local function add_all()
+  local sets = {}
+  for host, add in pairs(due_adds) do
+    local members = sets[add[1]] or {}
+    members[#members + 1], members[#members + 2] = add[2], host
+    sets[add[1]] = members
+  end
+  for set_number, members in pairs(sets) do call_all('ZADD', KEYS[1 + set_number], members) end
 end
 
 -- move puts a lane into the set where Due finds it, and wakes nodes if it is due earlier than it was: before, if that is
@@ -82,9 +88,9 @@ local function move(l, set_number, at, before)
   local much_later = set_number ~= IDLE and at - now > MUCH and s.x <= now
   local was_later = s.d > 0 and exclude(LATER, later_entry(l))
   if s.z ~= IDLE and not was_later and (s.z ~= set_number or much_later) then redis.call('ZREM', KEYS[1 + s.z], l.host) end
-  s.z, s.d = set_number, 0
+  s.z, s.d, due_adds[l.host] = set_number, 0, nil
   if set_number == IDLE then return end
-  if much_later then put_later(l, at) else add_due(set_number, at, l.host) end
+  if much_later then put_later(l, at) else due_adds[l.host] = {set_number, at} end
   if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
 end
 
@@ -127,6 +133,7 @@ local function note_state(l)
   total(label, 1)
   host_adds[#host_adds + 1] = string.sub(label, 1, 1) .. l.host
   if label ~= (l.label or 'healthy') then l.turned = label end
+  l.label = label
 end
 
 -- exceeds tells whether Sweep has something to give up of a lane.
@@ -148,6 +155,7 @@ local function write_state(l)
   local packed = pack_state(l.state)
   if packed ~= l.packed then set_field(l, 's', packed) end
   call_all('HSET', l.h, l.fields)
+  l.packed, l.fields = packed, {}
 end
 
 -- write writes what changed of a lane that was read, and puts it where Due finds it.
@@ -162,7 +170,7 @@ end
 -- stands at the end of a script.
 local function signal()
   for _, finish in ipairs(at_end) do finish() end
-  for set_number, adds in pairs(due_adds) do call_all('ZADD', KEYS[1 + set_number], adds) end
+  add_all()
   include(HOSTS, host_adds)
   count_all()
   if wake then redis.call('PUBLISH', WAKES, string.format('%.0f', wake)) end

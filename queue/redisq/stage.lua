@@ -24,7 +24,8 @@ local d, act = described(2), new_activity(FIRST)
 local earlier = redis.call('HGET', KEYS[FIRST + 3], ARGV[13])
 if earlier then return (cmsgpack.unpack(earlier)) end
 
-local known, own = redis.call('HGET', URIS, d.uri) or '', d.id
+local known, on_their_way = look_around(d)
+local own = d.id
 local ids, others = '', {}
 for i = 1, #known, 16 do
   local id = string.sub(known, i, i + 15)
@@ -37,7 +38,7 @@ if ids ~= ARGV[15] then return {'again', ids} end
 local staged = undecided(ids)
 if staged then return {'staged', staged} end
 local first = tonumber(redis.call('HGET', act.a, 'n'))
-local before = not first and to_stand_behind(d.ordering, ARGV[16])
+local before = not first and to_stand_behind(on_their_way, ARGV[16])
 if before then return {'behind', before} end
 
 d.created = tonumber(ARGV[14])
@@ -50,7 +51,7 @@ if first then
   redis.call('HINCRBY', act.a, 'n', n)
 else
   describe(act, ARGV[10], d, known, 's', ARGV[11], 'n', n)
-  redis.call('HSET', URIS, 'o' .. d.ordering, (redis.call('HGET', URIS, 'o' .. d.ordering) or '') .. d.id)
+  redis.call('HSET', URIS, 'o' .. d.ordering, on_their_way .. d.id)
   if ARGV[12] ~= '' then
     redis.call('HSET', act.a, 'p', ARGV[12])
     total('activities', 1)

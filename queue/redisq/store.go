@@ -64,6 +64,7 @@ type Store struct {
 	keys       rediskeys.Scheme
 	parts      []*partition
 	activities *cache
+	intake     *gatherer // nil if there are several partitions
 	owed       debts
 	releasing  chan struct{}         // has an element for each release under way, so many at most
 	releases   sync.WaitGroup        // those
@@ -75,7 +76,7 @@ type Store struct {
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 	start   time.Time
 	stop    context.CancelFunc // ends listening and telling
-	work    sync.WaitGroup     // listening, telling and watching
+	work    sync.WaitGroup     // listening, telling, watching and storing
 
 	told         chan queue.Event // to be spread
 	watchedUntil atomic.Int64     // until when somebody surely watches on some node, in ns since start
@@ -160,6 +161,9 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	for n := range partitions {
 		s.parts = append(s.parts, newPartition(s.keys.Partition(n)))
+	}
+	if len(s.parts) == 1 {
+		s.intake = &gatherer{s: s, p: s.parts[0]}
 	}
 	if err := s.each(func(p *partition) error { return s.rehearse(ctx, p) }); err != nil {
 		return nil, explain(err)

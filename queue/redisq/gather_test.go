@@ -1,0 +1,206 @@
+package redisq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/queue"
+)
+
+// TestStoredTogether checks that submissions that one script stores become what they become one after the other, that
+// what one stumbles over is no concern of the others, and that each gets its own answer.
+func TestStoredTogether(t *testing.T) {
+	server := testredis.Start(t)
+	together, alone := openStore(t, Options{URL: server.URL(), Prefix: "together"}), openStore(t, Options{URL: server.URL(), Prefix: "alone"})
+	for _, key := range []string{"together:{p0}:h:bad.example", "together:{p0}:w:e.example", "alone:{p0}:h:bad.example", "alone:{p0}:w:e.example"} {
+		server.Must("SET", key, "of another type")
+	}
+	var subs []*queue.Submission
+	add := func(uri string, p queue.Priority, hosts ...string) *queue.Submission {
+		sub := submission(uri, 100, hosts...)
+		sub.Priority = p
+		subs = append(subs, sub)
+		return sub
+	}
+	for i := range 40 { // more than the window holds
+		add(fmt.Sprint("low", i), queue.Low, "a.example", "b.example")
+	}
+	first := add("first", queue.Normal, "a.example", "c.example")
+	add("stumbles", queue.Normal, "c.example", "bad.example")
+	add("high", queue.High, "a.example", "d.example").OrderingKey = first.OrderingKey
+	add("first", queue.Normal, "a.example", "d.example") // the same activity
+	add("last", queue.Low, "d.example")
+	add("head", queue.Normal, "e.example")
+	add("waits", queue.Normal, "e.example").OrderingKey = "head" // and stumbles where it would have to
+	add("other", queue.Normal, "e.example")
+	replay := *first
+	subs = append(subs, &replay)
+	mismatch := *first
+	mismatch.Idempotency.Fingerprint[0]++
+	subs = append(subs, &mismatch)
+
+	want := make([]outcome, len(subs))
+	for i, sub := range subs {
+		want[i] = outcomeOf(alone.Enqueue(t.Context(), sub))
+	}
+	if diff := cmp.Diff(want, enqueueTogether(t, together, subs)); diff != "" {
+		t.Errorf("answers (-one by one +together):\n%s", diff)
+	}
+	if diff := cmp.Diff(overview(t, alone), overview(t, together)); diff != "" {
+		t.Errorf("the store (-one by one +together):\n%s", diff)
+	}
+	for _, host := range []string{"a.example", "b.example", "c.example", "d.example", "e.example"} {
+		if diff := cmp.Diff(inOrder(t, alone, host), inOrder(t, together, host)); diff != "" {
+			t.Errorf("what %s gets (-one by one +together):\n%s", host, diff)
+		}
+	}
+}
+
+// outcome is what Enqueue answered, without what differs between two stores.
+type outcome struct {
+	Accepted, Duplicates int
+	Replayed, Mismatch   bool
+	Broken               string
+}
+
+func outcomeOf(r queue.Receipt, err error) outcome {
+	o := outcome{Accepted: r.Accepted, Duplicates: r.Duplicates, Replayed: r.Replayed, Mismatch: errors.Is(err, queue.ErrIdempotencyMismatch)}
+	if broken, ok := errors.AsType[*brokenKey](err); ok {
+		_, o.Broken, _ = strings.Cut(broken.key, ":")
+	}
+	return o
+}
+
+// enqueueTogether has submissions wait, in this order, until all can be stored.
+func enqueueTogether(t *testing.T, s *Store, subs []*queue.Submission) []outcome {
+	t.Helper()
+	g := s.intake
+	g.running = gatherScripts + 1 // one that ends below
+	type answer struct {
+		i int
+		o outcome
+	}
+	answers := make(chan answer)
+	for i, sub := range subs {
+		go func() { answers <- answer{i, outcomeOf(s.Enqueue(context.Background(), sub))} }()
+		for waiting := 0; waiting <= i; time.Sleep(time.Millisecond) {
+			g.mu.Lock()
+			waiting = len(g.waiting)
+			g.mu.Unlock()
+		}
+	}
+	go func() {
+		g.run()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.running -= gatherScripts
+		if len(g.waiting) > 0 { // what came in between
+			g.running++
+			go g.run()
+		}
+	}()
+	all := make([]outcome, len(subs))
+	for range subs {
+		a := <-answers
+		all[a.i] = a.o
+	}
+	return all
+}
+
+// overview is the totals, and how many lanes are found in each set.
+func overview(t *testing.T, s *Store) map[string]any {
+	t.Helper()
+	stats, err := s.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.Host(t.Context(), "e.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{"pending": stats.Pending, "hosts": fmt.Sprint(stats.Hosts), "of e.example": h.Pending}
+	for _, set := range []string{"due0", "due1", "due2", "due3", "due4", "due5", "expires", "pending", "uris"} {
+		key := s.parts[0].Key(set)
+		command := "ZCARD"
+		if set == "uris" {
+			command = "HLEN"
+		}
+		n, err := s.client.Do(t.Context(), s.client.B().Arbitrary(command).Keys(key).Build()).AsInt64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[set] = n
+	}
+	return all
+}
+
+// TestStoredBehindDuplicate checks that one which has to know of others stands before another.
+func TestStoredBehindDuplicate(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
+	first := submission("1", 100, "a.example")
+	enqueue(t, s, first)
+	var group []*gathered
+	for _, c := range []struct {
+		sub  *queue.Submission
+		same string
+	}{{submission("1", 100, "a.example", "b.example"), first.ID}, {submission("2", 100, "c.example"), ""}} {
+		in, err := s.newIntake(c.sub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := lanes(c.sub.Recipients)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := others{}
+		if c.same != "" {
+			id := uuid.MustParse(c.same)
+			o.same = string(id[:])
+		}
+		group = append(group, in.gathered(to, o))
+	}
+	s.intake.store(group)
+	for i, want := range []outcome{{Accepted: 1, Duplicates: 1}, {Accepted: 1}} {
+		r, err := receipt(group[i].answer)
+		if diff := cmp.Diff(want, outcomeOf(r, errors.Join(group[i].err, err))); diff != "" {
+			t.Errorf("%d (-want +got):\n%s", i, diff)
+		}
+	}
+	if got := inOrder(t, s, "c.example"); !slices.Equal(got, []string{"2"}) {
+		t.Errorf("the other host gets %q", got)
+	}
+}
+
+// TestGatherer checks that what waits goes in bounded groups, and that two submissions with the same claim don't go
+// together.
+func TestGatherer(t *testing.T) {
+	g := &gatherer{running: 1}
+	for i := range gatherCalls + 2 {
+		g.waiting = append(g.waiting, &gathered{claim: fmt.Sprint(i / 2), args: []string{"x"}})
+	}
+	g.waiting = append(g.waiting, &gathered{claim: "large", args: []string{strings.Repeat("x", gatherBytes)}}, &gathered{claim: "last"})
+	var sizes []int
+	for group := g.next(); len(group) > 0; group = g.next() {
+		sizes = append(sizes, len(group))
+		claims := map[string]bool{}
+		for _, c := range group {
+			if claims[c.claim] {
+				t.Errorf("two of claim %s go together", c.claim)
+			}
+			claims[c.claim] = true
+		}
+	}
+	half := gatherCalls/2 + 1
+	if diff := cmp.Diff([]int{half + 1, half + 1}, sizes); diff != "" || g.running != 0 {
+		t.Errorf("%d run; sizes of groups (-want +got):\n%s", g.running, diff)
+	}
+}

@@ -27,7 +27,7 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Recei
 		return queue.Receipt{}, fmt.Errorf("enqueue: activity ID: %w", err)
 	}
 	e := s.newEnqueue(sub, id)
-	if err := s.writer.do(ctx, e.run, e.apply); err != nil {
+	if err := s.writer.await(ctx, &op{run: e.run, apply: e.apply, early: true}); err != nil {
 		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
 	}
 	return e.receipt, e.err
@@ -49,6 +49,7 @@ type enqueue struct {
 	needless []*entry         // deliveries that this one supersedes
 	act      *activity
 	now      int64
+	expires  int64
 }
 
 func (s *Store) newEnqueue(sub *queue.Submission, id uuid.UUID) *enqueue {
@@ -59,6 +60,7 @@ func (s *Store) newEnqueue(sub *queue.Submission, id uuid.UUID) *enqueue {
 
 func (e *enqueue) run(t *tx) error {
 	*e = enqueue{s: e.s, sub: e.sub, id: e.id, full: e.full, now: millis(t.now)} // may run twice
+	e.expires = e.now + e.sub.TTL.Milliseconds()
 	if known, err := e.replay(t); known || err != nil {
 		return err
 	}
@@ -162,7 +164,7 @@ func (e *enqueue) insertActivity(t *tx) error {
 	sub := e.sub
 	var expires, done any
 	if len(e.accepted) > 0 {
-		expires = e.now + sub.TTL.Milliseconds()
+		expires = e.expires
 	} else {
 		done = e.now
 	}
@@ -245,7 +247,7 @@ func (e *enqueue) insertRows(s *sqlite.Stmt, from, to int) error {
 	defer s.Reset()
 	s.BindInt64(1, e.act.seq)
 	s.BindInt64(2, e.now)
-	s.BindInt64(3, e.now+e.sub.TTL.Milliseconds())
+	s.BindInt64(3, e.expires)
 	p := 4
 	for i, r := range e.accepted[from:to] {
 		if from+i == 0 {
@@ -319,7 +321,7 @@ func (e *enqueue) apply() {
 			x.place(l, now)
 		}
 	}
-	e.s.expiryAt(e.now + e.sub.TTL.Milliseconds())
+	e.s.expiryAt(e.expires)
 }
 
 // addLanes puts lanes that are new into the index, unless another operation of the transaction did.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,12 +118,13 @@ func TestAFailedOperationFailsAlone(t *testing.T) {
 	s := open(t, t.TempDir())
 	bad := errors.New("bad")
 	hold, held := make(chan struct{}), make(chan struct{})
+	holding := sync.OnceFunc(func() { close(held) }) // it runs again when the group failed
 	results := make(chan error, 3)
 	go func() {
-		results <- s.writer.do(bg, func(*tx) error { close(held); <-hold; return nil }, nil)
+		results <- s.writer.do(bg, func(*tx) error { holding(); <-hold; return nil }, nil)
 	}()
 	<-held
-	// These two wait, and so make one group.
+	// These two wait, and so make one group with it.
 	good := &op{run: func(t *tx) error { return t.exec("UPDATE meta SET delivered = delivered + 7") }, done: make(chan error, 1)}
 	poison := &op{run: func(*tx) error { return bad }, done: make(chan error, 1)}
 	s.writer.ops <- good

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,14 +31,20 @@ type writer struct {
 	closed  chan struct{} // closed when the last operation was answered
 	started bool
 
+	expected int           // operations that may come soon after a transaction: as many as it had, and those that wait
+	patience time.Duration // how long the next one waits for them
+
 	errMu sync.Mutex
 	err   error // of the last transaction; guarded by errMu
 }
 
-// op is one change: run makes it in the database; apply makes it in memory, once it is durable.
+// op is one change: run makes it in the database; apply makes it in memory, once it is durable. Who is told early must not
+// share with apply anything that it writes, and sees of memory only what is guarded by the mutex, which is held from before
+// it is told until all is applied.
 type op struct {
 	run   func(*tx) error
 	apply func()
+	early bool // is told when it is durable, and not only when it is applied
 	done  chan error
 }
 
@@ -74,7 +81,12 @@ var errStopped = errors.New("stopped")
 
 // do queues a change and waits until it is durable and applied. It returns ErrBusy when there is no place for it.
 func (w *writer) do(ctx context.Context, run func(*tx) error, apply func()) error {
-	o := &op{run: run, apply: apply, done: make(chan error, 1)}
+	return w.await(ctx, &op{run: run, apply: apply})
+}
+
+// await queues a change and waits until it is told.
+func (w *writer) await(ctx context.Context, o *op) error {
+	o.done = make(chan error, 1)
 	select {
 	case <-w.stop:
 		return queue.ErrClosed
@@ -118,30 +130,23 @@ func (w *writer) lastError() error {
 
 func (w *writer) loop() {
 	defer close(w.closed)
-	group := make([]*op, 0, maxGroup)
 	for {
-		group = append(group[:0], <-w.ops)
-		runtime.Gosched() // what is about to queue more does: the larger the group, the less of the commit falls to each
-		for len(group) < maxGroup && len(w.ops) > 0 {
-			group = append(group, <-w.ops)
-		}
-		if w.runGroup(group) {
+		if last := w.runGroup(<-w.ops); last {
 			return
 		}
-		clear(group)
 	}
 }
 
-// runGroup runs a group in one transaction or, if any of it fails, each operation in one of its own, so that what is
-// wrong with one does not fail the others. It tells whether the loop is to end.
-func (w *writer) runGroup(group []*op) (last bool) {
-	err := w.transact(group)
+// runGroup runs what comes from the first operation on in one transaction or, if any of it fails, each operation in one of
+// its own, so that what is wrong with one does not fail the others. It tells whether the loop is to end.
+func (w *writer) runGroup(first *op) (last bool) {
+	group, err := w.transact(w.coming(first))
 	if err == nil {
 		return false
 	}
-	for _, o := range group {
+	for i, o := range group {
 		if len(group) > 1 {
-			err = w.transact([]*op{o})
+			_, err = w.transact(slices.Values(group[i : i+1]))
 		}
 		switch {
 		case errors.Is(err, errStopped):
@@ -154,25 +159,74 @@ func (w *writer) runGroup(group []*op) (last bool) {
 	return last
 }
 
-// transact runs the operations, commits, applies and answers them. On an error nothing was changed or answered.
-func (w *writer) transact(group []*op) (err error) {
-	defer func() { w.note(err) }()
-	t := &tx{conn: w.conn, now: time.Now(), counts: map[int64]*delta{}, reset: map[int64]bool{}, probes: map[int64]bool{}}
-	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
-		return storeError(err)
-	}
-	for _, o := range group {
-		if err := o.run(t); err != nil {
-			return errors.Join(storeError(err), t.rollback())
+// coming yields operations from the first on, as they come.
+func (w *writer) coming(first *op) iter.Seq[*op] {
+	return func(yield func(*op) bool) {
+		var over <-chan time.Time
+		for n, o := 1, first; o != nil && yield(o) && n < maxGroup; n++ {
+			select {
+			case o = <-w.ops:
+				continue
+			default:
+			}
+			if over == nil {
+				over = time.After(w.patience)
+			}
+			if o = nil; n < w.expected {
+				o = w.next(over)
+			}
 		}
 	}
-	if err := t.flush(); err != nil {
-		return errors.Join(storeError(err), t.rollback())
+}
+
+// next waits for an operation, but not for longer than until it is over.
+func (w *writer) next(over <-chan time.Time) *op {
+	select {
+	case o := <-w.ops:
+		return o
+	case <-over:
+		return nil
 	}
-	if err := t.exec("COMMIT"); err != nil {
-		return errors.Join(storeError(err), t.rollback())
+}
+
+// transact runs the operations, commits, applies and answers them, and returns them. On an error nothing was changed or
+// answered, and those returned are the ones it came to.
+func (w *writer) transact(ops iter.Seq[*op]) (group []*op, err error) {
+	defer func() { w.note(err) }()
+	t := &tx{conn: w.conn, now: time.Now(), counts: map[int64]*delta{}, reset: map[int64]bool{}, probes: map[int64]bool{}}
+	err = t.exec("BEGIN IMMEDIATE")
+	for o := range ops {
+		group = append(group, o)
+		if err == nil {
+			err = o.run(t)
+		}
+		if err != nil {
+			break
+		}
 	}
+	began := time.Now()
+	if err == nil {
+		err = t.flush()
+	}
+	if err == nil {
+		err = t.exec("COMMIT")
+	}
+	if err != nil {
+		return group, errors.Join(storeError(err), t.rollback())
+	}
+	w.apply(t, group)
+	w.expected, w.patience = len(group)+len(w.ops), time.Since(began)
+	return group, nil
+}
+
+// apply brings memory up to date with a transaction that is durable, and answers its operations.
+func (w *writer) apply(t *tx, group []*op) {
 	w.mu.Lock()
+	for _, o := range group {
+		if o.early {
+			o.done <- nil
+		}
+	}
 	for _, o := range group {
 		if o.apply != nil {
 			o.apply()
@@ -181,9 +235,10 @@ func (w *writer) transact(group []*op) (err error) {
 	w.after(t)
 	w.mu.Unlock()
 	for _, o := range group {
-		o.done <- nil
+		if !o.early {
+			o.done <- nil
+		}
 	}
-	return nil
 }
 
 // note remembers the last transaction's error for Ready. An error that an operation means for its caller is none.

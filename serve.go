@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -26,9 +27,16 @@ import (
 	"github.com/postrider/postrider/signer"
 )
 
+// unused is memory that is reserved and never touched, so that it is none of the machine's. To the garbage collector it is
+// part of the heap, which may grow by as much more before it is collected again: the heap of a node with little pending is
+// so small that it would be collected all the time.
+const unused = 16 << 20
+
 // serve runs a node until ctx ends, then stops it: not ready, no more calls, no more work taken, what is in flight
 // finished or handed back, store closed. It calls listening with the address once calls are answered.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) (err error) {
+	reserve := make([]byte, unused)
+	defer runtime.KeepAlive(reserve)
 	store, leases, err := openStore(ctx, cfg, log)
 	if err != nil {
 		return err

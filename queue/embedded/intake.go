@@ -292,7 +292,7 @@ func flagsOf(r queue.Recipient) uint8 {
 	return 0
 }
 
-// apply puts the deliveries into the index.
+// apply puts the deliveries into the index. The submission is the caller's again by then.
 func (e *enqueue) apply() {
 	if e.act == nil || len(e.accepted) == 0 {
 		return

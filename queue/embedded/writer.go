@@ -19,6 +19,8 @@ const (
 	maxGroup  = 1024            // operations in one transaction
 	maxQueued = 8 * maxGroup    // operations that wait; more find the store busy
 	busyAfter = 5 * time.Second // how long one waits for a place before it finds the store busy
+
+	maxPatience = 2 * time.Millisecond // the longest that a transaction stays open for what may come
 )
 
 // writer runs operations in transactions that they share.
@@ -31,8 +33,8 @@ type writer struct {
 	closed  chan struct{} // closed when the last operation was answered
 	started bool
 
-	expected int           // operations that may come soon after a transaction: as many as it had, and those that wait
-	patience time.Duration // how long the next one waits for them
+	expected int           // operations in the last transaction, and those that waited when it ended: who calls may call again
+	patience time.Duration // how long the next transaction waits for so many: as long as the last commit took
 
 	errMu sync.Mutex
 	err   error // of the last transaction; guarded by errMu
@@ -159,27 +161,30 @@ func (w *writer) runGroup(first *op) (last bool) {
 	return last
 }
 
-// coming yields operations from the first on, as they come.
+// coming yields operations from the first on, as they come: all that wait and, for a moment, others until there are as many
+// as may be expected. The more share a commit, the less of it falls to each. Who is alone waits for nobody.
 func (w *writer) coming(first *op) iter.Seq[*op] {
 	return func(yield func(*op) bool) {
-		var over <-chan time.Time
+		over := sync.OnceValue(func() <-chan time.Time { return time.After(w.patience) })
 		for n, o := 1, first; o != nil && yield(o) && n < maxGroup; n++ {
-			select {
-			case o = <-w.ops:
-				continue
-			default:
-			}
-			if over == nil {
-				over = time.After(w.patience)
-			}
-			if o = nil; n < w.expected {
-				o = w.next(over)
+			if o = w.waiting(); o == nil && n < w.expected {
+				o = w.next(over())
 			}
 		}
 	}
 }
 
-// next waits for an operation, but not for longer than until it is over.
+// waiting returns an operation that waits already, or nil.
+func (w *writer) waiting() *op {
+	select {
+	case o := <-w.ops:
+		return o
+	default:
+		return nil
+	}
+}
+
+// next returns the operation that comes next, or nil when it is over.
 func (w *writer) next(over <-chan time.Time) *op {
 	select {
 	case o := <-w.ops:
@@ -215,7 +220,7 @@ func (w *writer) transact(ops iter.Seq[*op]) (group []*op, err error) {
 		return group, errors.Join(storeError(err), t.rollback())
 	}
 	w.apply(t, group)
-	w.expected, w.patience = len(group)+len(w.ops), time.Since(began)
+	w.expected, w.patience = len(group)+len(w.ops), min(time.Since(began), maxPatience)
 	return group, nil
 }
 

@@ -79,9 +79,11 @@ func (s *server) submission(c *activityCall, a *audience) (*queue.Submission, er
 	if err != nil {
 		return nil, fmt.Errorf("make an ID: %w", err)
 	}
-	note, err := json.Marshal(a.rejected)
-	if err != nil {
-		return nil, fmt.Errorf("write the rejections: %w", err)
+	var note []byte // most have nothing to note
+	if len(a.rejected) > 0 {
+		if note, err = json.Marshal(a.rejected); err != nil {
+			return nil, fmt.Errorf("write the rejections: %w", err)
+		}
 	}
 	key := cmp.Or(c.OrderingKey, c.facts.orderingKey())
 	return &queue.Submission{
@@ -96,8 +98,10 @@ func (s *server) submission(c *activityCall, a *audience) (*queue.Submission, er
 // receiptReply makes the answer of nothing but the receipt, so that a repeated call gets the same bytes.
 func receiptReply(r queue.Receipt) (reply, error) {
 	var rejected []rejection
-	if err := json.Unmarshal(r.Note, &rejected); err != nil {
-		return reply{}, fmt.Errorf("read the rejections of %s: %w", r.ID, err)
+	if len(r.Note) > 0 {
+		if err := json.Unmarshal(r.Note, &rejected); err != nil {
+			return reply{}, fmt.Errorf("read the rejections of %s: %w", r.ID, err)
+		}
 	}
 	rep := reply{Status: http.StatusAccepted, Body: accepted{
 		ID: r.ID, ActivityID: r.URI, Accepted: r.Accepted, Duplicates: r.Duplicates, Superseded: r.Superseded,

@@ -46,7 +46,7 @@ func TestIntake(t *testing.T) {
 			URI: "https://app.example/a/1", Type: "Create", KeyID: alice, OrderingKey: "https://app.example/a/1", Priority: queue.Low,
 		},
 		Recipients: []queue.Recipient{{Inbox: "https://one.example/inbox", Host: "one.example"}},
-		TTL:        90 * time.Minute, Note: []byte("null"),
+		TTL:        90 * time.Minute,
 	}
 	if diff := cmp.Diff(wantSub, sub); diff != "" {
 		t.Error(diff)

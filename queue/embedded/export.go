@@ -104,7 +104,7 @@ func readBody(c *sqlite.Conn, seq int64) (body []byte, err error) {
 
 func (s *Store) exportDeliveries(c *sqlite.Conn, m *queue.MovedActivity, first, end int64) error {
 	s.mu.Lock()
-	_, keyThere := s.keys[m.KeyID]
+	_, keyThere := s.keys.get(m.KeyID)
 	s.mu.Unlock()
 	now := time.Now()
 	until := func(ms int64) time.Duration { return time.Duration(ms-millis(now)) * time.Millisecond }

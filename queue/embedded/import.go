@@ -70,7 +70,7 @@ func (o *moving) key(t *tx, k *queue.Key) (isNew bool, err error) {
 		return false, err
 	}
 	o.later(func() {
-		o.s.keys[k.ID] = *k
+		o.s.keys.put(*k)
 		o.s.index.keyCame(k.ID, o.now)
 	})
 	return true, nil
@@ -250,7 +250,7 @@ func (s *Store) adopt(a *movedActivity, now int64) {
 			x.add(e.lane)
 		}
 		e.lane = x.byID[e.lane.id]
-		if _, there := s.keys[a.KeyID]; a.waiting[e] && !there {
+		if _, there := s.keys.get(a.KeyID); a.waiting[e] && !there {
 			x.park(e)
 		}
 		x.push(e, e.inbox.url, nil, now)

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -10,12 +11,43 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
+// keyring holds the keys. It has a lock of its own, so that who only looks for a key, as every call does, never waits for
+// what the writer does to the index.
+type keyring struct {
+	mu   sync.RWMutex
+	byID map[string]queue.Key
+}
+
+func newKeyring() *keyring { return &keyring{byID: map[string]queue.Key{}} }
+
+func (r *keyring) get(id string) (k queue.Key, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, ok = r.byID[id]
+	return k, ok
+}
+
+// put adds or replaces a key, and tells whether it was there.
+func (r *keyring) put(k queue.Key) (known bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known = r.byID[k.ID]
+	r.byID[k.ID] = k
+	return known
+}
+
+func (r *keyring) remove(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byID, id)
+}
+
 func (s *Store) loadKeys(c *sqlite.Conn) error {
 	return each(c, "SELECT id, algorithm, public_pem, fingerprint, sealed, created FROM keys", nil, func(row *sqlite.Stmt) error {
-		s.keys[row.ColumnText(0)] = queue.Key{
+		s.keys.put(queue.Key{
 			ID: row.ColumnText(0), Algorithm: row.ColumnText(1), PublicPEM: row.ColumnText(2), Fingerprint: row.ColumnText(3),
 			Sealed: blob(row, 4), CreatedAt: fromMillis(row.ColumnInt64(5)),
-		}
+		})
 		return nil
 	})
 }
@@ -27,9 +59,7 @@ func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err erro
 		return t.exec("INSERT OR REPLACE INTO keys (id, algorithm, public_pem, fingerprint, sealed, created) VALUES (?,?,?,?,?,?)",
 			k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(k.CreatedAt))
 	}, func() {
-		_, known := s.keys[k.ID]
-		created = !known
-		s.keys[k.ID] = k
+		created = !s.keys.put(k)
 		s.index.keyCame(k.ID, millis(time.Now()))
 	})
 	if err != nil {
@@ -51,9 +81,7 @@ func (x *index) keyCame(id string, now int64) {
 
 // Key implements queue.Keys.
 func (s *Store) Key(_ context.Context, id string) (queue.Key, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k, ok := s.keys[id]
+	k, ok := s.keys.get(id)
 	if !ok {
 		return k, queue.ErrNotFound
 	}
@@ -94,7 +122,7 @@ func (s *Store) DeleteKey(ctx context.Context, id string) error {
 		err := t.exec("DELETE FROM keys WHERE id = ?", id)
 		found = t.conn.Changes() > 0
 		return err
-	}, func() { delete(s.keys, id) })
+	}, func() { s.keys.remove(id) })
 	if err != nil {
 		return fmt.Errorf("delete key: %w", err)
 	}
@@ -120,9 +148,9 @@ func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error
 		return nil
 	}, func() {
 		for _, r := range replaced {
-			k := s.keys[r.ID]
+			k, _ := s.keys.get(r.ID)
 			k.Sealed = r.New
-			s.keys[r.ID] = k
+			s.keys.put(k)
 		}
 	})
 	if err != nil {

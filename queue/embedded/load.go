@@ -14,7 +14,7 @@ import (
 func (s *Store) load(c *sqlite.Conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.index, s.keys = newIndex(), map[string]queue.Key{}
+	s.index, s.keys = newIndex(), newKeyring()
 	s.index.wake, s.index.turned, s.index.laneCap = s.signal, s.turned, s.opts.Lane
 	if s.opts.Rand != nil {
 		s.index.random = s.opts.Rand.IntN
@@ -75,7 +75,7 @@ func (s *Store) loadDeliveries(c *sqlite.Conn) error {
 		}
 		flags := uint8(row.ColumnInt64(5))
 		e.flags = flags & lasting
-		if _, there := s.keys[e.act.keyID]; flags&waitsKey != 0 && !there {
+		if _, there := s.keys.get(e.act.keyID); flags&waitsKey != 0 && !there {
 			x.park(e)
 		}
 		x.push(e, row.ColumnText(6), nil, now)

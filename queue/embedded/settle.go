@@ -296,7 +296,7 @@ func (o *settle) applyResult(e *entry, r *queue.Result) {
 	x.unpark(e)
 	e.flags = e.flags&taken | flags&^waitsKey
 	e.lane.withdraw(e)
-	if _, there := o.s.keys[e.act.keyID]; r.WaitKey && !there {
+	if _, there := o.s.keys.get(e.act.keyID); r.WaitKey && !there {
 		x.park(e)
 		due = never
 	}

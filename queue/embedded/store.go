@@ -54,12 +54,13 @@ type Store struct {
 	next     int64    // the id of the next delivery; only the writer's
 	receipts receipts // only the writer's
 
+	keys *keyring
+
 	mu    sync.Mutex
-	index *index               // guarded by mu
-	keys  map[string]queue.Key // guarded by mu
-	stats totals               // guarded by mu
-	rates rates                // guarded by mu
-	sweep int64                // when Sweep may find something, in ms; guarded by mu
+	index *index // guarded by mu
+	stats totals // guarded by mu
+	rates rates  // guarded by mu
+	sweep int64  // when Sweep may find something, in ms; guarded by mu
 }
 
 var _ queue.Queue = (*Store)(nil)

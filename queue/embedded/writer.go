@@ -19,8 +19,6 @@ const (
 	maxGroup  = 1024            // operations in one transaction
 	maxQueued = 8 * maxGroup    // operations that wait; more find the store busy
 	busyAfter = 5 * time.Second // how long one waits for a place before it finds the store busy
-
-	maxPatience = 2 * time.Millisecond // the longest that a transaction stays open for what may come
 )
 
 // writer runs operations in transactions that they share.
@@ -32,9 +30,6 @@ type writer struct {
 	stop    chan struct{}
 	closed  chan struct{} // closed when the last operation was answered
 	started bool
-
-	expected int           // operations in the last transaction, and those that waited when it ended: who calls may call again
-	patience time.Duration // how long the next transaction waits for so many: as long as the last commit took
 
 	errMu sync.Mutex
 	err   error // of the last transaction; guarded by errMu
@@ -161,35 +156,22 @@ func (w *writer) runGroup(first *op) (last bool) {
 	return last
 }
 
-// coming yields operations from the first on, as they come: all that wait and, for a moment, others until there are as many
-// as may be expected. The more share a commit, the less of it falls to each. Who is alone waits for nobody.
+// coming yields the first operation and all that wait by the time that those before have run: the more share a commit, the
+// less of it falls to each.
 func (w *writer) coming(first *op) iter.Seq[*op] {
 	return func(yield func(*op) bool) {
-		over := sync.OnceValue(func() <-chan time.Time { return time.After(w.patience) })
 		for n, o := 1, first; o != nil && yield(o) && n < maxGroup; n++ {
-			if o = w.waiting(); o == nil && n < w.expected {
-				o = w.next(over())
-			}
+			o = w.waiting()
 		}
 	}
 }
 
-// waiting returns an operation that waits already, or nil.
+// waiting returns an operation that waits, or nil.
 func (w *writer) waiting() *op {
 	select {
 	case o := <-w.ops:
 		return o
 	default:
-		return nil
-	}
-}
-
-// next returns the operation that comes next, or nil when it is over.
-func (w *writer) next(over <-chan time.Time) *op {
-	select {
-	case o := <-w.ops:
-		return o
-	case <-over:
 		return nil
 	}
 }
@@ -209,7 +191,6 @@ func (w *writer) transact(ops iter.Seq[*op]) (group []*op, err error) {
 			break
 		}
 	}
-	began := time.Now()
 	if err == nil {
 		err = t.flush()
 	}
@@ -220,7 +201,6 @@ func (w *writer) transact(ops iter.Seq[*op]) (group []*op, err error) {
 		return group, errors.Join(storeError(err), t.rollback())
 	}
 	w.apply(t, group)
-	w.expected, w.patience = len(group)+len(w.ops), min(time.Since(began), maxPatience)
 	return group, nil
 }
 

@@ -4,7 +4,7 @@
 // rebuilt at start. So finding and taking work writes nothing, and after a crash all that was not settled is simply
 // pending again.
 //
-// One goroutine writes. It runs the operations that come (up to 1,024) in one transaction, commits with synchronous=FULL,
+// One goroutine writes. It runs the operations that wait (up to 1,024) in one transaction, commits with synchronous=FULL,
 // applies them to memory in the same order, and only then answers: callers share the cost of an fsync, and memory never
 // holds what the disk does not. Who submits an activity is answered once it is durable; whoever reads from then on waits
 // until memory has it too. Readers of the database use connections of their own and never wait for the writer.

@@ -3,48 +3,55 @@ package redisq
 import (
 	"container/list"
 	"sync"
-
-	"github.com/postrider/postrider/queue"
 )
 
-// cacheBytes bounds what is kept of activities: those of a large fan-out are taken many times within seconds.
-const cacheBytes = 32 << 20
+const (
+	activityBytes = 32 << 20 // what is kept of activities: those of a large fan-out are taken many times within seconds
+	keyBytes      = 4 << 20  // and of keys
+)
 
-// cache keeps the activities used last, by ID. Activities never change. It is safe for concurrent use.
-type cache struct {
+// cache keeps what was used last of things that never change, by their name. It is safe for concurrent use.
+type cache[T any] struct {
 	limit int
 
 	mu     sync.Mutex
-	size   int                      // guarded by mu: of the bodies
-	order  *list.List               // guarded by mu: of *queue.Activity, the one used last in front
+	size   int                      // guarded by mu
+	order  *list.List               // guarded by mu: of entry[T], the one used last in front
 	places map[string]*list.Element // guarded by mu
 }
 
-func newCache(limit int) *cache {
-	return &cache{limit: limit, order: list.New(), places: map[string]*list.Element{}}
+type entry[T any] struct {
+	name  string
+	size  int
+	thing T
 }
 
-func (c *cache) get(id string) *queue.Activity {
+func newCache[T any](limit int) *cache[T] {
+	return &cache[T]{limit: limit, order: list.New(), places: map[string]*list.Element{}}
+}
+
+func (c *cache[T]) get(name string) (thing T, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	place := c.places[id]
+	place := c.places[name]
 	if place == nil {
-		return nil
+		return thing, false
 	}
 	c.order.MoveToFront(place)
-	return place.Value.(*queue.Activity)
+	return place.Value.(entry[T]).thing, true
 }
 
-func (c *cache) put(a *queue.Activity) {
+// put keeps a thing of so many bytes.
+func (c *cache[T]) put(name string, size int, thing T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.places[a.ID] != nil {
+	if c.places[name] != nil {
 		return
 	}
-	c.places[a.ID] = c.order.PushFront(a)
-	for c.size += len(a.Body); c.size > c.limit && c.order.Len() > 1; {
-		last := c.order.Remove(c.order.Back()).(*queue.Activity)
-		delete(c.places, last.ID)
-		c.size -= len(last.Body)
+	c.places[name] = c.order.PushFront(entry[T]{name, size, thing})
+	for c.size += size; c.size > c.limit && c.order.Len() > 1; {
+		last := c.order.Remove(c.order.Back()).(entry[T])
+		delete(c.places, last.name)
+		c.size -= last.size
 	}
 }

@@ -64,16 +64,20 @@ func TestDeliveryIDs(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
-	c := newCache(100)
+	c := newCache[int](100)
 	for i := range 20 {
-		c.put(&queue.Activity{ID: fmt.Sprint(i), Body: make([]byte, 10)})
+		c.put(fmt.Sprint(i), 10, i)
 		c.get("0") // so that it stays
 	}
-	if c.get("0") == nil || c.get("19") == nil || c.get("5") != nil || c.size > 100 || len(c.places) != 10 {
-		t.Errorf("of 20 activities %d bytes are kept: %v", c.size, c.places)
+	has := func(name string, want int) bool {
+		got, found := c.get(name)
+		return found && got == want
 	}
-	c.put(&queue.Activity{ID: "large", Body: make([]byte, 1000)})
-	if c.get("large") == nil || len(c.places) != 1 {
-		t.Errorf("a large activity is kept with %d others", len(c.places)-1)
+	if !has("0", 0) || !has("19", 19) || has("5", 5) || c.size > 100 || len(c.places) != 10 {
+		t.Errorf("of 20 things %d bytes are kept: %v", c.size, c.places)
+	}
+	c.put("large", 1000, -1)
+	if !has("large", -1) || len(c.places) != 1 {
+		t.Errorf("a large one is kept with %d others", len(c.places)-1)
 	}
 }

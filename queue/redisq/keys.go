@@ -66,7 +66,7 @@ func (s *Store) keyCame(ctx context.Context, p *partition, hash string) error {
 }
 
 // Key implements queue.Keys. It asks Redis each time, in one command that shares its trip with others: a key kept here
-// could be an old one.
+// could be an old one. Only if it is as it was, it isn't read anew.
 func (s *Store) Key(ctx context.Context, id string) (queue.Key, error) {
 	hash := nameHash(id)
 	answers, err := s.do(ctx, s.client.B().Hget().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build())
@@ -76,10 +76,18 @@ func (s *Store) Key(ctx context.Context, id string) (queue.Key, error) {
 	if answers[0].IsNil() {
 		return queue.Key{}, queue.ErrNotFound
 	}
+	text, err := answers[0].ToString()
+	if err != nil {
+		return queue.Key{}, fmt.Errorf("key: %w", err)
+	}
+	if k, same := s.parsed.get(text); same {
+		return k, nil
+	}
 	k, err := parseKey(answers[0])
 	if err != nil {
 		return queue.Key{}, fmt.Errorf("key: %w", err)
 	}
+	s.parsed.put(text, 2*len(text), k)
 	return k, nil
 }
 

@@ -63,8 +63,9 @@ type Store struct {
 	client     rueidis.Client
 	keys       rediskeys.Scheme
 	parts      []*partition
-	activities *cache
-	intake     *gatherer // nil if there are several partitions
+	activities *cache[*queue.Activity] // by their IDs
+	parsed     *cache[queue.Key]       // by how they are stored, so that none can be an old one
+	intake     *gatherer               // nil if there are several partitions
 	owed       debts
 	releasing  chan struct{}         // has an element for each release under way, so many at most
 	releases   sync.WaitGroup        // those
@@ -156,7 +157,8 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	s := &Store{
 		opts: o, log: o.Log, client: client, keys: rediskeys.Scheme{Prefix: o.Prefix, Partitions: partitions},
-		activities: newCache(cacheBytes), releasing: make(chan struct{}, maxReleasing), wake: make(chan struct{}, 1), start: time.Now(),
+		activities: newCache[*queue.Activity](activityBytes), parsed: newCache[queue.Key](keyBytes),
+		releasing: make(chan struct{}, maxReleasing), wake: make(chan struct{}, 1), start: time.Now(),
 		told: make(chan queue.Event, toldBuffer), watchers: watchers{all: map[chan queue.Event]struct{}{}},
 	}
 	for n := range partitions {

@@ -150,7 +150,7 @@ func (s *Store) fill(ctx context.Context, p *partition, places []int, turns []*q
 			if _, seen := all[id]; seen {
 				continue
 			}
-			if all[id] = s.activities.get(id); all[id] == nil {
+			if all[id], _ = s.activities.get(id); all[id] == nil {
 				missing = append(missing, id)
 			}
 		}
@@ -190,7 +190,7 @@ func (s *Store) fetch(ctx context.Context, p *partition, ids []string, all map[s
 		if err != nil {
 			return err
 		}
-		s.activities.put(a)
+		s.activities.put(id, len(a.Body), a)
 		all[id] = a
 	}
 	return nil

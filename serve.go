@@ -71,8 +71,9 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue
 		Retention: cfg.Retention, DeadRetention: cfg.DeadLetterRetention, DeadLetters: cfg.DeadLetterCap, Lane: cfg.LaneCap,
 	}
 	if !cfg.Store.IsRedis() {
-		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Limits: limits})
-		return store, lockmgr.NewLocal(cfg.LeaseTTL), err
+		leases := lockmgr.NewLocal(cfg.LeaseTTL)
+		store, err := embedded.Open(cfg.Store.Dir, embedded.Options{Limits: limits, Leases: leases})
+		return store, leases, err
 	}
 	store, err := redisq.Open(ctx, redisq.Options{
 		URL: cfg.Store.URL.Reveal(), Prefix: cfg.RedisPrefix, Partitions: cfg.RedisPartitions,

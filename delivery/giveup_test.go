@@ -61,7 +61,22 @@ func rarely(o *Options) {
 	const ttl = time.Hour
 	f := queuetest.Faulty(o.Queue.(queue.Queue))
 	f.Delay("Sweep", time.Hour)
-	o.Queue, o.Leases = f, lockmgr.NewKeeper(lockmgr.NewLocal(ttl), ttl, o.Log)
+	leases := lockmgr.NewLocal(ttl)
+	o.Queue, o.Leases = ending{f, leases}, lockmgr.NewKeeper(leases, ttl, o.Log)
+}
+
+// ending is a store that ends other leases than those it was opened with.
+type ending struct {
+	queue.Queue
+	leases lockmgr.Manager
+}
+
+func (q ending) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settlement) error {
+	err := q.Queue.Settle(ctx, l, s)
+	if err == nil && s.Release {
+		err = q.leases.Release(ctx, []lockmgr.Lease{l})
+	}
+	return err
 }
 
 // dying answers 500 until it is healed.

@@ -52,13 +52,14 @@ type request struct {
 func pooled(t *testing.T, answer func(*http.Request) Answer, change func(*Options), f func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		store, err := embedded.Open(t.TempDir(), embedded.Options{})
+		leases := lockmgr.NewLocal(30 * time.Second)
+		store, err := embedded.Open(t.TempDir(), embedded.Options{Leases: leases})
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := &rig{t: t, store: store, answer: answer, inFlight: map[string]int{}, most: map[string]int{}}
 		o := Options{
-			Queue: store, Leases: lockmgr.NewKeeper(lockmgr.NewLocal(30*time.Second), 30*time.Second, slog.New(slog.DiscardHandler)),
+			Queue: store, Leases: lockmgr.NewKeeper(leases, 30*time.Second, slog.New(slog.DiscardHandler)),
 			Signer: keySigner{store}, Client: r,
 			Breaker: breaker.Settings{
 				Threshold: 10, CoolOff: time.Minute, CoolOffMax: time.Hour, Window: 8, UnavailableDays: 7,

@@ -42,6 +42,7 @@ type turn struct {
 	parked     time.Time     // until when the lane waits
 	asked      time.Time     // until when the host asked to be left alone
 	stop       bool          // begin nothing more
+	gone       bool          // the lane is not ours any more: we let go of it
 	recovered  bool          // told the queue so
 	toldOpened bool          // told the log so
 }
@@ -66,7 +67,10 @@ func (t *turn) run(ctx context.Context) {
 			break
 		}
 		if results := t.collect(t.look(ctx)); len(results) > 0 {
-			t.settle(results)
+			t.settle(ctx, results)
+			if t.gone {
+				break
+			}
 			t.shrink()
 		} else {
 			t.more = true // there may be, by now
@@ -77,16 +81,21 @@ func (t *turn) run(ctx context.Context) {
 	t.pool.slots.release(t.slots, t.suspects(t.slots))
 }
 
-// letGo ends the lease, and then makes the lane due again: the other way round it would be offered while nobody can
-// lease it. What fails here only means that the lease has to lapse.
+// letGo ends the turn where the last results did not. What fails here only means that the lease has to lapse.
 func (t *turn) letGo(ctx context.Context) {
-	if err := t.pool.Leases.Release(ctx, t.held); err != nil {
-		t.pool.outage.note(err)
+	if t.gone {
+		t.pool.Leases.Forget(t.held)
+		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), maxPause)
-	defer cancel()
-	err := t.pool.Queue.Settle(ctx, t.held.Lease, queue.Settlement{Release: true})
-	if err != nil && !errors.Is(err, queue.ErrNotHeld) {
+	settled := t.try(queue.Settlement{Release: true})
+	if settled == nil {
+		t.pool.Leases.Forget(t.held)
+		return
+	}
+	if !errors.Is(settled, queue.ErrNotHeld) {
+		t.pool.outage.note(settled)
+	}
+	if err := t.pool.Leases.Release(ctx, t.held); err != nil {
 		t.pool.outage.note(err)
 	}
 }
@@ -108,6 +117,11 @@ func (t *turn) ended(ctx context.Context) bool {
 func (t *turn) over(ctx context.Context) bool {
 	spent := t.begun >= turnSize || !time.Now().Before(t.until)
 	return t.ended(ctx) || spent && t.pool.slots.wanted(t.suspect)
+}
+
+// last tells that nothing more comes of this turn: what ended it is written together with the last results.
+func (t *turn) last(ctx context.Context) bool {
+	return t.inFlight == 0 && (t.over(ctx) || len(t.waiting) == 0 && !t.more)
 }
 
 // begin begins as many attempts as the breaker, the window and the slots allow.
@@ -189,17 +203,19 @@ func (t *turn) refill(ctx context.Context) {
 	t.waiting, t.more = turns[0].Deliveries, turns[0].More
 }
 
-// settle writes back results and what was learnt of the host.
-func (t *turn) settle(results []attempt) {
+// settle writes back results and what was learnt of the host, and lets go of the lane if these are the last.
+func (t *turn) settle(ctx context.Context, results []attempt) {
 	var s queue.Settlement
 	for i := range results {
 		s.Results = append(s.Results, t.result(&results[i], &s))
 	}
 	t.learn(&s)
+	s.Release = t.last(ctx)
 	if !t.write(s) {
 		t.stop = true
 		return
 	}
+	t.gone = s.Release
 	for i := range results {
 		t.pool.report(&results[i], s.Results[i])
 		t.tell(&results[i], s.Results[i])

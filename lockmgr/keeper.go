@@ -127,6 +127,13 @@ func (k *Keeper) Release(ctx context.Context, held ...*Held) error {
 	return nil
 }
 
+// Forget ends the context of a lease that has ended at the store, by its holder's doing.
+func (k *Keeper) Forget(held *Held) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forget([]*Held{held}, context.Canceled)
+}
+
 // Holding tells how many leases are held, and believed, just now.
 func (k *Keeper) Holding() int {
 	k.mu.Lock()

@@ -210,7 +210,8 @@ type Settlement struct {
 	Asked time.Duration
 	// Recovered makes everything due that waits because the host failed (Result.HostFailed).
 	Recovered bool
-	// Release ends the turn: what was taken and not settled goes back untouched, and the lane is due again by its work.
+	// Release ends the turn, and its lease with it: what was taken and not settled goes back untouched, and the lane is due
+	// again by its work, which whoever is offered it can lease at once.
 	Release bool
 }
 

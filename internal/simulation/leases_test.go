@@ -100,12 +100,23 @@ func (v leaseView) Release(ctx context.Context, ls []lockmgr.Lease) (err error) 
 		return err
 	}
 	l := v.n.w.leases
-	return v.n.back(l.do(func() {
-		_ = l.Local.Release(ctx, ls)
-		for _, x := range ls {
-			if l.held[x.Host].token == x.Token {
-				delete(l.held, x.Host)
-			}
+	return v.n.back(l.do(func() { l.end(ls) }), "Release", ls[0].Host)
+}
+
+// Release ends leases for the store, which is never far from them.
+func (l *leases) Release(_ context.Context, ls []lockmgr.Lease) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end(ls)
+	return nil
+}
+
+// end ends leases. l.mu is held.
+func (l *leases) end(ls []lockmgr.Lease) {
+	_ = l.Local.Release(context.Background(), ls)
+	for _, x := range ls {
+		if l.held[x.Host].token == x.Token {
+			delete(l.held, x.Host)
 		}
-	}), "Release", ls[0].Host)
+	}
 }

@@ -152,6 +152,7 @@ func (w *world) store() *queuetest.Faults {
 func (w *world) open(times int) {
 	s, err := embedded.Open(filepath.Join(w.dir, "store"), embedded.Options{
 		Limits: queue.Limits{Retention: 90 * 24 * time.Hour}, Idle: idle, Rand: dice(w.seed, "store", fmt.Sprint(times)),
+		Leases: w.leases,
 	})
 	if err != nil {
 		panic(err)

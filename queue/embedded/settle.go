@@ -262,9 +262,17 @@ func (o *settle) apply() {
 		if o.st.Release {
 			x.untake(l, o.now)
 			l.hidden = 0
+			o.endLease()
 		}
 	}
 	x.place(l, o.now)
+}
+
+// endLease ends the lease before anybody is offered the lane.
+func (o *settle) endLease() {
+	if o.s.opts.Leases != nil {
+		_ = o.s.opts.Leases.Release(context.Background(), []lockmgr.Lease{o.lease}) // those of a fleet of one don't fail
+	}
 }
 
 func (o *settle) applyHost() {

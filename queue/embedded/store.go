@@ -27,6 +27,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -40,6 +41,8 @@ type Options struct {
 	Idle time.Duration
 	// Rand decides which of the lanes that are due goes next; nil is math/rand/v2's. It must belong to this store alone.
 	Rand *rand.Rand
+	// Leases are those that the node works under, for Settle to end; nil if the caller does.
+	Leases lockmgr.Manager
 }
 
 // Store is a queue.Queue in a folder.

@@ -66,7 +66,7 @@ func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlemen
 	if st.Wait >= 0 {
 		wait = upMillis(st.Wait)
 	}
-	keys = p.lane(nil, lease.Host)
+	keys = append(p.lane(nil, lease.Host), p.Of("lease", lease.Host))
 	args = []string{
 		lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, upMillis(st.Asked), flag(st.Recovered), flag(st.Release),
 		host, epoch, flags,
@@ -82,9 +82,11 @@ func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlemen
 			places[text] = len(places)
 			keys = p.activity(keys, text)
 		}
-		last, err := shrinkAttempt(r.Attempt)
-		if err != nil {
-			return nil, nil, err
+		var last string // what was delivered is gone
+		if r.Verdict != queue.Delivered {
+			if last, err = shrinkAttempt(r.Attempt); err != nil {
+				return nil, nil, err
+			}
 		}
 		args = append(args, strconv.Itoa(places[text]), strconv.FormatInt(ordinal, 10), strconv.Itoa(int(r.Verdict)),
 			upMillis(r.After), flag(r.HostFailed), flag(r.Spent), flag(r.WaitKey), string(r.Reason), last)

@@ -2,7 +2,8 @@
 -- Writes back what came of deliveries taken under a lease.
 --
 -- KEYS[FIRST…FIRST+5] the lane
--- KEYS[FIRST+6…]      a, b and r of each activity that the results are about
+-- KEYS[FIRST+6]       its lease, which ends with the turn; see lockmgr/acquire.lua
+-- KEYS[FIRST+7…]      a, b and r of each activity that the results are about
 -- ARGV[2…8]           host, token, how long the lease lasts in ms, wait in ms (0 leaves it, negative ends it), how much
 --                     of that the host asked for, whether the host recovered, whether the turn ends
 -- ARGV[9…11]          the host's record, '' to leave it; its epoch; what it says (see lane.lua, f). A record of an
@@ -39,7 +40,7 @@ local function keep(e, act, verdict, after, host_failed, wait_key)
 end
 
 local function apply(i)
-  local act, verdict = look_up(new_activity(FIRST + 6 + 3 * ARGV[i])), tonumber(ARGV[i + 2])
+  local act, verdict = look_up(new_activity(FIRST + 7 + 3 * ARGV[i])), tonumber(ARGV[i + 2])
   local e = act.id and find(act, tonumber(ARGV[i + 1]))
   if not e then return end
   e.attempts = e.attempts + tonumber(ARGV[i + 5])
@@ -75,6 +76,8 @@ s.x = now + tonumber(ARGV[4])
 if ARGV[8] == '1' then
   hand_back(l)
   s.x = 0
+  local lease = redis.pcall('GET', KEYS[FIRST + 6])
+  if type(lease) == 'string' and string.match(lease, '^%d+') == ARGV[3] then redis.call('DEL', KEYS[FIRST + 6]) end
 end
 write(l)
 signal()

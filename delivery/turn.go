@@ -337,6 +337,9 @@ func (t *turn) wrote(s queue.Settlement, err error) bool {
 
 // try settles once.
 func (t *turn) try(s queue.Settlement) error {
+	if s.Release {
+		t.pool.Leases.Ending(t.held)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.held.Context()), maxPause)
 	defer cancel()
 	return t.pool.Queue.Settle(ctx, t.held.Lease, s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -42,6 +43,7 @@ type Held struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	until  time.Time // guarded by Keeper.mu: believed until then
+	ending bool      // guarded by Keeper.mu: see Ending
 }
 
 // Context is done once the lease has ended: with the cause ErrLost when it was lost or could not be extended in time,
@@ -125,6 +127,14 @@ func (k *Keeper) Release(ctx context.Context, held ...*Held) error {
 		return fmt.Errorf("release leases: %w", err)
 	}
 	return nil
+}
+
+// Ending tells that the holder is about to have the store end a lease, together with something else. Until Forget it goes on
+// being extended, and if it turns out to be held no more, that is no news.
+func (k *Keeper) Ending(held *Held) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	held.ending = true
 }
 
 // Forget ends the context of a lease that has ended at the store, by its holder's doing.
@@ -254,10 +264,11 @@ func (k *Keeper) arm(at time.Time) {
 
 // lose ends leases that were lost. k.mu is held.
 func (k *Keeper) lose(held []*Held) {
+	k.forget(held, ErrLost)
+	held = slices.DeleteFunc(held, func(h *Held) bool { return h.ending })
 	if len(held) == 0 {
 		return
 	}
-	k.forget(held, ErrLost)
 	if k.away { // one line for each would be many; what they have in common was said
 		k.lost += len(held)
 		return

@@ -59,6 +59,28 @@ func TestKeeperLeavesOutHeld(t *testing.T) {
 	})
 }
 
+// A beat may be under way while the store ends a lease for its holder.
+func TestKeeperTakesNoEndingLeaseForLost(t *testing.T) {
+	withNode(t, func(t *testing.T, n *node) {
+		held := n.acquire("a.example", "b.example")
+		for _, h := range held {
+			n.Ending(h)
+		}
+		n.sleep(2 * ttl)
+		n.alive(held[0], nil)
+		n.free("a.example", false)
+		if err := n.store.Local.Release(t.Context(), []lockmgr.Lease{held[0].Lease, held[1].Lease}); err != nil {
+			t.Fatal(err)
+		}
+		n.Forget(held[0])
+		n.sleep(ttl / 3)
+		n.alive(held[0], context.Canceled)
+		n.alive(held[1], lockmgr.ErrLost)
+		n.holding(0)
+		n.logged("lease.lost", 0)
+	})
+}
+
 func TestKeeperReportsLost(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		held := n.acquire("a.example", "b.example")

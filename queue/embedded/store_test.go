@@ -3,7 +3,9 @@ package embedded
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/queuetest"
 )
@@ -23,8 +25,9 @@ func TestContract(t *testing.T) {
 	}
 	backend := queuetest.Backend{
 		Open: func(t *testing.T, o queuetest.Options) queue.Queue {
-			return open(t, t.TempDir(), Options{Limits: o.Limits})
+			return open(t, t.TempDir(), Options{Limits: o.Limits, Leases: lockmgr.NewLocal(time.Minute)})
 		},
+		Leases: func(q queue.Queue) lockmgr.Manager { return options[q].Leases },
 		Reopen: func(t *testing.T, q queue.Queue) queue.Queue {
 			if err := q.Close(); err != nil {
 				t.Fatal(err)

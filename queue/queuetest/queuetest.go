@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -21,6 +22,8 @@ type Backend struct {
 	Open func(t *testing.T, o Options) queue.Queue
 	// Reopen closes a store and opens it again with all it holds, as a restart does.
 	Reopen func(t *testing.T, q queue.Queue) queue.Queue
+	// Leases gives leases that the store knows to end, for longer than a case lasts.
+	Leases func(q queue.Queue) lockmgr.Manager
 	// Wrap runs a case, for example synctest.Test; nil just calls it.
 	Wrap func(t *testing.T, f func(t *testing.T))
 	// Shared tells that a store may have several nodes: what one took stays taken, though it restarts, until its lease ends.

@@ -3,6 +3,7 @@ package queuetest
 import (
 	"time"
 
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -21,6 +22,7 @@ var settleCases = []testCase{
 	{name: "does nothing for deliveries of another lane", run: settlesForeign},
 	{name: "settles part of what was taken", run: settlesPart},
 	{name: "hands back on release what was not settled", run: releasesUntouched},
+	{name: "ends the lease with the turn", run: endsLease},
 	{name: "changes nothing once a later lease took the lane", run: fenced},
 	{name: "makes due what waits for a host that recovered", run: recovers},
 	{name: "leaves what waits for itself when a host recovers", run: recoversOnlyHostFailed},
@@ -222,6 +224,35 @@ func releasesUntouched(s *suite) {
 	ds = s.take(s.lease("a.example"), names...)
 	s.same("attempts of the first", 1, ds[names[0]].Attempts)
 	s.same("attempts of the second", 0, ds[names[1]].Attempts)
+}
+
+func endsLease(s *suite) {
+	names := s.fill("a.example", 2)
+	leases := s.b.Leases(s.Queue)
+	acquired := func(want int) (l lockmgr.Lease) {
+		s.t.Helper()
+		got, err := leases.Acquire(s.t.Context(), []string{"a.example"})
+		if err != nil || len(got) != want {
+			s.t.Fatalf("Acquire gave %v, %v, want %d", got, err, want)
+		}
+		for _, l = range got {
+		}
+		return l
+	}
+	first := acquired(1)
+	ds := s.take(first, names...)
+	s.settle(first, delivered(ds[names[0]]))
+	acquired(0)
+	last := queue.Settlement{Results: []queue.Result{delivered(ds[names[1]])}, Release: true}
+	s.settlement(first, last)
+	second := acquired(1)
+	s.settlement(first, last) // its answer was lost
+	acquired(0)
+	s.take(second)
+	s.is("Settle of the earlier lease", s.Settle(s.t.Context(), first, last), queue.ErrNotHeld)
+	acquired(0)
+	s.finish(second)
+	acquired(1)
 }
 
 func fenced(s *suite) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/queuetest"
 )
@@ -62,6 +63,7 @@ func contract(t *testing.T, url string, partitions int, ahead time.Duration) {
 			}
 			return start(t, options[q])
 		},
+		Leases: func(q queue.Queue) lockmgr.Manager { return q.(*Store).Leases(time.Minute) },
 	})
 }
 

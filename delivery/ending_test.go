@@ -1,0 +1,111 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/queuetest"
+)
+
+// settled keeps the settlements that a store got.
+type settled struct {
+	queue.Queue
+	mu  sync.Mutex
+	all []queue.Settlement // guarded by mu
+}
+
+func (s *settled) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement) error {
+	s.mu.Lock()
+	s.all = append(s.all, st)
+	s.mu.Unlock()
+	return s.Queue.Settle(ctx, l, st)
+}
+
+// releases returns how many results each settlement had, those that ended a turn below zero.
+func (s *settled) releases() (results []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.all {
+		n := len(st.Results)
+		if st.Release {
+			n = -n - 1
+		}
+		results = append(results, n)
+	}
+	return results
+}
+
+func TestATurnEndsWithItsLastResults(t *testing.T) {
+	var store *settled
+	pooled(t, func(req *http.Request) Answer {
+		lasting(req, time.Second)
+		return Answer{Status: 202}
+	}, func(o *Options) {
+		store = &settled{Queue: o.Queue.(queue.Queue)}
+		o.Queue = store
+	}, func(r *rig) {
+		r.submit("https://app.example/1", "1", queue.Normal, day, "h.example")
+		r.submit("https://app.example/2", "2", queue.Normal, day, "h.example")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		last, kept := 0, 0
+		for _, n := range store.releases() {
+			switch {
+			case n == -1:
+				t.Errorf("settlements %v (ends below zero): a turn ended without results", store.releases())
+			case n < 0:
+				last++
+			default:
+				kept++
+			}
+		}
+		if last == 0 || last+kept != 2 {
+			t.Errorf("settlements %v (ends below zero), want one for each delivery, the last an end", store.releases())
+		}
+		if n := r.pool.Leases.Holding(); n != 0 {
+			t.Errorf("%d leases are held after the last turn", n)
+		}
+		if used, _ := r.pool.slots.inUse(); used != 0 {
+			t.Errorf("%d slots are held after the last turn", used)
+		}
+	})
+}
+
+// A host is free for others at once, though the end of its turn could not be written.
+func TestATurnThatCannotEndLetsItsLeaseGo(t *testing.T) {
+	var faults *queuetest.Faults
+	var leases *lockmgr.Local
+	pooled(t, status(202), func(o *Options) {
+		leases = lockmgr.NewLocal(30 * time.Second)
+		o.Leases = lockmgr.NewKeeper(leases, 30*time.Second, o.Log)
+		faults = queuetest.Faulty(o.Queue.(queue.Queue))
+		o.Queue = idleTakes{faults, faults}
+	}, func(r *rig) {
+		r.submit("https://app.example/1", "1", queue.Normal, day, "h.example")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got, err := leases.Acquire(t.Context(), []string{"h.example"}); err != nil || len(got) != 1 {
+			t.Errorf("Acquire gave %v, %v, want the lease", got, err)
+		}
+		faults.Clear()
+	})
+}
+
+// idleTakes gives nothing, and then the store is away.
+type idleTakes struct {
+	queue.Queue
+	faults *queuetest.Faults
+}
+
+func (q idleTakes) Take(ctx context.Context, leases []lockmgr.Lease, _ int) ([]queue.Turn, error) {
+	turns, err := q.Queue.Take(ctx, leases, 0)
+	q.faults.Fail("Settle", errors.New("the store is away"))
+	return turns, err
+}

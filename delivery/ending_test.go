@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,46 +30,34 @@ func (s *settled) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settleme
 	return s.Queue.Settle(ctx, l, st)
 }
 
-// releases returns how many results each settlement had, those that ended a turn below zero.
-func (s *settled) releases() (results []int) {
+// ends tells which settlements ended a turn.
+func (s *settled) ends() (ends []bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, st := range s.all {
-		n := len(st.Results)
-		if st.Release {
-			n = -n - 1
-		}
-		results = append(results, n)
+		ends = append(ends, st.Release)
 	}
-	return results
+	return ends
 }
 
 func TestATurnEndsWithItsLastResults(t *testing.T) {
 	var store *settled
+	lasts := map[string]time.Duration{"short": time.Second, "long": 5 * time.Second}
 	pooled(t, func(req *http.Request) Answer {
-		lasting(req, time.Second)
+		lasting(req, lasts[path.Base(bodyOf(req))])
 		return Answer{Status: 202}
 	}, func(o *Options) {
 		store = &settled{Queue: o.Queue.(queue.Queue)}
 		o.Queue = store
 	}, func(r *rig) {
-		r.submit("https://app.example/1", "1", queue.Normal, day, "h.example")
-		r.submit("https://app.example/2", "2", queue.Normal, day, "h.example")
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		last, kept := 0, 0
-		for _, n := range store.releases() {
-			switch {
-			case n == -1:
-				t.Errorf("settlements %v (ends below zero): a turn ended without results", store.releases())
-			case n < 0:
-				last++
-			default:
-				kept++
-			}
+		for _, name := range []string{"quick", "long", "short"} {
+			r.submit("https://app.example/"+name, name, queue.Normal, day, "h.example")
+			time.Sleep(100 * time.Millisecond)
 		}
-		if last == 0 || last+kept != 2 {
-			t.Errorf("settlements %v (ends below zero), want one for each delivery, the last an end", store.releases())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got, want := store.ends(), []bool{true, false, true}; !slices.Equal(got, want) {
+			t.Errorf("of the settlements these ended a turn: %v, want %v", got, want)
 		}
 		if n := r.pool.Leases.Holding(); n != 0 {
 			t.Errorf("%d leases are held after the last turn", n)

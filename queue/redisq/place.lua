@@ -41,7 +41,7 @@ local function place_of(l)
   else
     at = math.max(at, due(later))
   end
-  if at > now then best = heads_due(l, at, true) end
+  if at > now and (not best or later and due(later) <= at) then best = heads_due(l, at, true) end
   local class = band(s.f, GOOD) > 0 and 0 or 1
   return DUE + class * 3 + (best or later.priority), at
 end

@@ -30,6 +30,16 @@ func (s *settled) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settleme
 	return s.Queue.Settle(ctx, l, st)
 }
 
+// written tells which settlements had a host's record.
+func (s *settled) written() (written []bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.all {
+		written = append(written, st.Host != nil)
+	}
+	return written
+}
+
 // ends tells which settlements ended a turn.
 func (s *settled) ends() (ends []bool) {
 	s.mu.Lock()
@@ -64,6 +74,45 @@ func TestATurnEndsWithItsLastResults(t *testing.T) {
 		}
 		if used, _ := r.pool.slots.inUse(); used != 0 {
 			t.Errorf("%d slots are held after the last turn", used)
+		}
+	})
+}
+
+// What a host's record says is written when it changes; of how long ago the host answered, a second may be missing.
+func TestARecordIsWrittenWhenItSaysSomethingElse(t *testing.T) {
+	var store *settled
+	pooled(t, func(req *http.Request) Answer {
+		if path.Base(bodyOf(req)) == "f" {
+			return Answer{Status: 500}
+		}
+		return Answer{Status: 202}
+	}, func(o *Options) {
+		o.Breaker.Window = 2
+		store = &settled{Queue: o.Queue.(queue.Queue)}
+		o.Queue = store
+	}, func(r *rig) {
+		var want []bool
+		for _, step := range []struct {
+			name    string
+			after   time.Duration
+			written bool
+		}{
+			{"a", 0, true},
+			{"b", 300 * time.Millisecond, false},
+			{"c", 300 * time.Millisecond, false},
+			{"d", 2 * time.Second, true},
+			{"e", 300 * time.Millisecond, false},
+			{"f", 300 * time.Millisecond, true},
+			{"g", 300 * time.Millisecond, true},
+		} {
+			time.Sleep(step.after)
+			r.submit("https://app.example/"+step.name, step.name, queue.Normal, day, "h.example")
+			synctest.Wait()
+			want = append(want, step.written)
+		}
+		time.Sleep(time.Second)
+		if got := store.written(); !slices.Equal(got, want) {
+			t.Errorf("records were written with %v, want %v", got, want)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -20,6 +21,8 @@ const (
 	firstLook = 100 * time.Millisecond // how long to wait before looking for more work, at first
 	lastLook  = 2 * time.Second        // and in the end
 
+	aliveAnew = time.Second // after which it is written again that a host answers
+
 	probeDaily = 24 * time.Hour // how often a host that was given up is probed
 )
 
@@ -28,6 +31,7 @@ type turn struct {
 	pool    *Pool
 	held    *lockmgr.Held
 	host    queue.HostRecord
+	known   queue.HostRecord // to the store
 	breaker *breaker.Breaker
 	waiting []queue.Delivery // taken, not begun
 	more    bool             // there is more to take
@@ -52,7 +56,7 @@ func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn) *turn {
 	settings := p.Breaker
 	settings.Now = func() time.Time { return qt.Now.Add(time.Since(began)) }
 	return &turn{
-		pool: p, held: h, host: qt.Host, breaker: settings.Restore(qt.Host.Breaker),
+		pool: p, held: h, host: qt.Host, known: qt.Host, breaker: settings.Restore(qt.Host.Breaker),
 		waiting: qt.Deliveries, more: qt.More, done: make(chan attempt, p.Breaker.Window),
 		slots: 1, suspect: qt.Host.Breaker.Suspect(), until: began.Add(turnTime),
 	}
@@ -216,6 +220,9 @@ func (t *turn) settle(ctx context.Context, results []attempt) {
 		return
 	}
 	t.gone = s.Release
+	if s.Host != nil {
+		t.known = *s.Host
+	}
 	for i := range results {
 		t.pool.report(&results[i], s.Results[i])
 		t.tell(&results[i], s.Results[i])
@@ -253,8 +260,19 @@ func (t *turn) learn(s *queue.Settlement) {
 		t.parked = later(t.parked, time.Now().Add(s.Wait))
 		s.Wait, s.Asked = time.Until(t.parked), max(0, time.Until(t.asked))
 	}
+	if s.Wait != 0 || t.news() {
+		record := t.host
+		s.Host = &record
+	}
+}
+
+// news tells whether the host's record has to be written: not if all that is new is that it answered again.
+func (t *turn) news() bool {
 	record := t.host
-	s.Host = &record
+	if last := t.known.Breaker.LastSuccess; record.Breaker.LastSuccess.Sub(last) < aliveAnew {
+		record.Breaker.LastSuccess = last
+	}
+	return !reflect.DeepEqual(&record, &t.known)
 }
 
 // giveUp gives the host up when it has failed for so many days, and takes that back at its first success. The next probe is

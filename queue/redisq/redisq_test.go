@@ -63,7 +63,7 @@ func contract(t *testing.T, url string, partitions int, ahead time.Duration) {
 			}
 			return start(t, options[q])
 		},
-		Leases: func(q queue.Queue) lockmgr.Manager { return q.(*Store).Leases(time.Minute) },
+		Leases: func(q queue.Queue) lockmgr.Manager { return q.(calm).Leases(time.Minute) },
 	})
 }
 

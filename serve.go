@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -35,8 +36,6 @@ const unused = 16 << 20
 // serve runs a node until ctx ends, then stops it: not ready, no more calls, no more work taken, what is in flight
 // finished or handed back, store closed. It calls listening with the address once calls are answered.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) (err error) {
-	reserve := make([]byte, unused)
-	defer runtime.KeepAlive(reserve)
 	store, leases, err := openStore(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -58,6 +57,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	debug.FreeOSMemory() // what only the start needed
+	reserve := make([]byte, unused)
+	defer runtime.KeepAlive(reserve)
 	log.Info("node.start", "version", config.BuildVersion(), "signing", n.signing, "master_keys", sealer.Fingerprints(), "address", listener.Addr().String(), "config", *cfg)
 	listening(listener.Addr().String())
 	err = n.run(ctx, listener)

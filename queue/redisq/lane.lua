@@ -42,7 +42,7 @@ LANE = tonumber(LANE)
 
 local GOOD, PROBING, UNAVAILABLE, FAILED = 1, 2, 4, 8 -- of f; a host never reached has none
 local HOST_FAILED, WAITS_KEY, TAKEN, MAKES, REVIVED = 1, 2, 4, 8, 16 -- of a delivery's flags
-local WINDOW = 32
+local WINDOW = 16
 local EPOCH = 1735689600 -- numbers of deliveries are microseconds since 2025, so that they stay exact in a double
 local HOUR = 3600000
 local MUCH = 10000 -- from how many ms on a lane is due much later

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -102,6 +104,7 @@ func TestNodeStalls(t *testing.T) {
 	eventually(t, "all hosts have one in flight", func() bool { return h.inFlight() == n })
 	other := s.startProcess(t, spending...)
 	stalled.signal(syscall.SIGSTOP)
+	eventually(t, "no thread of it runs", func() bool { return threadsStand(t, stalled.cmd.Process.Pid) })
 	defer stalled.signal(syscall.SIGCONT)
 	close(release) // the answers wait for the node to go on
 	want := countsView{Total: n, Delivered: n}
@@ -126,4 +129,21 @@ func TestNodeStalls(t *testing.T) {
 	if got := h.count(); got != 4*n {
 		t.Errorf("%d requests were made, want %d: two activities of which one was in flight, and one more", got, 4*n)
 	}
+}
+
+// threadsStand tells whether a process that was stopped has come to a stop: on a busy machine its threads run on for a
+// moment.
+func threadsStand(t *testing.T, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("threads of %d: %v, %v", pid, threads, err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if _, state, _ := strings.Cut(string(text), ") "); err == nil && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }

@@ -8,7 +8,7 @@
 --      moved from (while it is staged)
 --   b  STRING: the body, while anything pends or is a dead letter
 --   r  LIST, as long as the body: where each delivery goes, "HOST/PATH" or "HOST\nINBOX"; '' once it is done, with a
---      "!" before it once it is a dead letter
+--      "!" before it once it is a dead letter. What is staged is not in it yet
 -- A dead letter is named by its activity and ordinal and kept as {host, path, headers, reason, attempts, when it died, its
 -- number} in JSON, a line break, and its last attempt. It is filed twice, as "hHOST\0" or "rREASON\0" with when it died, in eight bytes,
 -- and its name.

@@ -2,6 +2,7 @@ package redisq
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/redis/rueidis"
@@ -97,7 +98,9 @@ func (g *gatherer) store(group []*gathered) {
 	for i, c := range group {
 		if c.err = err; err == nil {
 			c.answer, c.err = answers[i].ToArray()
-			c.err = translate(ctx, g.s.diagnose(ctx, c.err, append(g.p.common, c.keys...)))
+		}
+		if err == nil && c.err != nil {
+			c.err = translate(ctx, g.s.diagnose(ctx, c.err, slices.Concat(g.p.common, c.keys)))
 		}
 		close(c.done)
 	}

@@ -21,7 +21,7 @@ import (
 const (
 	claimTTL   = 30 * time.Second      // how long a submission under way may take
 	claimPause = 20 * time.Millisecond // between looks at a claim that another holds
-	stageTTL   = 5 * time.Second       // when Sweep looks what became of what is staged: its node may have died
+	stageTTL   = 5 * time.Second       // when a Sweep sees to what is staged, as its node may have died; others sweep once in queue.MaxIdle
 
 	// How long at least a committed claim lasts unless all is released: what the whole fleet left of it must not be taken
 	// for given up, however long it is away.

@@ -305,7 +305,7 @@ func translate(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, rueidis.ErrClosing):
+	case errors.Is(err, rueidis.ErrClosing), errors.Is(err, context.Canceled) && ctx.Err() == nil: // a closed client's own context
 		return queue.ErrClosed
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)

@@ -84,6 +84,12 @@ func (s *suite) move(to *suite) []queue.Record {
 	return all
 }
 
+// moved is near for the end of a wait, of which as much is left after a move that began then as was left before it.
+func (s *suite) moved(what string, began, want, got time.Time) {
+	s.t.Helper()
+	s.near(what, want.Add(min(time.Since(began), max(0, got.Sub(want)))), got)
+}
+
 // left tells durations that pass while a store is moved.
 var left = gocmp.FilterPath(func(p gocmp.Path) bool {
 	return slices.Contains([]string{"Wait", "Waited", "After", "TTL", "Finished"}, strings.TrimPrefix(p.Last().String(), "."))

@@ -62,12 +62,13 @@ func moveHosts(from, to *suite) {
 	from.put("probe 2", "open.example")
 	l := from.lease("open.example")
 	from.settlement(l, queue.Settlement{
-		Results: []queue.Result{hostFailed(from.take(l, "probe 1", "probe 2")["probe 1"], time.Hour)}, Host: &open, Wait: second, Release: true,
+		Results: []queue.Result{hostFailed(from.take(l, "probe 1", "probe 2")["probe 1"], time.Hour)}, Host: &open, Wait: time.Hour, Release: true,
 	})
+	began := time.Now()
 	from.move(to)
 	for _, host := range []string{"blocked.example", "paused.example", "reset.example", "learnt.example", "open.example", "later.example"} {
 		want, got := from.host(host), to.host(host)
-		to.near("end of the wait", want.RetryAt, got.RetryAt)
+		to.moved("end of the wait", began, want.RetryAt, got.RetryAt)
 		to.near("oldest pending", want.OldestPendingAt, got.OldestPendingAt)
 		want.RetryAt, want.OldestPendingAt = got.RetryAt, got.OldestPendingAt
 		to.same("host", want, got)
@@ -83,7 +84,7 @@ func moveHosts(from, to *suite) {
 	to.same("scheme after a record of an earlier epoch", "cavage", to.host("reset.example").Record.Scheme)
 	to.settlement(l, queue.Settlement{Host: &record})
 	to.same("scheme after a record of the same epoch", "", to.host("reset.example").Record.Scheme)
-	time.Sleep(passing)
+	to.act("open.example", queue.Probe)
 	to.one(to.lease("open.example"), "probe 2") // its breaker is not closed, so one only
 }
 
@@ -214,12 +215,13 @@ func moveGivenUp(from, to *suite) {
 	from.fill("asked.example", 1)
 	from.asks("asked.example", time.Hour, 24*time.Hour)
 	from.reopen()
+	began := time.Now()
 	from.move(to)
 	to.near("end of what was asked", time.Now().Add(time.Hour+queue.SeenPause(0)), to.act("asked.example", queue.Seen).RetryAt)
 	to.sweep()
 	to.buried(queue.ReasonHostUnavailable, names[:2]...)
 	to.hostsAre(queue.HostUnavailable, "a.example", "b.example")
-	to.near("end of the wait", from.host("b.example").RetryAt, to.host("b.example").RetryAt)
+	to.moved("end of the wait", began, from.host("b.example").RetryAt, to.host("b.example").RetryAt)
 	time.Sleep(passing)
 	l := to.lease("a.example")
 	fine := healthy()

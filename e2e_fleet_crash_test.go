@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/internal/testinbox"
 	"github.com/postrider/postrider/internal/testredis"
 )
@@ -44,6 +45,38 @@ func TestFleetOutlivesANode(t *testing.T) {
 		t.Errorf("%d repeats with %d attempts in flight at most", repeats, concurrency)
 	}
 	checkPrefix(t, redis, "fleet-a")
+}
+
+// TestFleetOutlivesANodeThatJustAnswered kills a node that has accepted a fan-out and is still at moving it into the lanes.
+// The others do the rest, and all arrives.
+func TestFleetOutlivesANodeThatJustAnswered(t *testing.T) {
+	t.Parallel()
+	const hosts, inboxes, prefix = 20, 300, "fleet-r"
+	h := startHosts(t, hosts, fine)
+	redis := testredis.Start(t)
+	f := startNodes(t, onRedis(redis.URL()), 3, "--redis-prefix", prefix)
+	var urls []string
+	for i := range hosts * inboxes {
+		urls = append(urls, h.Inbox(i%hosts, "/users/"+strconv.Itoa(i)+"/inbox"))
+	}
+	victim := f.nodes[1]
+	var accepted acceptedView
+	for try := 1; ; try++ {
+		accepted = victim.accept(submission{activity: like(strconv.Itoa(try)), inboxes: urls})
+		victim.crash()
+		if redis.Must("ZCARD", rediskeys.Scheme{Prefix: prefix}.Partition(0).Key("staged")) != "0" {
+			break
+		}
+		if try == 10 {
+			t.Fatal("each time all was in the lanes before the node was dead")
+		}
+		victim.start()
+	}
+	began := time.Now()
+	if got := f.nodes[0].settled(accepted); got != (countsView{Total: len(urls), Delivered: len(urls)}) {
+		t.Errorf("counts %+v", got)
+	}
+	t.Logf("all delivered after %s", time.Since(began))
 }
 
 // TestRollingRestart restarts each of three nodes under load, with attempts in flight each time. With time enough to

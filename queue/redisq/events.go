@@ -168,7 +168,7 @@ func (s *Store) announce(ctx context.Context) {
 	defer again.Stop()
 	for {
 		s.beWatched()
-		_, _ = s.do(ctx, s.client.B().Publish().Channel(s.keys.Channel()).Message(watchMessage).Build()) // it is said again
+		s.tellNodes(ctx, watchMessage) // maybe in vain, but it is said again
 		select {
 		case <-ctx.Done():
 			return

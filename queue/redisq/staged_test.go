@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/lockmgr"
@@ -125,6 +126,52 @@ func TestLargeIsReleased(t *testing.T) {
 		})
 		if given != activities*len(hosts) {
 			t.Errorf("%d deliveries were given, want %d", given, activities*len(hosts))
+		}
+	}
+}
+
+// TestAnotherReleases checks that a node that dies before it moved a large submission into the lanes is stood in for by
+// another as soon as what is staged can be told to be left alone, and not when that happens to sweep. So is one that was
+// asked again for what its dead neighbour had told nobody of.
+func TestAnotherReleases(t *testing.T) {
+	for name, dies := range map[string]func(in *intake, other *Store){
+		"after its answer": func(in *intake, _ *Store) { in.release(t.Context(), nil) },
+		"before its answer": func(in *intake, other *Store) {
+			again := *in.sub
+			again.ID = uuid.Must(uuid.NewV7()).String()
+			if r, err := other.Enqueue(t.Context(), &again); err != nil || r.ID != in.sub.ID {
+				t.Errorf("asked again, the other gave %+v, %v", r, err)
+			}
+		},
+	} {
+		for _, partitions := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, %d partitions", name, partitions), func(t *testing.T) {
+				t.Parallel()
+				o := Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: partitions}
+				s, other := openStore(t, o), openStore(t, o)
+				if next, err := other.Sweep(t.Context()); err != nil || next != queue.MaxIdle {
+					t.Fatalf("the first sweep gave %s, %v", next, err)
+				}
+				hosts := manyHosts(large + 1)
+				dies(acceptOnly(t, s, submission("1", 100, hosts...)), other)
+				began := time.Now()
+				for next := queue.MaxIdle; next > stageTTL; time.Sleep(10 * time.Millisecond) { // it hears on a channel
+					var err error
+					if next, err = other.Sweep(t.Context()); err != nil || time.Since(began) > queue.MaxIdle/2 {
+						t.Fatalf("the other means to sweep in %s, %v", next, err)
+					}
+				}
+				time.Sleep(stageTTL)
+				sweepAll(t, other)
+				given := 0
+				work(t, other, 1, hosts, func(int) queue.Result {
+					given++
+					return queue.Result{Spent: true}
+				})
+				if given != len(hosts) {
+					t.Errorf("%d deliveries were given, want %d", given, len(hosts))
+				}
+			})
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 const (
 	claimTTL   = 30 * time.Second      // how long a submission under way may take
 	claimPause = 20 * time.Millisecond // between looks at a claim that another holds
-	stageTTL   = 5 * time.Second       // when a Sweep sees to what is staged, as its node may have died; others sweep once in queue.MaxIdle
+	stageTTL   = 5 * time.Second       // when a Sweep sees to what is staged, as its node may have died
 
 	// How long at least a committed claim lasts unless all is released: what the whole fleet left of it must not be taken
 	// for given up, however long it is away.
@@ -39,6 +39,9 @@ var errLapsed = errors.New("the submission took too long")
 // inSteps stores a submission for several partitions, or one too large for one script. See stage.lua.
 func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
 	r, known, err := in.takeClaim(ctx)
+	if known {
+		in.s.sweepIn(stageTTL) // it is asked again if its node died
+	}
 	if known || err != nil {
 		return r, err
 	}
@@ -237,6 +240,7 @@ func (in *intake) release(ctx context.Context, all batches) {
 	if len(in.sub.Recipients) > large {
 		select {
 		case in.s.releasing <- struct{}{}:
+			in.s.tellNodes(context.WithoutCancel(ctx), stagedMessage)
 			in.s.releases.Go(func() {
 				defer func() { <-in.s.releasing }()
 				in.releaseAll(ctx, all)
@@ -250,7 +254,7 @@ func (in *intake) release(ctx context.Context, all batches) {
 }
 
 // releaseAll moves a committed submission into the lanes. What it can't, Sweep does as soon as it can or, if this node is
-// gone by then, that of another some time later.
+// gone by then, that of another.
 func (in *intake) releaseAll(ctx context.Context, all batches) {
 	ctx = context.WithoutCancel(ctx) // it is accepted whatever the caller does now
 	var mu sync.Mutex

@@ -20,6 +20,11 @@ func (s *Store) signal() {
 
 const listenPause = time.Second // between tries to listen
 
+// tellNodes tells all nodes, this one too.
+func (s *Store) tellNodes(ctx context.Context, message string) {
+	_, _ = s.do(ctx, s.client.B().Publish().Channel(s.keys.Channel()).Message(message).Build())
+}
+
 // listen hears until ctx ends what lanes become due, and signals those that Due did not tell of. While it can't listen,
 // Due still finds all work, at most queue.MaxIdle after it came.
 func (s *Store) listen(ctx context.Context) {
@@ -69,11 +74,19 @@ func (s *Store) subscribe(ctx context.Context, channel string, heard func(messag
 	return err
 }
 
+// stagedMessage says that a submission is accepted that its node has yet to release: should that die, another does. Who
+// doesn't hear it sweeps as soon as it hears again.
+const stagedMessage = "staged"
+
 // heard signals if a lane is due, in the milliseconds given, before Due said that one would be. The message may also be
-// that somebody watches.
+// another.
 func (s *Store) heard(message string) {
-	if message == watchMessage {
+	switch message {
+	case watchMessage:
 		s.beWatched()
+		return
+	case stagedMessage:
+		s.sweepIn(stageTTL)
 		return
 	}
 	ms, err := strconv.ParseInt(message, 10, 64)

@@ -120,7 +120,10 @@ func (p *parser) activity(c *activityCall) error {
 	if len(value) > maxActivity {
 		return &problem{Status: http.StatusRequestEntityTooLarge, Detail: "the activity is larger than " + size(maxActivity)}
 	}
-	c.Activity = bytes.Clone(value) // the store may keep it for longer than the rest of the call
+	c.Activity = value
+	if len(p.text) > 2*len(value) { // the store may keep it for longer than the rest of the call
+		c.Activity = bytes.Clone(value)
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -76,7 +77,7 @@ func (c *caller) head() (status string, length int64, err error) {
 		case status == "":
 			status = string(line)
 		case bytes.HasPrefix(line, []byte("Content-Length: ")):
-			if _, err := fmt.Sscan(string(line[len("Content-Length: "):]), &length); err != nil {
+			if length, err = strconv.ParseInt(string(line[len("Content-Length: "):]), 10, 64); err != nil {
 				return "", 0, err
 			}
 		}

@@ -250,20 +250,27 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		if err != nil {
 			return err
 		}
-		took, cpu, err := w.submitByCallers(ctx, b.size.intake)
-		if err != nil {
-			return err
+		var took []float64
+		var callersCPU float64
+		for i := range b.size.repeats {
+			t, cpu, err := w.submitByCallers(ctx, i*b.size.intake, b.size.intake)
+			if err != nil {
+				return err
+			}
+			took = append(took, float64(t))
+			callersCPU += cpu
 		}
-		f["accepted_per_second"] = perSecond(b.size.intake, took)
-		f["callers_cpu_ms"] = cpu * 1000 / float64(b.size.intake)
 		after, err := w.spent(ctx)
 		if err != nil {
 			return err
 		}
-		f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(b.size.intake)
+		ms := 1000 / float64(b.size.repeats*b.size.intake)
+		f["accepted_per_second"] = perSecond(b.size.intake, time.Duration(median(took)))
+		f["callers_cpu_ms"] = callersCPU * ms
+		f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * ms
 		f["peak_mib"] = after.node.Peak
 		if b.redis != nil {
-			f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * 1000 / float64(b.size.intake)
+			f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * ms
 		}
 		call := submission(makeActivity("https://bench.example/activities/intake/0"), []string{"http://" + waitingHost(0) + plainPath})
 		bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(call)})
@@ -274,9 +281,9 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	return f, err
 }
 
-// submitByCallers has callers submit n activities to one inbox each, and returns how long they took and what CPU they spent
-// themselves, in seconds.
-func (w *world) submitByCallers(ctx context.Context, n int) (took time.Duration, cpu float64, err error) {
+// submitByCallers has callers submit n activities, numbered from first on, to one inbox each, and returns how long they took
+// and what CPU they spent themselves, in seconds.
+func (w *world) submitByCallers(ctx context.Context, first, n int) (took time.Duration, cpu float64, err error) {
 	var callers [callers]*caller
 	for i := range callers {
 		if callers[i], err = w.api.dial(ctx); err != nil {
@@ -286,7 +293,7 @@ func (w *world) submitByCallers(ctx context.Context, n int) (took time.Duration,
 	}
 	calls := make([][]byte, n)
 	for i := range calls {
-		activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", i))
+		activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", first+i))
 		inbox := "http://" + waitingHost(i%w.b.size.usual) + plainPath
 		if calls[i], err = w.api.prepare(submission(activity, []string{inbox})); err != nil {
 			return 0, 0, err

@@ -104,7 +104,7 @@ func TestBench(t *testing.T) {
 		"keepalive": bare, "connections": bare, "tls": bare, "slow": compared, "dead": compared,
 		"backlog": append([]string{"claim_us_at_1000", "claim_us_at_2000", "claim_ratio"}, compared...),
 		"fanout":  {"to_202_ms", "bare_insert_ms", "insert_ratio"},
-		"intake":  {"accepted_per_second", "bare_inserts_per_second", "intake_ratio", "node_cpu_ms", "callers_cpu_ms"},
+		"intake":  {"accepted_per_second", "bare_inserts_per_second", "intake_ratio", "bare_calls_per_second", "bare_intake_ratio", "node_cpu_ms", "callers_cpu_ms"},
 		"idle":    {"peak_mib"},
 	} {
 		r.wantFigures(t, scenario, names...)
@@ -124,7 +124,7 @@ func TestBenchOnRedis(t *testing.T) {
 	r := measure(t, "--scenarios", "keepalive,fanout,intake", "--store", server.URL())
 	r.wantFigures(t, "keepalive", "deliveries", "cpu_ratio", "store_cpu_ms", "store_scripts", "store_bytes")
 	r.wantFigures(t, "fanout", "to_202_ms", "bare_insert_ms")
-	r.wantFigures(t, "intake", "accepted_per_second", "bare_inserts_per_second")
+	r.wantFigures(t, "intake", "accepted_per_second", "bare_inserts_per_second", "bare_calls_per_second")
 	if !strings.HasPrefix(r.Machine.Store, "Redis ") && !strings.HasPrefix(r.Machine.Store, "Valkey ") {
 		t.Errorf("store: %s", r.Machine.Store)
 	}

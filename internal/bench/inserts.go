@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/redis/rueidis"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -16,12 +21,23 @@ import (
 	"github.com/postrider/postrider/queue/redisq"
 )
 
-// inserts is the role that only writes, as the store does it but nothing else: what intake is measured against.
+// inserts is the role that only writes, as the store does it but nothing else: what intake is measured against. It is
+// asked by goroutines of its own or, as the least that an intake over HTTP can be, by calls.
 type inserts struct {
-	o     *Options
-	at    place
-	db    *sqlite.Conn   // one of these is there
-	redis rueidis.Client // the other is nil
+	o       *Options
+	at      place
+	db      *sqlite.Conn   // one of these is there
+	redis   rueidis.Client // the other is nil
+	waiting chan row       // to be inserted into db
+	group   sync.WaitGroup // the goroutine that does it
+	server  *http.Server
+	served  atomic.Int64
+}
+
+// row is one that a caller waits for.
+type row struct {
+	value string
+	done  chan error
 }
 
 // rows says what to write: so many rows with a value each, by so many callers (none: all in one go).
@@ -31,7 +47,7 @@ type rows struct {
 }
 
 func (w *inserts) commands() commands {
-	return commands{"start": command(w.start), "insert": command(w.insert)}
+	return commands{"start": command(w.start), "insert": command(w.insert), "serve": command(w.serve)}
 }
 
 func (w *inserts) start(_ context.Context, at place) (_ any, err error) {
@@ -43,43 +59,54 @@ func (w *inserts) start(_ context.Context, at place) (_ any, err error) {
 	if w.db, err = embedded.Connect(filepath.Join(at.Dir, "bare.db")); err != nil {
 		return nil, err
 	}
-	return nil, sqlitex.ExecuteScript(w.db, `CREATE TABLE bare (id INTEGER PRIMARY KEY, activity INTEGER NOT NULL, lane INTEGER NOT NULL,
-		value TEXT NOT NULL, due INTEGER NOT NULL, expires INTEGER NOT NULL) STRICT`, nil)
+	err = sqlitex.ExecuteScript(w.db, `CREATE TABLE IF NOT EXISTS bare (id INTEGER PRIMARY KEY, activity INTEGER NOT NULL,
+		lane INTEGER NOT NULL, value TEXT NOT NULL, due INTEGER NOT NULL, expires INTEGER NOT NULL) STRICT`, nil)
+	w.waiting = make(chan row, callers)
+	w.group.Go(w.insertGroups)
+	return nil, err
 }
 
-func (w *inserts) stop() error {
+func (w *inserts) stop() (err error) {
+	if w.server != nil {
+		err = w.server.Close()
+	}
 	if w.redis != nil {
 		w.redis.Close()
 	}
 	if w.db == nil {
-		return nil
+		return err
 	}
-	return w.db.Close()
+	close(w.waiting)
+	w.group.Wait()
+	return errors.Join(err, w.db.Close())
 }
 
 // insert writes rows and returns how long it took.
 func (w *inserts) insert(ctx context.Context, r rows) (_ any, err error) {
 	began := time.Now()
 	switch {
-	case w.redis != nil && r.Callers == 0:
-		err = w.pipeline(ctx, r)
+	case r.Callers > 0:
+		err = w.insertByCallers(ctx, r)
 	case w.redis != nil:
-		err = w.setByCallers(ctx, r)
-	case r.Callers == 0:
-		err = w.transaction(r.Rows, r.Value)
+		err = w.pipeline(ctx, r)
 	default:
-		err = w.insertByCallers(r)
+		err = w.transaction(func(insert func(string) error) (err error) {
+			for i := 0; i < r.Rows && err == nil; i++ {
+				err = insert(r.Value)
+			}
+			return err
+		})
 	}
 	return time.Since(began), err
 }
 
-// transaction inserts so many rows in one transaction.
-func (w *inserts) transaction(n int, value string) error {
+// transaction inserts, in one transaction, what f calls for.
+func (w *inserts) transaction(f func(insert func(value string) error) error) error {
 	if err := sqlitex.Execute(w.db, "BEGIN IMMEDIATE", nil); err != nil {
 		return err
 	}
 	insert := w.db.Prep("INSERT INTO bare (activity, lane, value, due, expires) VALUES (?, ?, ?, ?, ?)")
-	for range n {
+	err := f(func(value string) error {
 		now := time.Now().UnixMilli()
 		for i, column := range []int64{1, 2, 0, now, now} {
 			insert.BindInt64(i+1, column)
@@ -88,38 +115,55 @@ func (w *inserts) transaction(n int, value string) error {
 		if _, err := insert.Step(); err != nil {
 			return err
 		}
-		if err := insert.Reset(); err != nil {
-			return err
-		}
+		return insert.Reset()
+	})
+	if err != nil {
+		return err
 	}
 	return sqlitex.Execute(w.db, "COMMIT", nil)
 }
 
-// insertByCallers has callers that each wait until their row is durable. One transaction takes all that wait.
-func (w *inserts) insertByCallers(r rows) error {
-	waiting := make(chan chan error, r.Callers)
+// insertGroups inserts what comes. One transaction takes all that wait.
+func (w *inserts) insertGroups() {
+	for first := range w.waiting {
+		group := []row{first}
+		for len(w.waiting) > 0 {
+			group = append(group, <-w.waiting)
+		}
+		err := w.transaction(func(insert func(string) error) (err error) {
+			for i := 0; i < len(group) && err == nil; i++ {
+				err = insert(group[i].value)
+			}
+			return err
+		})
+		for _, r := range group {
+			r.done <- err
+		}
+	}
+}
+
+// put writes one row and returns once it is durable. It is safe for concurrent use.
+func (w *inserts) put(ctx context.Context, i int, value string) error {
+	if w.redis != nil {
+		return w.redis.Do(ctx, w.redis.B().Set().Key(w.key(i)).Value(value).Build()).Error()
+	}
+	done := make(chan error, 1)
+	w.waiting <- row{value, done}
+	return <-done
+}
+
+// insertByCallers has callers that each wait until their row is durable.
+func (w *inserts) insertByCallers(ctx context.Context, r rows) error {
 	var callers sync.WaitGroup
 	errs := make([]error, r.Callers)
 	for c := range r.Callers {
 		callers.Go(func() {
-			for range share(r, c) {
-				done := make(chan error, 1)
-				waiting <- done
-				errs[c] = errors.Join(errs[c], <-done)
+			for i := range share(r, c) {
+				errs[c] = errors.Join(errs[c], w.put(ctx, c+i*r.Callers, r.Value))
 			}
 		})
 	}
-	go func() { callers.Wait(); close(waiting) }() // ends before the loop below does
-	for first := range waiting {
-		group := []chan error{first}
-		for len(waiting) > 0 {
-			group = append(group, <-waiting)
-		}
-		err := w.transaction(len(group), r.Value)
-		for _, done := range group {
-			done <- err
-		}
-	}
+	callers.Wait()
 	return errors.Join(errs...)
 }
 
@@ -148,17 +192,29 @@ func (w *inserts) pipeline(ctx context.Context, r rows) error {
 	return nil
 }
 
-func (w *inserts) setByCallers(ctx context.Context, r rows) error {
-	var callers sync.WaitGroup
-	errs := make([]error, r.Callers)
-	for c := range r.Callers {
-		callers.Go(func() {
-			for i := range share(r, c) {
-				err := w.redis.Do(ctx, w.redis.B().Set().Key(w.key(c+i*r.Callers)).Value(r.Value).Build()).Error()
-				errs[c] = errors.Join(errs[c], err)
-			}
-		})
+// serve takes calls as a node does, but only writes a row for each: not looked at, just as it came. It returns the address.
+func (w *inserts) serve(ctx context.Context, _ struct{}) (any, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
 	}
-	callers.Wait()
-	return errors.Join(errs...)
+	mux := chi.NewRouter()
+	mux.Post("/v1/activities", w.accept)
+	w.server = &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+	go func() { _ = w.server.Serve(listener) }() // until stop
+	return listener.Addr().String(), nil
+}
+
+func (w *inserts) accept(rw http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = w.put(r.Context(), int(w.served.Add(1)), string(body))
+	}
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(http.StatusAccepted)
+	_, _ = io.WriteString(rw, `{"accepted":1,"duplicates":0,"rejected":[],"url":"/v1/activities/00000000-0000-0000-0000-000000000000"}`)
 }

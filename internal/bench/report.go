@@ -121,6 +121,7 @@ func (s Result) sentences() (lines []string) {
 	say("to_202_ms", "%.0f ms to the 202 for %.0f inboxes, %.2f times that of bare rows (%.0f ms)", "to_202_ms", "inboxes", "insert_ratio", "bare_insert_ms")
 	say("to_lanes_ms", "%.0f ms until the last of them could go out", "to_lanes_ms")
 	say("accepted_per_second", "%.0f activities/s accepted, %.2f of bare rows (%.0f/s)", "accepted_per_second", "intake_ratio", "bare_inserts_per_second")
+	say("bare_intake_ratio", "%.2f of calls to a bare service that only writes a row for each (%.0f/s)", "bare_intake_ratio", "bare_calls_per_second")
 	say("callers_cpu_ms", "%.3f ms of CPU spent by the callers on each, on the same cores", "callers_cpu_ms")
 	say("cpu_percent", "%.2f %% of a processor", "cpu_percent")
 	return lines

@@ -242,7 +242,7 @@ func (b *bench) insert(ctx context.Context, at place, r rows) (d time.Duration, 
 }
 
 // intake measures how many single activities many callers get accepted, beside bare rows, each with all that is in such a
-// call, that share commits.
+// call, that share commits: those of callers in the same process, and those of a bare service with the same callers.
 func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	f = figures{"activities": float64(b.size.intake)}
 	err = b.waiting(ctx, b.size.usual, func(w *world, at place) error {
@@ -250,52 +250,80 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		if err != nil {
 			return err
 		}
-		var took []float64
-		var callersCPU float64
-		for i := range b.size.repeats {
-			t, cpu, err := w.submitByCallers(ctx, i*b.size.intake, b.size.intake)
-			if err != nil {
-				return err
-			}
-			took = append(took, float64(t))
-			callersCPU += cpu
+		took, callersCPU, err := b.submitOften(ctx, w.api)
+		if err != nil {
+			return err
 		}
 		after, err := w.spent(ctx)
 		if err != nil {
 			return err
 		}
 		ms := 1000 / float64(b.size.repeats*b.size.intake)
-		f["accepted_per_second"] = perSecond(b.size.intake, time.Duration(median(took)))
+		f["accepted_per_second"] = perSecond(b.size.intake, took)
 		f["callers_cpu_ms"] = callersCPU * ms
 		f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * ms
 		f["peak_mib"] = after.node.Peak
 		if b.redis != nil {
 			f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * ms
 		}
-		call := submission(makeActivity("https://bench.example/activities/intake/0"), []string{"http://" + waitingHost(0) + plainPath})
-		bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(call)})
-		f["bare_inserts_per_second"] = perSecond(b.size.intake, bare)
-		f.ratio("intake_ratio", f["accepted_per_second"], f["bare_inserts_per_second"])
-		return err
+		return b.bareIntake(ctx, at, f)
 	})
 	return f, err
 }
 
-// submitByCallers has callers submit n activities, numbered from first on, to one inbox each, and returns how long they took
+// bareIntake measures what intake is compared with.
+func (b *bench) bareIntake(ctx context.Context, at place, f figures) (err error) {
+	call := submission(makeActivity("https://bench.example/activities/intake/0"), []string{"http://" + waitingHost(0) + plainPath})
+	bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(call)})
+	if err != nil {
+		return err
+	}
+	f["bare_inserts_per_second"] = perSecond(b.size.intake, bare)
+	f.ratio("intake_ratio", f["accepted_per_second"], f["bare_inserts_per_second"])
+	p, err := b.start(ctx, "inserts", at, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	var address string
+	if err := p.call("serve", nil, &address); err != nil {
+		return err
+	}
+	took, _, err := b.submitOften(ctx, newAPI(address))
+	f["bare_calls_per_second"] = perSecond(b.size.intake, took)
+	f.ratio("bare_intake_ratio", f["accepted_per_second"], f["bare_calls_per_second"])
+	return err
+}
+
+// submitOften has callers submit single activities some times, and returns how long they took, the median of these times,
 // and what CPU they spent themselves, in seconds.
-func (w *world) submitByCallers(ctx context.Context, first, n int) (took time.Duration, cpu float64, err error) {
+func (b *bench) submitOften(ctx context.Context, a *api) (_ time.Duration, cpu float64, err error) {
+	var all []float64
+	for i := range b.size.repeats {
+		took, spent, err := b.submitByCallers(ctx, a, i*b.size.intake)
+		if err != nil {
+			return 0, 0, err
+		}
+		all = append(all, float64(took))
+		cpu += spent
+	}
+	return time.Duration(median(all)), cpu, nil
+}
+
+// submitByCallers has callers submit activities, numbered from first on, to one inbox each.
+func (b *bench) submitByCallers(ctx context.Context, a *api, first int) (took time.Duration, cpu float64, err error) {
 	var callers [callers]*caller
 	for i := range callers {
-		if callers[i], err = w.api.dial(ctx); err != nil {
+		if callers[i], err = a.dial(ctx); err != nil {
 			return 0, 0, err
 		}
 		defer callers[i].conn.Close()
 	}
-	calls := make([][]byte, n)
+	calls := make([][]byte, b.size.intake)
 	for i := range calls {
 		activity := makeActivity(fmt.Sprintf("https://bench.example/activities/intake/%d", first+i))
-		inbox := "http://" + waitingHost(i%w.b.size.usual) + plainPath
-		if calls[i], err = w.api.prepare(submission(activity, []string{inbox})); err != nil {
+		inbox := "http://" + waitingHost(i%b.size.usual) + plainPath
+		if calls[i], err = a.prepare(submission(activity, []string{inbox})); err != nil {
 			return 0, 0, err
 		}
 	}

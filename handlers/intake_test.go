@@ -203,16 +203,23 @@ func TestAudience(t *testing.T) {
 	}
 }
 
-// TestActivityIsCopied: the store may keep an activity for longer than the call, of up to 64 MiB, lasts.
+// TestActivityIsCopied: the store may keep an activity for longer than the call, of up to 64 MiB, lasts. It keeps little
+// else with it.
 func TestActivityIsCopied(t *testing.T) {
-	body := []byte(call(anActivity, aKey, anInbox))
-	c, err := parseCall(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(body)
-	if got := `"activity":` + string(c.Activity); got != anActivity {
-		t.Errorf("got %q", got)
+	for name, inboxes := range map[string]int{"small call": 1, "large call": 1000} {
+		body := []byte(largeCall(inboxes, false))
+		c, err := parseCall(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := `"activity":` + string(c.Activity); got != anActivity {
+			t.Errorf("%s: got %q", name, got)
+		}
+		size := len(c.Activity)
+		clear(body)
+		if shared := c.Activity[0] == 0; shared && len(body) > 2*size {
+			t.Errorf("%s: an activity of %d bytes keeps a call of %d", name, size, len(body))
+		}
 	}
 }
 

@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	takeAtOnce = 16              // deliveries taken from a lane at once
-	turnSize   = 64              // deliveries after which a turn makes room, if others wait
-	turnTime   = 2 * time.Second // time after which it does
+	turnSize = 64              // deliveries after which a turn makes room, if others wait
+	turnTime = 2 * time.Second // time after which it does
 
 	firstLook = 100 * time.Millisecond // how long to wait before looking for more work, at first
 	lastLook  = 2 * time.Second        // and in the end
@@ -33,9 +32,8 @@ type turn struct {
 	host    queue.HostRecord
 	known   queue.HostRecord // to the store
 	breaker *breaker.Breaker
-	waiting []queue.Delivery // taken, not begun
-	more    bool             // there is more to take
-	done    chan attempt
+	hand
+	done chan attempt
 
 	slots      int  // held
 	suspect    bool // the class they count in
@@ -57,7 +55,7 @@ func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn) *turn {
 	settings.Now = func() time.Time { return qt.Now.Add(time.Since(began)) }
 	return &turn{
 		pool: p, held: h, host: qt.Host, known: qt.Host, breaker: settings.Restore(qt.Host.Breaker),
-		waiting: qt.Deliveries, more: qt.More, done: make(chan attempt, p.Breaker.Window),
+		hand: newHand(qt, began), done: make(chan attempt, p.Breaker.Window),
 		slots: 1, suspect: qt.Host.Breaker.Suspect(), until: began.Add(turnTime),
 	}
 }
@@ -70,16 +68,16 @@ func (t *turn) run(ctx context.Context) {
 		if t.inFlight == 0 {
 			break
 		}
-		if results := t.collect(t.look(ctx)); len(results) > 0 {
+		if results := t.collect(t.look(ctx)); len(results) > 0 || t.stale() {
 			t.settle(ctx, results)
 			if t.gone {
 				break
 			}
-			t.shrink()
 		} else {
 			t.more = true // there may be, by now
 		}
 		t.refill(ctx)
+		t.shrink()
 	}
 	t.letGo(ctx)
 	t.pool.slots.release(t.slots, t.suspects(t.slots))
@@ -130,7 +128,7 @@ func (t *turn) last(ctx context.Context) bool {
 
 // begin begins as many attempts as the breaker, the window and the slots allow.
 func (t *turn) begin(ctx context.Context) {
-	for len(t.waiting) > 0 && !t.over(ctx) {
+	for len(t.waiting) > 0 && !t.stale() && !t.over(ctx) {
 		permit, ok := t.breaker.Allow()
 		if !ok {
 			return
@@ -194,26 +192,15 @@ func (t *turn) shrink() {
 	}
 }
 
-// refill takes more from the lane when the turn runs short.
-func (t *turn) refill(ctx context.Context) {
-	if len(t.waiting) > 0 || !t.more || t.over(ctx) {
-		return
-	}
-	turns, err := t.pool.Queue.Take(ctx, []lockmgr.Lease{t.held.Lease}, takeAtOnce)
-	if err != nil || len(turns) == 0 {
-		t.stop = true // the scheduler finds out about the store
-		return
-	}
-	t.waiting, t.more = turns[0].Deliveries, turns[0].More
-}
-
-// settle writes back results and what was learnt of the host, and lets go of the lane if these are the last.
+// settle writes back results, what has been in hand for too long, and what was learnt of the host, and lets go of the
+// lane if these are the last.
 func (t *turn) settle(ctx context.Context, results []attempt) {
 	var s queue.Settlement
 	for i := range results {
 		s.Results = append(s.Results, t.result(&results[i], &s))
 	}
 	t.learn(&s)
+	s.Results = append(s.Results, t.putBack()...)
 	s.Release = t.last(ctx)
 	if !t.write(s) {
 		t.stop = true

@@ -1,0 +1,63 @@
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"github.com/postrider/postrider/lockmgr"
+	"github.com/postrider/postrider/queue"
+)
+
+const (
+	takeAtOnce = 16                     // deliveries taken from a lane at once
+	fresh      = 500 * time.Millisecond // how long what was taken may begin without a look at the store
+)
+
+// hand is what a turn has taken and not begun. It ages: meanwhile the lane may have been paused or blocked, an activity
+// cancelled, or something more urgent accepted, of which only the store knows.
+type hand struct {
+	waiting []queue.Delivery
+	taken   time.Time
+	more    bool // the lane has more to give
+	slow    bool // it grew stale in this turn: no more is taken than can begin at once
+}
+
+func newHand(t queue.Turn, now time.Time) hand {
+	return hand{waiting: t.Deliveries, taken: now, more: t.More}
+}
+
+// stale tells that what is in hand must not begin.
+func (h *hand) stale() bool { return len(h.waiting) > 0 && time.Since(h.taken) >= fresh }
+
+// putBack empties a stale hand, and returns the results that tell the store so.
+func (h *hand) putBack() []queue.Result {
+	if !h.stale() {
+		return nil
+	}
+	results := make([]queue.Result, len(h.waiting))
+	for i, d := range h.waiting {
+		results[i] = queue.Result{ID: d.ID, Verdict: queue.Defer}
+	}
+	h.waiting, h.more, h.slow = nil, true, true
+	return results
+}
+
+// refill takes more from the lane when the turn runs short.
+func (t *turn) refill(ctx context.Context) {
+	if len(t.waiting) > 0 || !t.more || t.over(ctx) {
+		return
+	}
+	n := takeAtOnce
+	if t.slow {
+		n = min(n, t.breaker.Limit()-t.inFlight)
+	}
+	if n <= 0 {
+		return
+	}
+	turns, err := t.pool.Queue.Take(ctx, []lockmgr.Lease{t.held.Lease}, n)
+	if err != nil || len(turns) == 0 {
+		t.stop = true // the scheduler finds out about the store
+		return
+	}
+	t.waiting, t.more, t.taken = turns[0].Deliveries, turns[0].More, time.Now()
+}

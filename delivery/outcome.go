@@ -116,7 +116,7 @@ const maxRetryAfter = 12 * time.Hour
 // SPEC: RFC 9110, 10.2.3: Retry-After is either an HTTP-date or a number of seconds.
 func retryAfter(a Answer, now time.Time) time.Duration {
 	text := strings.TrimSpace(a.RetryAfter)
-	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {
+	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) { // then it is the largest
 		if seconds > uint64(maxRetryAfter/time.Second) {
 			return maxRetryAfter
 		}

@@ -159,7 +159,7 @@ func (p *parser) delivered(value func(name string) error) error {
 			return p.dec.SkipValue()
 		case hidden(name):
 			at := strings.TrimPrefix(string(p.dec.StackPointer()), "/activity")
-			return p.refuse("must never be delivered; it stands at " + clip(at) + " of the activity")
+			return p.refuse("must never be delivered; it stands at " + clip(at, maxPlace) + " of the activity")
 		}
 		return value(name)
 	})

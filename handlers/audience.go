@@ -103,7 +103,7 @@ func (a *audience) add(raw string, hs headers, at place) {
 func (a *audience) resolve(raw string, at place) int {
 	inbox, refusal := a.parse(raw)
 	if refusal != nil {
-		a.rejected = append(a.rejected, rejection{Inbox: clip(raw), Reason: refusal.Reason, Detail: refusal.Detail})
+		a.rejected = append(a.rejected, rejection{Inbox: clip(raw, netguard.MaxURL), Reason: refusal.Reason, Detail: refusal.Detail})
 		a.rejectedAt = append(a.rejectedAt, at)
 		return none
 	}

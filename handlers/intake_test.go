@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,18 @@ func TestRejected(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, reasons); diff != "" || got.Accepted != 1 || got.Duplicates != 1 {
 		t.Errorf("%+v\n%s", got, diff)
+	}
+}
+
+// Callers find what was rejected by the URL that they sent, so it comes back whole if it may be one at all.
+func TestRejectedComesBackWhole(t *testing.T) {
+	start := "https://localhost/"
+	for _, length := range []int{netguard.MaxURL, netguard.MaxURL + 1} {
+		inbox := start + strings.Repeat("x", length-len(start))
+		got, _ := newRig(t).post(t, call(anActivity, aKey, `"inboxes":["https://one.example/inbox",`+strconv.Quote(inbox)+`]`))
+		if len(got.Rejected) != 1 || (got.Rejected[0].Inbox == inbox) != (length <= netguard.MaxURL) || len(got.Rejected[0].Inbox) > length+2 {
+			t.Errorf("%d bytes: rejected %+v", length, got.Rejected)
+		}
 	}
 }
 

@@ -241,12 +241,12 @@ func printable(name string) string {
 	return name
 }
 
-// clip cuts what is repeated to people to a length that does no harm.
-func clip(s string) string {
-	if len(s) <= maxPlace {
+// clip cuts what is repeated to a length that does no harm.
+func clip(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxPlace], "") + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }

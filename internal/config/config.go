@@ -69,7 +69,7 @@ type Config struct {
 	BreakerCoolOff    time.Duration `name:"breaker-cool-off" default:"60s" placeholder:"TIME" help:"first open time; doubles at each failed probe"`
 	BreakerCoolOffMax time.Duration `name:"breaker-cool-off-max" default:"1h" placeholder:"TIME" help:"longest open time; the first is never longer"`
 	UnavailableDays   int           `name:"unavailable-days" min:"1" max:"365" default:"7" placeholder:"N" help:"days with failures and no success that make a host unavailable"`
-	LeaseTTL          time.Duration `name:"lease-ttl" default:"30s" placeholder:"TIME" help:"how long a host stays locked to a silent node"`
+	LeaseTTL          time.Duration `name:"lease-ttl" min:"100ms" default:"30s" placeholder:"TIME" help:"how long a host stays locked to a silent node"`
 
 	Retention           time.Duration `name:"activity-retention" min:"24h" default:"72h" placeholder:"TIME" help:"how long finished activities are kept"`
 	DeadLetterRetention time.Duration `name:"dead-letter-retention" default:"720h" placeholder:"TIME" help:"how long dead letters are kept"`

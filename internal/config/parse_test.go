@@ -244,7 +244,7 @@ func TestBadValues(t *testing.T) {
 		{"max-attempts", "many", "from 1 to 1000"},
 		{"breaker-threshold", "0", "from 1 to 10000"},
 		{"unavailable-days", "0", "from 1 to 365"},
-		{"lease-ttl", "0", "positive duration"},
+		{"lease-ttl", "99ms", "at least 100ms, such as 30s"},
 		{"activity-retention", "23h59m", "at least 24h"},
 		{"dead-letter-retention", "0s", "positive duration"},
 		{"dead-letter-cap", "-1", "whole number from 0"},

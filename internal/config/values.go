@@ -105,7 +105,7 @@ func duration(tag *kong.Tag, raw string) (time.Duration, error) {
 	least, want := time.Duration(1), "a positive duration such as 90s or 72h"
 	if m := tag.Get("min"); m != "" {
 		least, _ = time.ParseDuration(m)
-		want = "a duration of at least " + m + ", such as 72h"
+		want = "a duration of at least " + m + ", such as " + tag.Default
 	}
 	d, err := time.ParseDuration(raw)
 	if err != nil || d < least {

@@ -160,6 +160,34 @@ func testProbesGrowRareAndHeal(t *testing.T, s store) {
 	}
 }
 
+// TestProbeIsSeen holds that a breaker is shown half open while its probe is on its way.
+func TestProbeIsSeen(t *testing.T) { onBothStores(t, testProbeIsSeen) }
+
+func testProbeIsSeen(t *testing.T, s store) {
+	var asked atomic.Int32
+	answer := make(chan struct{})
+	h := startHost(t, scripted(func(testinbox.Request) testinbox.Reply {
+		if asked.Add(1) == 1 {
+			return testinbox.Reply{Status: http.StatusInternalServerError}
+		}
+		<-answer
+		return testinbox.Reply{}
+	}))
+	node := s.startNode(t, "--breaker-threshold", "1", "--breaker-cool-off", "1h", "--breaker-cool-off-max", "1h")
+	a := node.deliver(like("1"), h.Inbox(0, "/inbox"))
+	shows := func(state string) func() bool {
+		return func() bool { return node.host(h.Host(0)).Breaker.State == state }
+	}
+	eventually(t, "the breaker opens", shows("open"))
+	node.act(h.Host(0), "probe")
+	eventually(t, "the breaker is half open", shows("half_open"))
+	close(answer)
+	if got := node.settled(a); got.Delivered != 1 {
+		t.Errorf("counts %+v", got)
+	}
+	eventually(t, "the breaker closes", shows("closed"))
+}
+
 // TestProbingSpendsNoAttempt holds that a delivery whose own retry is far away may be the probe as often as it takes.
 func TestProbingSpendsNoAttempt(t *testing.T) { onBothStores(t, testProbingSpendsNoAttempt) }
 

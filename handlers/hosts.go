@@ -91,7 +91,7 @@ func hostViewOf(h *queue.HostStatus) hostView {
 		Host: h.Host, State: string(h.State), Pending: h.Pending, InFlight: h.InFlight,
 		OldestPendingAt: stamp(h.OldestPendingAt),
 		Breaker: breakerView{
-			State: rec.Breaker.State.String(), Failures: rec.Breaker.Failures, RetryAt: stamp(h.RetryAt),
+			State: h.BreakerState().String(), Failures: rec.Breaker.Failures, RetryAt: stamp(h.RetryAt),
 		},
 		FailureDays: len(rec.Breaker.Days), SignatureScheme: cmp.Or(rec.Scheme, "unknown"),
 		LastSuccessAt: stamp(rec.Breaker.LastSuccess), LastError: attemptView(rec.LastError),

@@ -52,3 +52,22 @@ func TestForgiven(t *testing.T) {
 		t.Errorf("forgiven (-want +got):\n%s", diff)
 	}
 }
+
+func TestBreakerState(t *testing.T) {
+	for _, tt := range []struct {
+		stored   breaker.State
+		inFlight int
+		want     breaker.State
+	}{
+		{breaker.Closed, 0, breaker.Closed},
+		{breaker.Closed, 8, breaker.Closed},
+		{breaker.Open, 0, breaker.Open},
+		{breaker.Open, 1, breaker.HalfOpen},
+		{breaker.HalfOpen, 0, breaker.HalfOpen},
+	} {
+		h := queue.HostStatus{InFlight: tt.inFlight, Record: queue.HostRecord{Breaker: breaker.Record{State: tt.stored}}}
+		if got := h.BreakerState(); got != tt.want {
+			t.Errorf("stored %s, %d in flight: %s, want %s", tt.stored, tt.inFlight, got, tt.want)
+		}
+	}
+}

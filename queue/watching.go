@@ -1,6 +1,10 @@
 package queue
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/breaker"
+)
 
 // What Watching shows and Operating changes.
 
@@ -104,6 +108,15 @@ type HostStatus struct {
 	OldestPendingAt time.Time
 	RetryAt         time.Time // when the lane's wait ends, zero if it has none
 	Record          HostRecord
+}
+
+// BreakerState is the state of the host's breaker now. What is stored says open until the probe has ended; as nothing else
+// is attempted meanwhile, what is in flight is the probe.
+func (h *HostStatus) BreakerState() breaker.State {
+	if h.Record.Breaker.State == breaker.Open && h.InFlight > 0 {
+		return breaker.HalfOpen
+	}
+	return h.Record.Breaker.State
 }
 
 // DeadLetter is a delivery that ended without being delivered.

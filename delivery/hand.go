@@ -18,27 +18,28 @@ const (
 type hand struct {
 	waiting []queue.Delivery
 	taken   time.Time
-	more    bool // the lane has more to give
-	slow    bool // it grew stale in this turn: no more is taken than can begin at once
-}
-
-func newHand(t queue.Turn, now time.Time) hand {
-	return hand{waiting: t.Deliveries, taken: now, more: t.More}
+	stops   uint64 // of the queue, before it was taken
+	more    bool   // the lane has more to give
+	slow    bool   // it grew old in this turn: no more is taken than can begin at once
 }
 
 // stale tells that what is in hand must not begin.
-func (h *hand) stale() bool { return len(h.waiting) > 0 && time.Since(h.taken) >= fresh }
+func (t *turn) stale() bool {
+	return len(t.waiting) > 0 && (t.old() || t.pool.Queue.Stops() != t.stops)
+}
+
+func (h *hand) old() bool { return time.Since(h.taken) >= fresh }
 
 // putBack empties a stale hand, and returns the results that tell the store so.
-func (h *hand) putBack() []queue.Result {
-	if !h.stale() {
+func (t *turn) putBack() []queue.Result {
+	if !t.stale() {
 		return nil
 	}
-	results := make([]queue.Result, len(h.waiting))
-	for i, d := range h.waiting {
+	results := make([]queue.Result, len(t.waiting))
+	for i, d := range t.waiting {
 		results[i] = queue.Result{ID: d.ID, Verdict: queue.Defer}
 	}
-	h.waiting, h.more, h.slow = nil, true, true
+	t.waiting, t.more, t.slow = nil, true, t.slow || t.old()
 	return results
 }
 
@@ -54,10 +55,11 @@ func (t *turn) refill(ctx context.Context) {
 	if n <= 0 {
 		return
 	}
+	stops := t.pool.Queue.Stops()
 	turns, err := t.pool.Queue.Take(ctx, []lockmgr.Lease{t.held.Lease}, n)
 	if err != nil || len(turns) == 0 {
 		t.stop = true // the scheduler finds out about the store
 		return
 	}
-	t.waiting, t.more, t.taken = turns[0].Deliveries, turns[0].More, time.Now()
+	t.waiting, t.more, t.taken, t.stops = turns[0].Deliveries, turns[0].More, time.Now(), stops
 }

@@ -11,9 +11,14 @@ import (
 )
 
 // slowly is an inbox that takes 2 s for each answer.
-func slowly(req *http.Request) Answer {
-	lasting(req, 2*time.Second)
-	return Answer{Status: 202}
+func slowly(req *http.Request) Answer { return after(2 * time.Second)(req) }
+
+// after is an inbox that takes d for each answer.
+func after(d time.Duration) func(*http.Request) Answer {
+	return func(req *http.Request) Answer {
+		lasting(req, d)
+		return Answer{Status: 202}
+	}
 }
 
 // queued submits n activities to a host while it is paused, and ends the pause.
@@ -43,19 +48,21 @@ func TestWhatWasTakenIsStopped(t *testing.T) {
 			}
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pooled(t, slowly, nil, func(r *rig) {
-				ids := r.queued(40, host)
-				time.Sleep(4*time.Second + fresh/2) // by now there is room for four at once
-				before := len(r.to(host))
-				stop(r, ids)
-				time.Sleep(time.Minute)
-				if late := len(r.to(host)) - before; before < 3 || late > 0 {
-					t.Errorf("%d requests before, %d after", before, late)
-				}
+		for _, d := range []time.Duration{2 * time.Second, fresh / 8} { // either way there is something in hand
+			t.Run(name+" after "+d.String(), func(t *testing.T) {
+				t.Parallel()
+				pooled(t, after(d), nil, func(r *rig) {
+					ids := r.queued(40, host)
+					time.Sleep(2*d + d/4) // by now there is room for four at once
+					before := len(r.to(host))
+					stop(r, ids)
+					time.Sleep(time.Minute)
+					if late := len(r.to(host)) - before; before < 3 || late > 0 {
+						t.Errorf("%d requests before, %d after", before, late)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -199,12 +199,13 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time
 	for i, h := range held {
 		leases[i], byToken[h.Lease] = h.Lease, h
 	}
+	stops := p.Queue.Stops()
 	turns, err := p.Queue.Take(sure, leases, takeAtOnce)
 	if err != nil {
 		return 0, 0, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
 	}
 	for _, qt := range turns {
-		t := p.newTurn(byToken[qt.Lease], qt)
+		t := p.newTurn(byToken[qt.Lease], qt, stops)
 		delete(byToken, qt.Lease)
 		n--
 		begun++

@@ -49,13 +49,14 @@ type turn struct {
 	toldOpened bool          // told the log so
 }
 
-func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn) *turn {
+func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn, stops uint64) *turn {
 	began := time.Now()
 	settings := p.Breaker
 	settings.Now = func() time.Time { return qt.Now.Add(time.Since(began)) }
 	return &turn{
 		pool: p, held: h, host: qt.Host, known: qt.Host, breaker: settings.Restore(qt.Host.Breaker),
-		hand: newHand(qt, began), done: make(chan attempt, p.Breaker.Window),
+		hand:  hand{waiting: qt.Deliveries, taken: began, stops: stops, more: qt.More},
+		done:  make(chan attempt, p.Breaker.Window),
 		slots: 1, suspect: qt.Host.Breaker.Suspect(), until: began.Add(turnTime),
 	}
 }

@@ -96,6 +96,11 @@ type Lanes interface {
 	// ErrNotHeld, with nothing changed, if a later token took the lane.
 	Settle(ctx context.Context, lease lockmgr.Lease, s Settlement) error
 
+	// Stops counts what was stopped from outside: a host paused or blocked, an activity cancelled. Where it changed since
+	// before a Take, what that gave and has not begun may have been stopped too. It never blocks and costs nothing; of what
+	// came through another node it may hear a moment later, or never.
+	Stops() uint64
+
 	// Wake fires when a lane may have become due earlier than Due's answer said. It may fire for nothing.
 	Wake() <-chan struct{}
 

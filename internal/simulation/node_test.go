@@ -208,6 +208,8 @@ func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settleme
 
 func (s farStore) Wake() <-chan struct{} { return s.n.wake }
 
+func (s farStore) Stops() uint64 { return s.n.w.store().Stops() }
+
 // Sweep lets time pass, so that a month is not made of seconds.
 func (s farStore) Sweep(ctx context.Context) (time.Duration, error) {
 	ctx, err := s.n.call(ctx, "Sweep", "")

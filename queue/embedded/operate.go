@@ -32,6 +32,7 @@ func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, er
 		}
 		return err
 	}, func() {
+		s.stops.Add(1)
 		now := millis(time.Now())
 		for _, id := range ids {
 			if e := s.index.entries[id]; e != nil {
@@ -176,8 +177,10 @@ func (o *act) apply() {
 	switch o.action {
 	case queue.Pause, queue.Resume:
 		l.paused = o.action == queue.Pause
+		o.s.stops.Add(1)
 	case queue.Block, queue.Unblock:
 		l.blocked = o.action == queue.Block
+		o.s.stops.Add(1)
 	case queue.Reset:
 		l.record, l.wait, l.quick = *o.record, 0, 0
 	case queue.Probe:

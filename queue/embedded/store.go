@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -52,6 +53,7 @@ type Store struct {
 	writer  *writer
 	readers chan *sqlite.Conn // idle read connections
 	wake    chan struct{}
+	stops   atomic.Uint64
 	hub     hub
 
 	next     int64    // the id of the next delivery; only the writer's
@@ -177,6 +179,9 @@ func (s *Store) Close() error {
 
 // Wake implements queue.Lanes.
 func (s *Store) Wake() <-chan struct{} { return s.wake }
+
+// Stops implements queue.Lanes.
+func (s *Store) Stops() uint64 { return s.stops.Load() }
 
 func (s *Store) signal() {
 	select {

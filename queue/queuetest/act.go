@@ -10,6 +10,7 @@ import (
 var actCases = []testCase{
 	{name: "pauses a host and resumes it", run: pauses},
 	{name: "pauses in the midst of a turn", run: pausesTurn},
+	{name: "counts what is stopped", run: countsStops},
 	{name: "takes hosts never heard of", run: actsOnUnknown},
 	{name: "knows no other action", run: actsNoOther},
 	{name: "may be repeated", run: actsAgain},
@@ -66,6 +67,24 @@ func pauses(s *suite) {
 	s.woken("Resume")
 	s.offers("a.example")
 	s.take(s.lease("a.example"), first[0], second[0])
+}
+
+func countsStops(s *suite) {
+	id := s.put("1", "a.example")
+	before := s.Stops()
+	s.act("a.example", queue.Probe)
+	s.same("stops before anything was stopped", before, s.Stops())
+	for what, stop := range map[string]func(){
+		"pause":  func() { s.act("a.example", queue.Pause) },
+		"block":  func() { s.act("b.example", queue.Block) },
+		"cancel": func() { s.cancel(id) },
+	} {
+		before := s.Stops()
+		stop()
+		if s.Stops() == before {
+			s.t.Errorf("%s is not counted", what)
+		}
+	}
 }
 
 func pausesTurn(s *suite) {

@@ -246,6 +246,33 @@ func TestWakesOtherNodes(t *testing.T) {
 	}
 }
 
+// TestStopsAreHeardOf checks that a node learns what was stopped through another.
+func TestStopsAreHeardOf(t *testing.T) {
+	server := testredis.Start(t)
+	o := Options{URL: server.URL(), Prefix: "p", Partitions: 2}
+	a, b := openStore(t, o), openStore(t, o)
+	awaitListener(t, server, "2")
+	sub := submission(uuid.NewString(), 10, "a.example")
+	enqueue(t, a, sub)
+	for what, stop := range map[string]func() error{
+		"pause":  func() error { _, err := a.Act(t.Context(), "a.example", queue.Pause); return err },
+		"block":  func() error { _, err := a.Act(t.Context(), "b.example", queue.Block); return err },
+		"cancel": func() error { _, err := a.Cancel(t.Context(), sub.ID); return err },
+	} {
+		before, late := b.Stops(), time.After(5*time.Second)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		for b.Stops() == before {
+			select {
+			case <-late:
+				t.Fatalf("the other node did not hear of a %s", what)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+}
+
 // TestDoesNotWakeForLater checks that a node sleeps on when what comes is due after Due said that something is.
 func TestDoesNotWakeForLater(t *testing.T) {
 	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})

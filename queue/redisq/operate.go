@@ -41,6 +41,9 @@ func (s *Store) act(ctx context.Context, host string, action queue.HostAction) e
 		return err
 	}
 	s.tellState(host, state)
+	if action == queue.Pause || action == queue.Block {
+		s.tellStop(ctx)
+	}
 	for action == queue.Block && err == nil { // what this leaves if it is cut short, Sweep does
 		var chosen int
 		if chosen, _, err = s.giveUp(ctx, p, host); chosen == 0 {

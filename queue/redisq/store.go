@@ -73,6 +73,7 @@ type Store struct {
 	foreign    atomic.Pointer[error] // why nothing may be written: see confirm
 
 	wake    chan struct{}
+	stops   atomic.Uint64
 	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since started
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 	start   time.Time

@@ -18,6 +18,18 @@ func (s *Store) signal() {
 	}
 }
 
+// Stops implements queue.Lanes.
+func (s *Store) Stops() uint64 { return s.stops.Load() }
+
+// stopMessage says that something was stopped.
+const stopMessage = "stop"
+
+// tellStop counts what was stopped on all nodes, on this one at once.
+func (s *Store) tellStop(ctx context.Context) {
+	s.stops.Add(1)
+	s.tellNodes(ctx, stopMessage)
+}
+
 const listenPause = time.Second // between tries to listen
 
 // tellNodes tells all nodes, this one too.
@@ -84,6 +96,9 @@ func (s *Store) heard(message string) {
 	switch message {
 	case watchMessage:
 		s.beWatched()
+		return
+	case stopMessage:
+		s.stops.Add(1)
 		return
 	case stagedMessage:
 		s.sweepIn(stageTTL)

@@ -137,6 +137,7 @@ func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, er
 	if err != nil {
 		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
 	}
+	s.tellStop(ctx)
 	return s.Activity(ctx, text)
 }
 

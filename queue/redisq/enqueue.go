@@ -163,7 +163,7 @@ func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 		return queue.Receipt{}, err
 	}
 	a, err := in.knowingOthers(ctx, in.home, func(o others) ([]rueidis.RedisMessage, error) {
-		return in.s.intake.enqueue(ctx, in.gathered(to, o))
+		return in.s.intake.call(ctx, in.gathered(to, o))
 	})
 	if err != nil {
 		return queue.Receipt{}, err
@@ -176,7 +176,7 @@ func (in *intake) gathered(to []lane, o others) *gathered {
 	keys := append(append(in.home.activity(nil, in.text), in.home.Of("claim", in.claim)), o.keys(in.home)...)
 	args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
 		millis(queue.IdempotencyTTL), o.same, o.passed, packed(to))
-	return &gathered{claim: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args, done: make(chan struct{})}
+	return &gathered{apart: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args}
 }
 
 // others are other activities in a partition, by their IDs, joined.

@@ -2,13 +2,15 @@ package redisq
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/redis/rueidis"
 )
 
-// What goes to Redis together at most: a script that stores this takes some milliseconds.
+// What goes to Redis together at most: a script that does this takes some milliseconds.
 const (
 	gatherCalls = 64
 	gatherBytes = 256 << 10
@@ -16,11 +18,12 @@ const (
 	gatherScripts = 2 // under way at a time: while one runs, the other is on its way
 )
 
-// gatherer has one script store what several callers want stored: what comes while scripts are under way waits, and goes
+// gatherer has one script do what several callers want of it: what comes while scripts are under way waits, and goes
 // together. It is safe for concurrent use.
 type gatherer struct {
 	s       *Store
 	p       *partition
+	script  script
 	mu      sync.Mutex
 	waiting []*gathered // guarded by mu
 	running int         // goroutines that run scripts, guarded by mu
@@ -28,16 +31,17 @@ type gatherer struct {
 
 // gathered is what one caller wants of the script.
 type gathered struct {
-	claim      string // two of the same never go together, as one is to find what the other has left
+	apart      string // two of the same never go together, as one is to find what the other has left
 	keys, args []string
 	answer     []rueidis.RedisMessage
 	err        error
 	done       chan struct{} // closed when answer or err are there
 }
 
-// enqueue stores a submission, with others, and returns what the script answers to it. If the context ends first, the
-// submission may be stored or not.
-func (g *gatherer) enqueue(ctx context.Context, c *gathered) ([]rueidis.RedisMessage, error) {
+// call has the script do something, with others, and returns what it answers to that. If the context ends first, it may
+// be done or not.
+func (g *gatherer) call(ctx context.Context, c *gathered) ([]rueidis.RedisMessage, error) {
+	c.done = make(chan struct{})
 	g.mu.Lock()
 	g.waiting = append(g.waiting, c)
 	if g.running < gatherScripts {
@@ -56,7 +60,7 @@ func (g *gatherer) enqueue(ctx context.Context, c *gathered) ([]rueidis.RedisMes
 // run runs scripts until nobody waits.
 func (g *gatherer) run() {
 	for group := g.next(); len(group) > 0; group = g.next() {
-		g.store(group)
+		g.do(group)
 	}
 }
 
@@ -65,17 +69,17 @@ func (g *gatherer) next() (group []*gathered) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var later []*gathered
-	claims, bytes := map[string]bool{}, 0
+	apart, bytes := map[string]bool{}, 0
 	for i, c := range g.waiting {
 		if len(group) == gatherCalls || bytes > gatherBytes {
 			later = append(later, g.waiting[i:]...)
 			break
 		}
-		if claims[c.claim] {
+		if apart[c.apart] {
 			later = append(later, c)
 			continue
 		}
-		claims[c.claim] = true
+		apart[c.apart] = true
 		for _, arg := range c.args {
 			bytes += len(arg)
 		}
@@ -87,14 +91,21 @@ func (g *gatherer) next() (group []*gathered) {
 	return group
 }
 
-// store runs the script for a group.
-func (g *gatherer) store(group []*gathered) {
+// do runs the script for a group. Where the script fails for all of it, it runs for each by itself, so that one which
+// stumbles over a key holds up no other.
+func (g *gatherer) do(group []*gathered) {
 	var keys, args []string
 	for _, c := range group {
 		keys, args = append(keys, c.keys...), append(args, c.args...)
 	}
 	ctx := context.Background() // the script has a deadline, and each caller waits for as long as it wants
-	answers, err := g.s.array(ctx, enqueueScript, g.p, keys, args)
+	answers, err := g.s.array(ctx, g.script, g.p, keys, args)
+	if stumbled(err) && len(group) > 1 {
+		for i := range group {
+			g.do(group[i : i+1])
+		}
+		return
+	}
 	for i, c := range group {
 		if c.err = err; err == nil {
 			c.answer, c.err = answers[i].ToArray()
@@ -104,4 +115,10 @@ func (g *gatherer) store(group []*gathered) {
 		}
 		close(c.done)
 	}
+}
+
+// stumbled tells whether a script ran and failed.
+func stumbled(err error) bool {
+	re, ok := errors.AsType[*rueidis.RedisError](err)
+	return ok && strings.Contains(re.Error(), "user_script")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -83,37 +85,35 @@ func outcomeOf(r queue.Receipt, err error) outcome {
 // enqueueTogether has submissions wait, in this order, until all can be stored.
 func enqueueTogether(t *testing.T, s *Store, subs []*queue.Submission) []outcome {
 	t.Helper()
-	g := s.intake
+	return together(t, s.intake, len(subs), func(i int) outcome { return outcomeOf(s.Enqueue(context.Background(), subs[i])) })
+}
+
+// together has calls wait, in their order, until all can go.
+func together[T any](t *testing.T, g *gatherer, n int, call func(i int) T) []T {
+	t.Helper()
 	g.running = gatherScripts + 1 // one that ends below
-	type answer struct {
-		i int
-		o outcome
-	}
-	answers := make(chan answer)
-	for i, sub := range subs {
-		go func() { answers <- answer{i, outcomeOf(s.Enqueue(context.Background(), sub))} }()
+	var calls sync.WaitGroup
+	answers := make([]T, n)
+	for i := range n {
+		calls.Go(func() { answers[i] = call(i) })
 		for waiting := 0; waiting <= i; time.Sleep(time.Millisecond) {
 			g.mu.Lock()
 			waiting = len(g.waiting)
 			g.mu.Unlock()
 		}
 	}
-	go func() {
+	calls.Go(func() {
 		g.run()
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.running -= gatherScripts
 		if len(g.waiting) > 0 { // what came in between
 			g.running++
-			go g.run()
+			calls.Go(g.run)
 		}
-	}()
-	all := make([]outcome, len(subs))
-	for range subs {
-		a := <-answers
-		all[a.i] = a.o
-	}
-	return all
+	})
+	calls.Wait()
+	return answers
 }
 
 // overview is the totals, and how many lanes are found in each set.
@@ -168,7 +168,10 @@ func TestStoredBehindDuplicate(t *testing.T) {
 		}
 		group = append(group, in.gathered(to, o))
 	}
-	s.intake.store(group)
+	for _, c := range group {
+		c.done = make(chan struct{})
+	}
+	s.intake.do(group)
 	for i, want := range []outcome{{Accepted: 1, Duplicates: 1}, {Accepted: 1}} {
 		r, err := receipt(group[i].answer)
 		if diff := cmp.Diff(want, outcomeOf(r, errors.Join(group[i].err, err))); diff != "" {
@@ -185,22 +188,121 @@ func TestStoredBehindDuplicate(t *testing.T) {
 func TestGatherer(t *testing.T) {
 	g := &gatherer{running: 1}
 	for i := range gatherCalls + 2 {
-		g.waiting = append(g.waiting, &gathered{claim: fmt.Sprint(i / 2), args: []string{"x"}})
+		g.waiting = append(g.waiting, &gathered{apart: fmt.Sprint(i / 2), args: []string{"x"}})
 	}
-	g.waiting = append(g.waiting, &gathered{claim: "large", args: []string{strings.Repeat("x", gatherBytes)}}, &gathered{claim: "last"})
+	g.waiting = append(g.waiting, &gathered{apart: "large", args: []string{strings.Repeat("x", gatherBytes)}}, &gathered{apart: "last"})
 	var sizes []int
 	for group := g.next(); len(group) > 0; group = g.next() {
 		sizes = append(sizes, len(group))
-		claims := map[string]bool{}
+		apart := map[string]bool{}
 		for _, c := range group {
-			if claims[c.claim] {
-				t.Errorf("two of claim %s go together", c.claim)
+			if apart[c.apart] {
+				t.Errorf("two of %s go together", c.apart)
 			}
-			claims[c.claim] = true
+			apart[c.apart] = true
 		}
 	}
 	half := gatherCalls/2 + 1
 	if diff := cmp.Diff([]int{half + 1, half + 1}, sizes); diff != "" || g.running != 0 {
 		t.Errorf("%d run; sizes of groups (-want +got):\n%s", g.running, diff)
 	}
+}
+
+// TestSettledTogether checks that settlements that one script writes do what they do one after the other, that one which is
+// refused or stumbles over a key of its own is no concern of the others, and that each gets its own answer.
+func TestSettledTogether(t *testing.T) {
+	server := testredis.Start(t)
+	hosts := []string{"done.example", "retry.example", "late.example", "bad.example", "dead.example", "behind.example", "key.example", "last.example"}
+	settled := map[string]any{}
+	for _, name := range []string{"together", "alone"} {
+		s := openStore(t, Options{URL: server.URL(), Prefix: name})
+		subs := []*queue.Submission{submission("1", 100, hosts...), submission("2", 100, "done.example", "last.example"), submission("3", 100, "behind.example")}
+		subs[2].OrderingKey = subs[0].OrderingKey // waits behind it
+		for _, sub := range subs {
+			enqueue(t, s, sub)
+		}
+		st, leases := settlementsOf(t, s, hosts)
+		server.Must("SET", name+":{p0}:h:bad.example", "of another type")
+		one := func(i int) string { return stumble(s.Settle(context.Background(), leases[i], st[i])) }
+		var errs []string
+		if name == "together" {
+			errs = together(t, s.parts[0].settles, len(st), one)
+		} else {
+			for i := range st {
+				errs = append(errs, one(i))
+			}
+		}
+		next, err := s.Take(t.Context(), []lockmgr.Lease{{Host: "behind.example", Token: leases[5].Token + 1000, TTL: time.Minute}}, 10)
+		if err != nil || len(next) != 1 || len(next[0].Deliveries) != 1 || next[0].Deliveries[0].Activity.URI != subs[2].URI {
+			t.Errorf("then the lane gives %+v, %v, want what waited", next, err)
+		}
+		all := []any{errs, overview(t, s), server.Must("EXISTS", name+":{p0}:lease:done.example")}
+		for _, sub := range subs {
+			a, err := s.Activity(t.Context(), sub.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, a.Counts, a.State)
+		}
+		settled[name] = all
+	}
+	if diff := cmp.Diff(settled["alone"], settled["together"]); diff != "" {
+		t.Errorf("(-one by one +together):\n%s", diff)
+	}
+	want := []string{"", "", "lease not held", "h:bad.example", "", "", "", ""}
+	if diff := cmp.Diff(want, settled["together"].([]any)[0]); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+}
+
+// settlementsOf takes all that may go of the hosts, and returns a settlement for each: the delivery to late.example is taken again
+// by another.
+func settlementsOf(t *testing.T, s *Store, hosts []string) (all []queue.Settlement, leases []lockmgr.Lease) {
+	t.Helper()
+	leases, err := s.Leases(time.Minute).Acquire(t.Context(), hosts)
+	if err != nil || len(leases) != len(hosts) {
+		t.Fatal(leases, err)
+	}
+	turns, err := s.Take(t.Context(), leases, 10)
+	if err != nil || len(turns) != len(hosts) {
+		t.Fatal(turns, err)
+	}
+	for _, turn := range turns {
+		st := queue.Settlement{Host: &turn.Host, Release: turn.Lease.Host != "last.example"}
+		for _, d := range turn.Deliveries {
+			r := queue.Result{ID: d.ID, Spent: true}
+			switch turn.Lease.Host {
+			case "retry.example":
+				r.Verdict, r.After = queue.Retry, time.Hour
+			case "dead.example":
+				r.Verdict, r.Reason = queue.Dead, queue.ReasonGone
+			case "key.example":
+				r.Verdict, r.WaitKey = queue.Defer, true
+			case "late.example":
+				later := turn.Lease
+				later.Token += 100
+				if _, err := s.Take(t.Context(), []lockmgr.Lease{later}, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			st.Results = append(st.Results, r)
+		}
+		all = append(all, st)
+	}
+	return all, leases
+}
+
+// stumble tells of an error what is the same in all stores.
+func stumble(err error) string {
+	broken, ok := errors.AsType[*brokenKey](err)
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, queue.ErrNotHeld):
+		return queue.ErrNotHeld.Error()
+	case ok:
+		_, key, _ := strings.Cut(broken.key, "}:")
+		return key
+	}
+	return err.Error()
 }

@@ -253,9 +253,12 @@ local function behind_of(l, ordering, first, most, from)
   return redis.call('ZRANGEBYLEX', l.w, '[' .. ordering .. (from or ''), '[' .. ordering .. '\255', 'LIMIT', first, most)
 end
 
+-- waits_behind tells whether anything waits behind a delivery of the window.
+local function waits_behind(l) return l.state.n > l.state.k + l.size end
+
 -- next_of moves up what waits behind a delivery that left the window.
 local function next_of(l, ordering)
-  if l.state.n <= l.state.k + l.size then return end -- nothing waits behind any
+  if not waits_behind(l) then return end
   local found = behind_of(l, ordering, 0, 1)[1]
   if not found then return end
   redis.call('ZREM', l.w, found)
@@ -293,7 +296,7 @@ end
 local function untake(l, e)
   e.flags, l.changed = e.flags - TAKEN, true
   set(l, e)
-  local first = behind_of(l, e.ordering, 0, 1)[1]
+  local first = waits_behind(l) and behind_of(l, e.ordering, 0, 1)[1]
   if not first or struct.unpack('>I8', first, #e.ordering + 1) > e.id then return end
   step_back(l, e)
   next_of(l, e.ordering)

@@ -15,11 +15,11 @@ import (
 // Settle implements queue.Lanes.
 func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement) error {
 	p := s.partitionOf(lease.Host)
-	keys, args, err := s.settlement(p, lease, st)
+	c, err := s.settlement(p, lease, st)
 	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
-	a, err := s.array(ctx, settleScript, p, keys, args)
+	a, err := p.settles.call(ctx, c)
 	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
@@ -54,11 +54,11 @@ func orNotHeld(err error) error {
 }
 
 // settlement returns a settlement as its script wants it.
-func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlement) (keys, args []string, err error) {
+func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlement) (c *gathered, err error) {
 	var host, epoch, flags string
 	if st.Host != nil {
 		if host, err = shrinkRecord(st.Host); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		epoch, flags = strconv.FormatInt(st.Host.Epoch, 10), strconv.Itoa(recordFlags(st.Host))
 	}
@@ -66,12 +66,12 @@ func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlemen
 	if st.Wait >= 0 {
 		wait = upMillis(st.Wait)
 	}
-	keys = append(p.lane(nil, lease.Host), p.Of("lease", lease.Host))
-	args = []string{
-		lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, upMillis(st.Asked), flag(st.Recovered), flag(st.Release),
+	keys := append(p.lane(nil, lease.Host), p.Of("lease", lease.Host))
+	args := []string{
+		"", "", lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, upMillis(st.Asked), flag(st.Recovered), flag(st.Release),
 		host, epoch, flags,
 	}
-	places := map[string]int{}
+	places, results := map[string]int{}, 0
 	for _, r := range st.Results {
 		id, ordinal, ok := s.splitID(p, r.ID)
 		if !ok {
@@ -85,13 +85,15 @@ func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlemen
 		var last string // what was delivered is gone
 		if r.Verdict != queue.Delivered {
 			if last, err = shrinkAttempt(r.Attempt); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
+		results++
 		args = append(args, strconv.Itoa(places[text]), strconv.FormatInt(ordinal, 10), strconv.Itoa(int(r.Verdict)),
 			upMillis(r.After), flag(r.HostFailed), flag(r.Spent), flag(r.WaitKey), string(r.Reason), last)
 	}
-	return keys, args, nil
+	args[0], args[1] = strconv.Itoa(len(places)), strconv.Itoa(results)
+	return &gathered{apart: lease.Host, keys: keys, args: args}, nil
 }
 
 // wakeParked makes due what was just made to wait for keys that are there. A key that comes after this look finds the

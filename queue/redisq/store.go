@@ -90,8 +90,9 @@ var _ queue.Queue = (*Store)(nil)
 // partition is the keys of a partition.
 type partition struct {
 	rediskeys.Partition
-	common []string              // what every script has first; lane.lua lists them
-	away   atomic.Pointer[error] // see mark
+	common  []string // what every script has first; lane.lua lists them
+	settles *gatherer
+	away    atomic.Pointer[error] // see mark
 }
 
 func newPartition(p rediskeys.Partition) *partition {
@@ -163,10 +164,12 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 		told: make(chan queue.Event, toldBuffer), watchers: watchers{all: map[chan queue.Event]struct{}{}},
 	}
 	for n := range partitions {
-		s.parts = append(s.parts, newPartition(s.keys.Partition(n)))
+		p := newPartition(s.keys.Partition(n))
+		p.settles = &gatherer{s: s, p: p, script: settleScript}
+		s.parts = append(s.parts, p)
 	}
 	if len(s.parts) == 1 {
-		s.intake = &gatherer{s: s, p: s.parts[0]}
+		s.intake = &gatherer{s: s, p: s.parts[0], script: enqueueScript}
 	}
 	if err := s.each(func(p *partition) error { return s.rehearse(ctx, p) }); err != nil {
 		return nil, explain(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -211,53 +212,89 @@ func TestGatherer(t *testing.T) {
 // TestSettledTogether checks that settlements that one script writes do what they do one after the other, that one which is
 // refused or stumbles over a key of its own is no concern of the others, and that each gets its own answer.
 func TestSettledTogether(t *testing.T) {
-	server := testredis.Start(t)
-	hosts := []string{"done.example", "retry.example", "late.example", "bad.example", "dead.example", "behind.example", "key.example", "last.example"}
-	settled := map[string]any{}
-	for _, name := range []string{"together", "alone"} {
-		s := openStore(t, Options{URL: server.URL(), Prefix: name})
-		subs := []*queue.Submission{submission("1", 100, hosts...), submission("2", 100, "done.example", "last.example"), submission("3", 100, "behind.example")}
-		subs[2].OrderingKey = subs[0].OrderingKey // waits behind it
-		for _, sub := range subs {
-			enqueue(t, s, sub)
-		}
-		st, leases := settlementsOf(t, s, hosts)
-		server.Must("SET", name+":{p0}:h:bad.example", "of another type")
-		one := func(i int) string { return stumble(s.Settle(context.Background(), leases[i], st[i])) }
-		var errs []string
-		if name == "together" {
-			errs = together(t, s.parts[0].settles, len(st), one)
-		} else {
-			for i := range st {
-				errs = append(errs, one(i))
+	for _, c := range []struct {
+		name    string
+		bad     string
+		scripts int // of them all
+		answers []string
+	}{
+		{"all are well", "nothing", 1, []string{"", "", "lease not held", "", "", "", "", ""}},
+		{"one stumbles", "h:worse.example", 9, []string{"", "", "lease not held", "h:worse.example", "", "", "", ""}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := testredis.Start(t)
+			want, _ := settled(t, server, "alone", c.bad, func(s *Store, n int, settle func(int) string) (errs []string) {
+				for i := range n {
+					errs = append(errs, settle(i))
+				}
+				return errs
+			})
+			got, scripts := settled(t, server, "together", c.bad, func(s *Store, n int, settle func(int) string) []string {
+				return together(t, s.parts[0].settles, n, settle)
+			})
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-one by one +together):\n%s", diff)
 			}
-		}
-		next, err := s.Take(t.Context(), []lockmgr.Lease{{Host: "behind.example", Token: leases[5].Token + 1000, TTL: time.Minute}}, 10)
-		if err != nil || len(next) != 1 || len(next[0].Deliveries) != 1 || next[0].Deliveries[0].Activity.URI != subs[2].URI {
-			t.Errorf("then the lane gives %+v, %v, want what waited", next, err)
-		}
-		all := []any{errs, overview(t, s), server.Must("EXISTS", name+":{p0}:lease:done.example")}
-		for _, sub := range subs {
-			a, err := s.Activity(t.Context(), sub.ID)
-			if err != nil {
-				t.Fatal(err)
+			if diff := cmp.Diff(c.answers, got[0]); diff != "" {
+				t.Errorf("answers (-want +got):\n%s", diff)
 			}
-			all = append(all, a.Counts, a.State)
-		}
-		settled[name] = all
-	}
-	if diff := cmp.Diff(settled["alone"], settled["together"]); diff != "" {
-		t.Errorf("(-one by one +together):\n%s", diff)
-	}
-	want := []string{"", "", "lease not held", "h:bad.example", "", "", "", ""}
-	if diff := cmp.Diff(want, settled["together"].([]any)[0]); diff != "" {
-		t.Errorf("answers (-want +got):\n%s", diff)
+			if scripts != c.scripts {
+				t.Errorf("%d scripts ran, want %d", scripts, c.scripts)
+			}
+		})
 	}
 }
 
-// settlementsOf takes all that may go of the hosts, and returns a settlement for each: the delivery to late.example is taken again
-// by another.
-func settlementsOf(t *testing.T, s *Store, hosts []string) (all []queue.Settlement, leases []lockmgr.Lease) {
+// settled settles deliveries to eight hosts, once something else has overwritten a key, and returns what is to be seen of
+// that, the errors first, and how many scripts settling took.
+func settled(t *testing.T, server *testredis.Server, prefix, bad string, all func(s *Store, n int, settle func(int) string) []string) (seen []any, scripts int) {
+	t.Helper()
+	hosts := []string{
+		"done.example", "retry.example", "late.example", "worse.example", "dead.example", "behind.example", "last.example", "key.example",
+	}
+	s := openStore(t, Options{URL: server.URL(), Prefix: prefix})
+	subs := []*queue.Submission{
+		submission("1", 100, hosts...), submission("2", 100, "done.example", "last.example"), submission("3", 100, "behind.example"),
+	}
+	subs[2].OrderingKey = subs[0].OrderingKey // waits behind it
+	for _, sub := range subs {
+		enqueue(t, s, sub)
+	}
+	leases, settlements := settlementsOf(t, s, hosts)
+	server.Must("SET", prefix+":{p0}:"+bad, "of another type")
+	before := scriptsRun(t, server)
+	seen = []any{all(s, len(hosts), func(i int) string { return stumble(s.Settle(context.Background(), leases[i], settlements[i])) })}
+	scripts = scriptsRun(t, server) - before
+	server.Must("DEL", prefix+":{p0}:"+bad)
+	next, err := s.Take(t.Context(), []lockmgr.Lease{{Host: "behind.example", Token: leases[5].Token + 1000, TTL: time.Minute}}, 10)
+	if err != nil || len(next) != 1 || len(next[0].Deliveries) != 1 || next[0].Deliveries[0].Activity.URI != subs[2].URI {
+		t.Errorf("then the lane gives %+v, %v, want what waited", next, err)
+	}
+	seen = append(seen, overview(t, s), server.Must("EXISTS", prefix+":{p0}:lease:done.example"))
+	for _, sub := range subs {
+		a, err := s.Activity(t.Context(), sub.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, a.Counts, a.State)
+	}
+	return seen, scripts
+}
+
+// scriptsRun returns how many scripts a server has run.
+func scriptsRun(t *testing.T, server *testredis.Server) int {
+	t.Helper()
+	_, text, _ := strings.Cut(server.Must("INFO", "commandstats"), "cmdstat_evalsha:calls=")
+	text, _, _ = strings.Cut(text, ",")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// settlementsOf takes all that may go of hosts, and returns a settlement for each. That of late.example is too late.
+func settlementsOf(t *testing.T, s *Store, hosts []string) (leases []lockmgr.Lease, all []queue.Settlement) {
 	t.Helper()
 	leases, err := s.Leases(time.Minute).Acquire(t.Context(), hosts)
 	if err != nil || len(leases) != len(hosts) {
@@ -289,7 +326,7 @@ func settlementsOf(t *testing.T, s *Store, hosts []string) (all []queue.Settleme
 		}
 		all = append(all, st)
 	}
-	return all, leases
+	return leases, all
 }
 
 // stumble tells of an error what is the same in all stores.

@@ -65,30 +65,50 @@ func (s *Store) keyCame(ctx context.Context, p *partition, hash string) error {
 	}
 }
 
-// Key implements queue.Keys. It asks Redis each time, in one command that shares its trip with others: a key kept here
-// could be an old one. Only if it is as it was, it isn't read anew.
+// Key implements queue.Keys. It asks Redis each time, in a command that those who ask at the same time share: a key kept
+// here could be an old one. Only if it is as it was, it isn't parsed anew.
 func (s *Store) Key(ctx context.Context, id string) (queue.Key, error) {
 	hash := nameHash(id)
-	answers, err := s.do(ctx, s.client.B().Hget().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build())
-	if err != nil {
-		return queue.Key{}, fmt.Errorf("key: %w", err)
+	k, err := s.partitionOf(hash).reader.read(ctx, hash)
+	if err != nil && !errors.Is(err, queue.ErrNotFound) {
+		err = fmt.Errorf("key: %w", err)
 	}
-	if answers[0].IsNil() {
+	return k, err
+}
+
+// readKeys reads keys of a partition.
+func (s *Store) readKeys(ctx context.Context, p *partition, hashes []string) ([]foundKey, error) {
+	answers, err := s.do(ctx, s.client.B().Hmget().Key(p.Key("keys")).Field(hashes...).Build())
+	if err != nil {
+		return nil, err
+	}
+	texts, err := answers[0].ToArray()
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]foundKey, len(texts))
+	for i, m := range texts {
+		keys[i].key, keys[i].err = s.foundKey(m)
+	}
+	return keys, nil
+}
+
+func (s *Store) foundKey(m rueidis.RedisMessage) (queue.Key, error) {
+	if m.IsNil() {
 		return queue.Key{}, queue.ErrNotFound
 	}
-	text, err := answers[0].ToString()
+	text, err := m.ToString()
 	if err != nil {
-		return queue.Key{}, fmt.Errorf("key: %w", err)
+		return queue.Key{}, err
 	}
 	if k, same := s.parsed.get(text); same {
 		return k, nil
 	}
-	k, err := parseKey(answers[0])
-	if err != nil {
-		return queue.Key{}, fmt.Errorf("key: %w", err)
+	k, err := parseKey(m)
+	if err == nil {
+		s.parsed.put(text, 2*len(text), k)
 	}
-	s.parsed.put(text, 2*len(text), k)
-	return k, nil
+	return k, err
 }
 
 var errKey = errors.New("a stored key has no time")

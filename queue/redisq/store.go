@@ -92,6 +92,7 @@ type partition struct {
 	rediskeys.Partition
 	common  []string // what every script has first; lane.lua lists them
 	settles *gatherer
+	reader  *keyReader
 	away    atomic.Pointer[error] // see mark
 }
 
@@ -165,7 +166,7 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	for n := range partitions {
 		p := newPartition(s.keys.Partition(n))
-		p.settles = &gatherer{s: s, p: p, script: settleScript}
+		p.settles, p.reader = &gatherer{s: s, p: p, script: settleScript}, &keyReader{s: s, p: p}
 		s.parts = append(s.parts, p)
 	}
 	if len(s.parts) == 1 {

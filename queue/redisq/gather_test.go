@@ -262,9 +262,9 @@ func settled(t *testing.T, server *testredis.Server, prefix, bad string, all fun
 	}
 	leases, settlements := settlementsOf(t, s, hosts)
 	server.Must("SET", prefix+":{p0}:"+bad, "of another type")
-	before := scriptsRun(t, server)
+	before := calls(t, server, "evalsha")
 	seen = []any{all(s, len(hosts), func(i int) string { return stumble(s.Settle(context.Background(), leases[i], settlements[i])) })}
-	scripts = scriptsRun(t, server) - before
+	scripts = calls(t, server, "evalsha") - before
 	server.Must("DEL", prefix+":{p0}:"+bad)
 	next, err := s.Take(t.Context(), []lockmgr.Lease{{Host: "behind.example", Token: leases[5].Token + 1000, TTL: time.Minute}}, 10)
 	if err != nil || len(next) != 1 || len(next[0].Deliveries) != 1 || next[0].Deliveries[0].Activity.URI != subs[2].URI {
@@ -281,10 +281,13 @@ func settled(t *testing.T, server *testredis.Server, prefix, bad string, all fun
 	return seen, scripts
 }
 
-// scriptsRun returns how many scripts a server has run.
-func scriptsRun(t *testing.T, server *testredis.Server) int {
+// calls returns how often a server has run a command.
+func calls(t *testing.T, server *testredis.Server, command string) int {
 	t.Helper()
-	_, text, _ := strings.Cut(server.Must("INFO", "commandstats"), "cmdstat_evalsha:calls=")
+	_, text, found := strings.Cut(server.Must("INFO", "commandstats"), "cmdstat_"+command+":calls=")
+	if !found {
+		return 0
+	}
 	text, _, _ = strings.Cut(text, ",")
 	n, err := strconv.Atoi(text)
 	if err != nil {

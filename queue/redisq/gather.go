@@ -13,6 +13,7 @@ import (
 // What goes to Redis together at most: a script that does this takes some milliseconds.
 const (
 	gatherCalls = 64
+	gatherKeys  = 1000
 	gatherBytes = 256 << 10
 
 	gatherScripts = 2 // under way at a time: while one runs, the other is on its way
@@ -53,7 +54,17 @@ func (g *gatherer) call(ctx context.Context, c *gathered) ([]rueidis.RedisMessag
 	case <-c.done:
 		return c.answer, c.err
 	case <-ctx.Done():
+		g.forget(c)
 		return nil, ctx.Err()
+	}
+}
+
+// forget takes out what nobody wants any more, unless it is under way: while Redis is away, it would pile up.
+func (g *gatherer) forget(c *gathered) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.waiting, c); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
 	}
 }
 
@@ -69,9 +80,9 @@ func (g *gatherer) next() (group []*gathered) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var later []*gathered
-	apart, bytes := map[string]bool{}, 0
+	apart, keys, bytes := map[string]bool{}, 0, 0
 	for i, c := range g.waiting {
-		if len(group) == gatherCalls || bytes > gatherBytes {
+		if len(group) == gatherCalls || keys > gatherKeys || bytes > gatherBytes {
 			later = append(later, g.waiting[i:]...)
 			break
 		}
@@ -80,6 +91,7 @@ func (g *gatherer) next() (group []*gathered) {
 			continue
 		}
 		apart[c.apart] = true
+		keys += len(c.keys)
 		for _, arg := range c.args {
 			bytes += len(arg)
 		}

@@ -191,7 +191,9 @@ func TestGatherer(t *testing.T) {
 	for i := range gatherCalls + 2 {
 		g.waiting = append(g.waiting, &gathered{apart: fmt.Sprint(i / 2), args: []string{"x"}})
 	}
-	g.waiting = append(g.waiting, &gathered{apart: "large", args: []string{strings.Repeat("x", gatherBytes)}}, &gathered{apart: "last"})
+	g.waiting = append(g.waiting,
+		&gathered{apart: "large", args: []string{strings.Repeat("x", gatherBytes)}}, &gathered{apart: "last"},
+		&gathered{apart: "wide", keys: make([]string, gatherKeys+1)}, &gathered{apart: "very last"})
 	var sizes []int
 	for group := g.next(); len(group) > 0; group = g.next() {
 		sizes = append(sizes, len(group))
@@ -204,7 +206,7 @@ func TestGatherer(t *testing.T) {
 		}
 	}
 	half := gatherCalls/2 + 1
-	if diff := cmp.Diff([]int{half + 1, half + 1}, sizes); diff != "" || g.running != 0 {
+	if diff := cmp.Diff([]int{half + 1, half + 2, 1}, sizes); diff != "" || g.running != 0 {
 		t.Errorf("%d run; sizes of groups (-want +got):\n%s", g.running, diff)
 	}
 }
@@ -345,4 +347,23 @@ func stumble(err error) string {
 		return key
 	}
 	return err.Error()
+}
+
+// TestGatheredForgotten checks that what waits while Redis hangs goes once its callers have given up.
+func TestGatheredForgotten(t *testing.T) {
+	g := &gatherer{running: gatherScripts}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	var calls sync.WaitGroup
+	for i := range 5 {
+		calls.Go(func() {
+			if _, err := g.call(ctx, &gathered{apart: strconv.Itoa(i)}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("call gave %v", err)
+			}
+		})
+	}
+	calls.Wait()
+	if n := len(g.waiting); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
 }

@@ -56,7 +56,8 @@ func (t *turn) refill(ctx context.Context) {
 		return
 	}
 	stops := t.pool.Queue.Stops()
-	turns, err := t.pool.Queue.Take(ctx, []lockmgr.Lease{t.held.Lease}, n)
+	sure := context.WithoutCancel(ctx) // what is taken and not heard of is not given back when the turn ends
+	turns, err := t.pool.Queue.Take(sure, []lockmgr.Lease{t.held.Lease}, n)
 	if err != nil || len(turns) == 0 {
 		t.stop = true // the scheduler finds out about the store
 		return

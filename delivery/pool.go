@@ -129,7 +129,7 @@ func (p *Pool) schedule(ctx context.Context) {
 			sleep(ctx, queue.MaxIdle, nil, p.slots.freed)
 			continue
 		}
-		begun, next, err := p.start(ctx, n, suspects)
+		begun, rest, err := p.start(ctx, n, suspects)
 		if err != nil && ctx.Err() == nil {
 			if !caught {
 				p.outage.enter(err)
@@ -148,7 +148,11 @@ func (p *Pool) schedule(ctx context.Context) {
 		if p.outage.well(begun > 0); p.outage.current() == nil {
 			pause = firstPause
 		}
-		sleep(ctx, next, p.Queue.Wake(), p.slots.freed)
+		freed := p.slots.freed
+		if !rest.short {
+			freed = nil // what became due wakes us
+		}
+		sleep(ctx, rest.next, p.Queue.Wake(), freed)
 	}
 	if caught {
 		p.outage.leave(0)
@@ -176,23 +180,33 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, freed <-c
 	}
 }
 
-// start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how many, and how
-// long nothing more is due.
-func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time.Duration, err error) {
+// rest is what is left to do once turns have begun.
+type rest struct {
+	next  time.Duration // how long nothing more is due for which there was a slot
+	short bool          // suspects may be due for which there was none
+}
+
+// start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how many, and what
+// there is left.
+func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest, err error) {
 	defer func() { p.slots.unreserve(n, suspects) }() // what is left of them
 	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects})
 	if err != nil {
-		return 0, 0, fmt.Errorf("find work: %w", err)
+		return 0, rest{}, fmt.Errorf("find work: %w", err)
 	}
+	left = rest{offer.Next, suspects == 0}
 	if len(offer.Hosts) == 0 {
-		return 0, offer.Next, nil
+		return 0, left, nil
+	}
+	if len(offer.Hosts) == n {
+		left.next = 0 // there may be more
 	}
 	// From here on every answer is waited for, though the node be told to stop: where a lease or what was taken under it
 	// is not heard of, the lane is kept from all others until the lease lapses. The turns look at ctx.
 	sure := context.WithoutCancel(ctx)
 	held, err := p.Leases.Acquire(sure, offer.Hosts)
 	if err != nil {
-		return 0, 0, err
+		return 0, rest{}, err
 	}
 	byToken := make(map[lockmgr.Lease]*lockmgr.Held, len(held))
 	leases := make([]lockmgr.Lease, len(held))
@@ -202,7 +216,7 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time
 	stops := p.Queue.Stops()
 	turns, err := p.Queue.Take(sure, leases, takeAtOnce)
 	if err != nil {
-		return 0, 0, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
+		return 0, rest{}, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
 	}
 	for _, qt := range turns {
 		t := p.newTurn(byToken[qt.Lease], qt, stops)
@@ -219,10 +233,11 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, next time
 			continue
 		}
 		if err := p.Leases.Release(ctx, h); err != nil {
-			return begun, 0, err
+			return begun, rest{}, err
 		}
 	}
-	return begun, 0, nil
+	left.short = suspects <= 0
+	return begun, left, nil
 }
 
 func joinRelease(err, release error) error {

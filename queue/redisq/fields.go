@@ -21,6 +21,11 @@ func fields(m rueidis.RedisMessage, n int) ([]value, error) {
 	if err != nil {
 		return nil, err
 	}
+	return values(parts, n)
+}
+
+// values reads the n parts of an answer.
+func values(parts []rueidis.RedisMessage, n int) (_ []value, err error) {
 	if len(parts) != n {
 		return nil, fmt.Errorf("the answer has %d parts, not %d", len(parts), n)
 	}

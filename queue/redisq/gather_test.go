@@ -367,3 +367,52 @@ func TestGatheredForgotten(t *testing.T) {
 		t.Errorf("%d still wait", n)
 	}
 }
+
+// TestTakenTogether checks that turns which take from their lanes at the same time share a script, that each gets what is
+// its own and no more than it asks for, and that a lane which is broken or lost is no concern of the others.
+func TestTakenTogether(t *testing.T) {
+	hosts := []string{"one.example", "deep.example", "late.example", "bad.example", "unknown.example", "empty.example"}
+	for _, c := range []struct {
+		bad     string
+		scripts int
+		want    []string
+	}{
+		{"nothing", 1, []string{"1 false", "2 true", "left out", "1 false", "left out", "0 false"}},
+		{"h:bad.example", 7, []string{"1 false", "2 true", "left out", "left out", "left out", "0 false"}},
+	} {
+		t.Run(c.bad, func(t *testing.T) {
+			server := testredis.Start(t)
+			s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
+			enqueue(t, s, submission("1", 100, "one.example", "deep.example", "late.example", "bad.example"))
+			enqueue(t, s, submission("2", 100, "deep.example"))
+			enqueue(t, s, submission("3", 100, "deep.example"))
+			gone := submission("4", 100, "empty.example")
+			enqueue(t, s, gone)
+			if _, err := s.Cancel(t.Context(), gone.ID); err != nil {
+				t.Fatal(err)
+			}
+			take := func(host string, token uint64) string {
+				turns, err := s.Take(context.Background(), []lockmgr.Lease{{Host: host, Token: token, TTL: time.Minute}}, 2)
+				switch {
+				case err != nil:
+					return err.Error()
+				case len(turns) == 0:
+					return "left out"
+				case turns[0].Lease.Host != host:
+					return "that of " + turns[0].Lease.Host
+				}
+				return fmt.Sprint(len(turns[0].Deliveries), turns[0].More)
+			}
+			take("late.example", 9)
+			server.Must("SET", "p:{p0}:"+c.bad, "of another type")
+			before := calls(t, server, "evalsha")
+			got := together(t, s.parts[0].takes, len(hosts), func(i int) string { return take(hosts[i], 5) })
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if n := calls(t, server, "evalsha") - before; n != c.scripts {
+				t.Errorf("%d scripts ran, want %d", n, c.scripts)
+			}
+		})
+	}
+}

@@ -90,7 +90,8 @@ var _ queue.Queue = (*Store)(nil)
 // partition is the keys of a partition.
 type partition struct {
 	rediskeys.Partition
-	common  []string // what every script has first; lane.lua lists them
+	common  []string  // what every script has first; lane.lua lists them
+	takes   *gatherer // from single lanes
 	settles *gatherer
 	reader  *keyReader
 	away    atomic.Pointer[error] // see mark
@@ -166,7 +167,8 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	}
 	for n := range partitions {
 		p := newPartition(s.keys.Partition(n))
-		p.settles, p.reader = &gatherer{s: s, p: p, script: settleScript}, &keyReader{s: s, p: p}
+		p.takes, p.settles = &gatherer{s: s, p: p, script: takeScript}, &gatherer{s: s, p: p, script: settleScript}
+		p.reader = &keyReader{s: s, p: p}
 		s.parts = append(s.parts, p)
 	}
 	if len(s.parts) == 1 {

@@ -64,14 +64,13 @@ func (s *Store) takeFrom(ctx context.Context, p *partition, leases []lockmgr.Lea
 	if len(places) == 0 {
 		return nil
 	}
-	var keys, hosts []string
-	args := []string{strconv.Itoa(n)}
+	var keys, hosts, args []string
 	for _, i := range places {
 		l := leases[i]
 		keys, hosts = p.lane(keys, l.Host), append(hosts, l.Host)
-		args = append(args, l.Host, strconv.FormatUint(l.Token, 10), upMillis(l.TTL))
+		args = append(args, l.Host, strconv.FormatUint(l.Token, 10), upMillis(l.TTL), strconv.Itoa(n))
 	}
-	a, err := s.array(ctx, takeScript, p, keys, args)
+	a, err := s.given(ctx, p, hosts, keys, args)
 	if i := p.brokenLane(err, hosts); i >= 0 {
 		s.tell(hosts[i], err)
 		return s.takeFrom(ctx, p, leases, slices.Delete(slices.Clone(places), i, i+1), n, turns)
@@ -89,13 +88,32 @@ func (s *Store) takeFrom(ctx context.Context, p *partition, leases []lockmgr.Lea
 	return err
 }
 
-// turns reads what take.lua gave for the lanes of a partition.
-func (s *Store) turns(p *partition, leases []lockmgr.Lease, places []int, a []rueidis.RedisMessage, turns []*queue.Turn) error {
-	for i, m := range a {
-		if m.IsNil() {
+// given runs take.lua, for a single lane with what others take at the time, and returns what it gave of each lane.
+func (s *Store) given(ctx context.Context, p *partition, hosts, keys, args []string) ([][]rueidis.RedisMessage, error) {
+	if len(hosts) == 1 {
+		a, err := p.takes.call(ctx, &gathered{apart: hosts[0], keys: keys, args: args})
+		return [][]rueidis.RedisMessage{a}, err
+	}
+	all, err := s.array(ctx, takeScript, p, keys, args)
+	if err != nil {
+		return nil, err
+	}
+	given := make([][]rueidis.RedisMessage, len(all))
+	for i, m := range all {
+		if given[i], err = m.ToArray(); err != nil {
+			return nil, err
+		}
+	}
+	return given, nil
+}
+
+// turns reads what take.lua gave of the lanes of a partition.
+func (s *Store) turns(p *partition, leases []lockmgr.Lease, places []int, given [][]rueidis.RedisMessage, turns []*queue.Turn) error {
+	for i, parts := range given {
+		if len(parts) == 0 {
 			continue // a later token has it
 		}
-		turn, err := s.turn(p, leases[places[i]], m)
+		turn, err := s.turn(p, leases[places[i]], parts)
 		if err != nil {
 			return err
 		}
@@ -104,10 +122,10 @@ func (s *Store) turns(p *partition, leases []lockmgr.Lease, places []int, a []ru
 	return nil
 }
 
-// turn reads what take.lua gave for a lane. The activities have only their IDs.
-func (s *Store) turn(p *partition, lease lockmgr.Lease, m rueidis.RedisMessage) (*queue.Turn, error) {
+// turn reads what take.lua gave of a lane. The activities have only their IDs.
+func (s *Store) turn(p *partition, lease lockmgr.Lease, parts []rueidis.RedisMessage) (*queue.Turn, error) {
 	t := &queue.Turn{Lease: lease}
-	f, err := fields(m, 5)
+	f, err := values(parts, 5)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,8 @@
 -- Takes deliveries from leased lanes.
 --
 -- KEYS[FIRST…] six keys for each lane
--- ARGV[2]      how many deliveries of each at most
--- ARGV[3…]     of each lane: host, token, how long its lease lasts in ms
--- RETURNS      for each lane false if a later token was seen, else {record, epoch, whether there is more, deliveries, now};
+-- ARGV[2…]     of each lane: host, token, how long its lease lasts in ms, how many deliveries at most
+-- RETURNS      for each lane {} if a later token was seen, else {record, epoch, whether there is more, deliveries, now};
 --              each delivery is {activity, ordinal, path, headers, attempts, whether it is early}
 local MOVES = 1000 -- deliveries moved behind others in one call at most; the rest wait for the next
 local moves = 0
@@ -89,11 +88,11 @@ local function take(l, n)
 end
 
 local lanes, offered, answer = {}, {}, {}
-for i = 3, #ARGV, 3 do lanes[i] = read(FIRST + 2 * (i - 3), ARGV[i]) end -- all, before anything is changed: one may be broken
-for i = 3, #ARGV, 3 do
+for i = 2, #ARGV, 4 do lanes[i] = read(FIRST + 6 * (i - 2) / 4, ARGV[i]) end -- all, before anything is changed: one may be broken
+for i = 2, #ARGV, 4 do
   local l, token, ttl = lanes[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   if not l.known or token < l.state.t then
-    answer[#answer + 1] = false
+    answer[#answer + 1] = {}
   else
     if token > l.state.t then
       hand_back(l)
@@ -101,7 +100,7 @@ for i = 3, #ARGV, 3 do
     end
     l.state.x, l.held, l.found = now + ttl, true, l.state.z ~= IDLE and l.state.d == 0 and 0 -- it was found, so it was due
     offered[#offered + 1] = l.host
-    local deliveries, ready = take(l, tonumber(ARGV[2]))
+    local deliveries, ready = take(l, tonumber(ARGV[i + 3]))
     answer[#answer + 1] = {l.record, l.state.g, more(l, ready), deliveries, now}
     write(l)
   end

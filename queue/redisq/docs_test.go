@@ -129,8 +129,14 @@ func tryUser(t *testing.T, url string) {
 		t.Errorf("Extend lost %d, %v", len(lost), err)
 	}
 	enqueue(t, s, submission("1", 100, hosts...))
-	if who, err := s.InUse(t.Context()); err != nil || !strings.Contains(who, "1 nodes listen") {
-		t.Errorf("InUse = %q, %v", who, err)
+	for began := time.Now(); ; time.Sleep(time.Millisecond) { // it listens soon after it was opened
+		who, err := s.InUse(t.Context())
+		if err == nil && strings.Contains(who, "1 nodes listen") {
+			break
+		}
+		if err != nil || time.Since(began) > 10*time.Second {
+			t.Fatalf("InUse = %q, %v", who, err)
+		}
 	}
 	if err := s.Ready(t.Context()); err != nil {
 		t.Error(err)

@@ -147,8 +147,10 @@ func TestAnotherReleases(t *testing.T) {
 		for _, partitions := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, %d partitions", name, partitions), func(t *testing.T) {
 				t.Parallel()
-				o := Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: partitions}
+				server := testredis.Start(t)
+				o := Options{URL: server.URL(), Prefix: "p", Partitions: partitions}
 				s, other := openStore(t, o), openStore(t, o)
+				awaitListener(t, server, "2")
 				if next, err := other.Sweep(t.Context()); err != nil || next != queue.MaxIdle {
 					t.Fatalf("the first sweep gave %s, %v", next, err)
 				}

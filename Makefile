@@ -30,7 +30,7 @@ test: tools simulate
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
 # Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run two, under the race detector.
-SEEDS ?= 200
+SEEDS ?= 120
 simulate:
 	go test -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
 

@@ -129,7 +129,7 @@ func (p *Pool) schedule(ctx context.Context) {
 			sleep(ctx, queue.MaxIdle, nil, p.slots.freed)
 			continue
 		}
-		begun, rest, err := p.start(ctx, n, suspects)
+		begun, left, err := p.start(ctx, n, suspects)
 		if err != nil && ctx.Err() == nil {
 			if !caught {
 				p.outage.enter(err)
@@ -149,10 +149,10 @@ func (p *Pool) schedule(ctx context.Context) {
 			pause = firstPause
 		}
 		freed := p.slots.freed
-		if !rest.short {
+		if !left.short {
 			freed = nil // what became due wakes us
 		}
-		sleep(ctx, rest.next, p.Queue.Wake(), freed)
+		sleep(ctx, left.next, p.Queue.Wake(), freed)
 	}
 	if caught {
 		p.outage.leave(0)

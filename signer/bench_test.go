@@ -54,7 +54,7 @@ func benchmarkSign(b *testing.B, k *PrivateKey, backend RSA, scheme Scheme) {
 func BenchmarkOpen(b *testing.B) {
 	store := newMemStore(b)
 	store.put(b, keyID, rsaKey())
-	sealed, err := store.SealedKey(b.Context(), keyID)
+	sealed, err := store.SealedKey(b.Context(), keyID, "")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// gateRSA counts who is inside and lets nobody out before it is opened.
+// gateRSA counts the concurrent calls, which return only after it is opened.
 type gateRSA struct {
 	open           chan struct{}
 	inside, loaded *atomic.Int32
@@ -39,7 +39,7 @@ func (g gateRSA) SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, error) {
 	return digest[:], nil
 }
 
-// TestParallel fills all places; a further signature waits, gives up with its context, and comes in when there is room.
+// TestParallel fills all slots; another signature waits, fails when its context ends, and succeeds when there is a slot.
 func TestParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMemStore(t)
@@ -86,7 +86,7 @@ func TestCacheIsBounded(t *testing.T) {
 		{"a", "bad", "abad"}, {"a", "bad", "abad"}, {"a", "2", "a2"}, // failures aren't kept
 	} {
 		before := len(opened)
-		key, err := c.get(step.id, []byte(step.sealed))
+		key, err := c.get(step.id, "", []byte(step.sealed))
 		if (err != nil) != (step.sealed == "bad") || (key == nil) != (err != nil) {
 			t.Fatalf("%v: key %v, error %v", step, key, err)
 		}
@@ -114,7 +114,7 @@ func TestConcurrentMissesParseOnce(t *testing.T) {
 	for i := range keys {
 		g.Go(func() {
 			asking.Add(1)
-			keys[i], _ = c.get("a", []byte("1"))
+			keys[i], _ = c.get("a", "", []byte("1"))
 		})
 	}
 	g.Wait()

@@ -22,7 +22,7 @@ func signCavage(m *message, key *signingKey) error {
 	if err != nil {
 		return err
 	}
-	// Receivers compare the name of the algorithm letter by letter: capitals, and one algorithm only.
+	// Some receivers compare the name of the algorithm literally: in capitals, and with one algorithm only.
 	digest := "SHA-256=" + base64.StdEncoding.EncodeToString(m.Digest[:])
 	covered, err := m.withHeaders([]component{
 		{"host", m.host}, {"date", m.header.Get("Date")}, {"digest", digest}, contentType,
@@ -39,29 +39,28 @@ func signCavage(m *message, key *signingKey) error {
 	return nil
 }
 
-// composeCavage makes the Signature header. The library would sign the decoded path and would want Host among the
-// headers, so it gets a shadow of the request, whose path is the whole request target as sent.
+// composeCavage makes the Signature header. The library would sign the decoded path and expects Host among the headers,
+// so it signs a copy of the request, whose path is the whole request target as sent.
 func composeCavage(m *message, covered []component, key *signingKey) (string, error) {
-	shadow := &http.Request{Method: m.method, URL: &url.URL{Path: m.target}, Header: make(http.Header, len(covered)+1)}
-	names, values := make([]string, 1, len(covered)+1), make([]string, len(covered))
-	names[0] = requestTarget
-	for i, c := range covered {
-		names, values[i] = append(names, c.name), c.value
-		shadow.Header[http.CanonicalHeaderKey(c.name)] = values[i : i+1 : i+1]
+	request := &http.Request{Method: m.method, URL: &url.URL{Path: m.target}, Header: make(http.Header, len(covered)+1)}
+	names := append(make([]string, 0, len(covered)+1), requestTarget)
+	for _, c := range covered {
+		names = append(names, c.name)
+		request.Header[http.CanonicalHeaderKey(c.name)] = []string{c.value}
 	}
 	// A Signer of the library must not be used by two goroutines, so each signature has its own.
-	s, _, err := httpsig.NewSSHSigner(sshDoor{key}, httpsig.DigestSha256, names, httpsig.Signature, 0)
+	s, _, err := httpsig.NewSSHSigner(sshAdapter{key}, httpsig.DigestSha256, names, httpsig.Signature, 0)
 	if err != nil {
 		return "", err
 	}
-	if err := s.SignRequest(m.KeyID, shadow, nil); err != nil { // no body: the digest is there already
+	if err := s.SignRequest(m.KeyID, request, nil); err != nil { // no body: the digest is there already
 		return "", err
 	}
-	return nameAlgorithm(shadow.Header.Get("Signature"))
+	return nameAlgorithm(request.Header.Get("Signature"))
 }
 
-// nameAlgorithm says rsa-sha256 where the library always says hs2019, which some receivers don't know and others take
-// for SHA-512. The parameter is not signed. It follows the key ID, which has no quotation mark in it (CheckKeyID).
+// nameAlgorithm writes rsa-sha256 for the library's hs2019, which some receivers don't know and others take for SHA-512.
+// The parameter is not signed. It follows the key ID, which has no quotation mark in it (CheckKeyID).
 func nameAlgorithm(signature string) (string, error) {
 	before, after, ok := strings.Cut(signature, `",algorithm="hs2019",`)
 	if !ok || strings.Count(before, `"`) != 1 {
@@ -70,15 +69,15 @@ func nameAlgorithm(signature string) (string, error) {
 	return before + `",algorithm="rsa-sha256",` + after, nil
 }
 
-// sshDoor lets a signingKey do the RSA of go-fed/httpsig, which takes keys of crypto/rsa or any ssh.Signer.
-type sshDoor struct{ key *signingKey }
+// sshAdapter makes a signingKey an ssh.Signer: besides keys of crypto/rsa, go-fed/httpsig accepts only those.
+type sshAdapter struct{ key *signingKey }
 
-// PublicKey is asked for its type alone.
-func (d sshDoor) PublicKey() ssh.PublicKey { return d.key.public }
+// PublicKey returns the public key, of which the library reads only the type.
+func (a sshAdapter) PublicKey() ssh.PublicKey { return a.key.public }
 
 // Sign signs by RSASSA-PKCS1-v1_5 with SHA-256, unlike SSH's own ssh-rsa.
-func (d sshDoor) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
-	blob, err := d.key.rsa.SignPKCS1v15SHA256(sha256.Sum256(data))
+func (a sshAdapter) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
+	blob, err := a.key.rsa.SignPKCS1v15SHA256(sha256.Sum256(data))
 	if err != nil {
 		return nil, err
 	}

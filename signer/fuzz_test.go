@@ -11,7 +11,7 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// FuzzParsePrivateKey wants no panic, no key material in errors, and of what is accepted a key that survives sealing.
+// FuzzParsePrivateKey wants no panic, no key material in errors, and keys that survive sealing.
 func FuzzParsePrivateKey(f *testing.F) {
 	f.Add(readKey(f, "rfc9421-rsa.pem"))
 	f.Add(readKey(f, "rfc9421-ed25519.pem"))
@@ -48,8 +48,8 @@ func (echoRSA) SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, error) {
 	return digest[:], nil
 }
 
-// FuzzSignatureHeader signs with any key ID and extra header: either Sign refuses, or parsing what it printed gives
-// back what went in, and printing that gives the same header again. Nothing put in can become a parameter.
+// FuzzSignatureHeader signs with any key ID and extra header: either Sign refuses, or parsing its
+// output gives back the input, and printing that gives the same header again. No input can become a parameter.
 func FuzzSignatureHeader(f *testing.F) {
 	f.Add(keyID, "Collection-Synchronization", `collectionId="https://app.example/f"`)
 	f.Add(`a",algorithm="hs2019`, "x", "1")
@@ -95,7 +95,9 @@ func reprintCavage(header, id, extra string) error {
 		if !ok1 || !ok2 || after != "" && after[0] != ',' {
 			return errors.New("malformed: " + header)
 		}
-		names, values, rest = append(names, name), append(values, value), after
+		names = append(names, name)
+		values = append(values, value)
+		rest = after
 	}
 	if strings.Join(names, " ") != "keyId algorithm headers signature" || values[0] != id || values[1] != "rsa-sha256" {
 		return errors.New("other parameters went in than came out: " + header)

@@ -95,13 +95,13 @@ func (s *memStore) putSealed(id string, sealed []byte) {
 	s.keys[id] = sealed
 }
 
-func (s *memStore) SealedKey(ctx context.Context, id string) ([]byte, error) {
+func (s *memStore) SealedKey(ctx context.Context, id, pin string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sealed, ok := s.keys[id]; ok {
+	if sealed, ok := s.keys[id+pin]; ok {
 		return sealed, nil
 	}
 	return nil, ErrKeyMissing

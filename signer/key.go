@@ -16,7 +16,7 @@ import (
 	"log/slog"
 )
 
-// What is accepted of RSA. Larger exponents than F4 are as good; smaller ones have a history of forgeries.
+// The RSA keys that are accepted. Exponents larger than F4 are as good; smaller ones have a history of forgeries.
 const (
 	minRSABits  = 2048
 	maxRSABits  = 8192
@@ -30,14 +30,14 @@ const maxPEM = 8 << 10
 // logged or encoded, it shows its kind and the fingerprint of its public half, and nothing of the private one.
 type PrivateKey struct {
 	// private returns a *rsa.PrivateKey or an ed25519.PrivateKey. It is a function because nothing can look into one:
-	// fmt doesn't call Format on what it finds in an unexported field of somebody else's struct, and prints all there is.
+	// fmt doesn't call Format on an unexported field of another package's struct, and prints all that the field holds.
 	private func() crypto.PrivateKey
 	rsa     bool   // else Ed25519
 	public  []byte // PKIX, DER
 }
 
 // ParsePrivateKey reads one private key in PEM: RSA of 2048 to 8192 bits (PKCS#1 or PKCS#8) or Ed25519 (PKCS#8). The
-// error says what is wrong and what is accepted, for whoever sent the key; it never holds anything of the key.
+// error says what is wrong and what is accepted, for the caller that sent the key; it never holds anything of the key.
 func ParsePrivateKey(text []byte) (*PrivateKey, error) {
 	block, err := onlyBlock(text)
 	if err != nil {
@@ -133,6 +133,7 @@ func parsePKCS8(der []byte) (*PrivateKey, error) {
 	return nil, refuse("it is neither RSA nor Ed25519")
 }
 
+// newRSAKey checks an RSA key, in whatever form it was read.
 func newRSAKey(key *rsa.PrivateKey) (*PrivateKey, error) {
 	switch bits := key.N.BitLen(); {
 	case bits < minRSABits || bits > maxRSABits:

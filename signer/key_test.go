@@ -107,7 +107,7 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 	}
 }
 
-// refused checks that a key is refused for the right reason, in words that help and don't quote it.
+// refused checks that a key is refused for the right reason, in an error that does not quote it.
 func refused(t *testing.T, text []byte, why string) {
 	t.Helper()
 	k, err := ParsePrivateKey(text)
@@ -231,7 +231,7 @@ func compositePrime(t *testing.T) []byte {
 	}
 }
 
-// secrets are the private numbers of a key in all the forms in which something could print them.
+// secrets are the private numbers of a key in all forms in which they could be printed.
 func secrets(k *PrivateKey) []string {
 	var raw [][]byte
 	if k.rsa {
@@ -253,7 +253,7 @@ func secrets(k *PrivateKey) []string {
 	return out
 }
 
-// TestNothingPrintsSecrets formats keys, and what holds them, in every way there is.
+// TestNothingPrintsSecrets formats keys, and values that hold them, in every way.
 func TestNothingPrintsSecrets(t *testing.T) {
 	for _, k := range []*PrivateKey{rsaKey(), edKey()} {
 		s, store := newSigner(t, k)

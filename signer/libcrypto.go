@@ -20,15 +20,15 @@ import (
 
 // Constants of OpenSSL 3, from its public headers.
 const (
-	initLoadConfig  = 0x00000040 // what is the default too: the machine's openssl.cnf counts
-	initNoAtExit    = 0x00080000 // else leaving the program takes the library away under running signatures
+	initLoadConfig  = 0x00000040 // the default too: the machine's openssl.cnf applies
+	initNoAtExit    = 0x00080000 // otherwise the program's exit unloads the library under running signatures
 	paramUnsigned   = 2          // OSSL_PARAM_UNSIGNED_INTEGER
 	selectionPair   = 0x87       // EVP_PKEY_KEYPAIR
 	paddingPKCS1v15 = 1          // RSA_PKCS1_PADDING
 )
 
 // libcryptoPaths are the names OpenSSL 3 goes by. The loader finds a bare name where the machine keeps its libraries.
-// On macOS a libcrypto without version is a trap of the system: it ends whatever program loads it.
+// macOS ends any program that loads a libcrypto without a version.
 func libcryptoPaths() []string {
 	if runtime.GOOS == "darwin" {
 		return []string{
@@ -87,7 +87,7 @@ func (l *libcrypto) resolve(handle uintptr) error {
 		name    string
 		address *uintptr
 	}{
-		{"OPENSSL_version_major", &l.major}, // came with OpenSSL 3: older ones and the forks end here
+		{"OPENSSL_version_major", &l.major}, // new in OpenSSL 3: older libraries and the forks are refused here
 		{"OPENSSL_version_minor", &l.minor},
 		{"OPENSSL_version_patch", &l.patch},
 		{"OPENSSL_init_crypto", &l.initialise},
@@ -133,8 +133,8 @@ func (l *libcrypto) start() error {
 
 func (l *libcrypto) Name() string { return l.name }
 
-// Load hands a key over to the library and proves it with one signature, so that a key that came across wrong is found
-// before anything goes out. The proof is nearly all it costs.
+// Load gives a key to the library and proves it with one signature, so that a key that was loaded wrongly is found
+// before it signs a request. The proof is nearly all of the cost.
 func (l *libcrypto) Load(key *rsa.PrivateKey) (RSASigner, error) {
 	numbers, err := keyNumbers(key)
 	if err != nil {
@@ -163,7 +163,7 @@ type keyNumber struct {
 	value *big.Int
 }
 
-// keyNumbers lists a key's numbers. It trusts nobody, since what is wrong here would be a crash in C.
+// keyNumbers lists a key's numbers. It checks them again, since a wrong one would crash C code.
 func keyNumbers(key *rsa.PrivateKey) ([]keyNumber, error) {
 	if len(key.Primes) != 2 {
 		return nil, errors.New("key has not two primes")
@@ -220,16 +220,17 @@ func (l *libcrypto) loadNumbers(numbers []keyNumber) (uintptr, error) {
 	return pkey, nil
 }
 
-// libcryptoKey is an EVP_PKEY. Once made it isn't changed, so that threads may share it. It is freed when nobody can
-// reach it any more.
+// libcryptoKey is an EVP_PKEY. Once made it isn't changed, so that threads may share it. It is freed when it is
+// unreachable.
 type libcryptoKey struct {
 	lib  *libcrypto
 	pkey uintptr
 	size int // of a signature, in bytes
 }
 
-// SignPKCS1v15SHA256 makes a context of its own, as these can't be shared. That costs a hundredth of the signature. Go's
-// scheduler has others run meanwhile, so that GOMAXPROCS doesn't bound how many sign at a time; Options.Parallel does.
+// SignPKCS1v15SHA256 makes a context of its own, since contexts can't be shared. That costs a hundredth of the signature.
+// Go's scheduler runs other goroutines meanwhile, so GOMAXPROCS doesn't bound the concurrent signatures; Options.Parallel
+// does.
 func (k *libcryptoKey) SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, error) {
 	defer runtime.KeepAlive(k)
 	runtime.LockOSThread()
@@ -237,7 +238,8 @@ func (k *libcryptoKey) SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, err
 	l := k.lib
 	ctx := call(l.ctxOfKey, k.pkey, 0)
 	defer call(l.ctxFree, ctx)
-	signature, size := make([]byte, k.size), uintptr(k.size)
+	signature := make([]byte, k.size)
+	size := uintptr(k.size)
 	if ctx == 0 || !succeeds(l.signInit, ctx) || !succeeds(l.padding, ctx, paddingPKCS1v15) || !succeeds(l.digest, ctx, l.md) ||
 		!succeeds(l.sign, ctx, uintptr(unsafe.Pointer(&signature[0])), uintptr(unsafe.Pointer(&size)),
 			uintptr(unsafe.Pointer(&digest[0])), sha256.Size) {

@@ -105,7 +105,7 @@ func TestLibcryptoOnTheWire(t *testing.T) {
 	}
 }
 
-// TestLibcryptoRefuses hands over what isn't a key. None of it may reach C unseen, and all of it leaves the library well.
+// TestLibcryptoRefuses loads values that aren't keys. They must be refused, and the library must work afterwards.
 func TestLibcryptoRefuses(t *testing.T) {
 	backend := libcryptoOf(t)
 	const outOfRange, wrong = "key lacks a number, or one is out of range", "libcrypto signs wrongly with this key"
@@ -139,7 +139,7 @@ func TestLibcryptoRefuses(t *testing.T) {
 	}
 }
 
-// TestLibcryptoReplacedInFlight has goroutines sign with two keys that drive one another out of a cache with one place,
+// TestLibcryptoReplacedInFlight lets goroutines sign with two keys that evict one another from a cache of size one,
 // while the garbage collector runs all the time.
 func TestLibcryptoReplacedInFlight(t *testing.T) {
 	backend := libcryptoOf(t)
@@ -163,7 +163,7 @@ func TestLibcryptoReplacedInFlight(t *testing.T) {
 		workers.Go(func() {
 			for j := range 100 {
 				name := string("ab"[(i+j)%2])
-				key, err := cache.get(keyID, []byte(name))
+				key, err := cache.get(keyID, "", []byte(name))
 				if err != nil {
 					t.Error(err)
 					return
@@ -179,14 +179,14 @@ func TestLibcryptoReplacedInFlight(t *testing.T) {
 	collector.Wait()
 }
 
-// TestLibcryptoFreesKeys loads thousands of keys and lets them go. Without the clean-up they take some 20 MB here.
+// TestLibcryptoFreesKeys loads and releases thousands of keys. Without the clean-up they use some 20 MB here.
 func TestLibcryptoFreesKeys(t *testing.T) {
 	backend := libcryptoOf(t)
 	loadMany := func(n int) {
 		for i := range n {
 			load(t, backend, rawRSA(rsaKey()))
 			if i%100 == 0 {
-				runtime.GC() // it doesn't see what C holds, so here it would come late
+				runtime.GC() // it doesn't count C's memory, so here it would run late
 			}
 		}
 	}
@@ -212,7 +212,7 @@ func resident(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// TestLibcryptoKeyLeavesGo wants nothing of a private key held in Go once libcrypto has it.
+// TestLibcryptoKeyLeavesGo checks that Go holds no part of a private key once libcrypto has it.
 func TestLibcryptoKeyLeavesGo(t *testing.T) {
 	backend := libcryptoOf(t)
 	k, err := ParsePrivateKey(readKey(t, "rsa-3072.pem"))

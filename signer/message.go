@@ -25,8 +25,8 @@ type message struct {
 // component is one line of what is signed: a header, its name in lower case, or something derived from the request.
 type component struct{ name, value string }
 
-// newMessage reads req as net/http will send it, and dates it. It refuses what net/http would send otherwise than it
-// stands in req, since the signature would not fit.
+// newMessage reads req as net/http will send it, and dates it. It refuses a request that net/http would change before it
+// sends it, since the signature would not match.
 func newMessage(req *http.Request, p Params, now time.Time) (*message, error) {
 	m := &message{
 		Params: p,
@@ -53,7 +53,7 @@ func newMessage(req *http.Request, p Params, now time.Time) (*message, error) {
 
 func spaceOrControl(r rune) bool { return r <= ' ' || r == 0x7f }
 
-// notInHost tells what net/http would encode or cut out of a Host header, and what can't be in one.
+// notInHost reports whether net/http would encode a character of a Host header or cut it out, or refuse it.
 func notInHost(r rune) bool {
 	return spaceOrControl(r) || r > '~' || strings.ContainsRune(`%/\?#@"`, r)
 }
@@ -84,7 +84,7 @@ func (m *message) field(name string) (component, error) {
 	return component{strings.ToLower(name), joined}, nil
 }
 
-// withHeaders appends the extra headers to what is signed already. It leaves out those that are covered.
+// withHeaders appends the extra headers to the covered components. It leaves out those that are covered already.
 // SPEC: RFC 9421 section 2.5: "If the component identifier (including its parameters) has already been added to the
 // signature base, produce an error."
 func (m *message) withHeaders(covered []component) ([]component, error) {

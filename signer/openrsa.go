@@ -12,12 +12,12 @@ import (
 // OpenRSA returns the RSA back-end of a choice:
 //
 //   - "go": the standard library.
-//   - "openssl": libcrypto of OpenSSL 3, loaded at run time; an error where that can't be had.
-//   - "auto": libcrypto where it can be had, else the standard library, and never an error. The note tells why it isn't
-//     libcrypto, for the log; else it is empty. A single key that libcrypto can't take is signed with in Go.
+//   - "openssl": libcrypto of OpenSSL 3, loaded at run time, or an error if it is not available.
+//   - "auto": libcrypto if it is available, else the standard library, and never an error. If libcrypto is not used, the
+//     note says why, for the log. Keys that libcrypto doesn't accept are signed with in Go.
 //
-// libcrypto is used only once it made the same signature as the standard library. What is loaded stays loaded: open
-// once and share.
+// libcrypto is used only after it made the same signature as the standard library. It is never unloaded: open once and
+// share.
 func OpenRSA(choice string) (backend RSA, note string, err error) {
 	return openRSA(choice, libcryptoPaths())
 }
@@ -42,7 +42,7 @@ func openRSA(choice string, paths []string) (RSA, string, error) {
 	return nil, "", fmt.Errorf("no signing back-end %q; accepted are auto, go and openssl", choice)
 }
 
-// eitherRSA is the first back-end, but for keys that it can't take.
+// eitherRSA is the first back-end, and the second for keys that the first doesn't accept.
 type eitherRSA struct{ first, second RSA }
 
 func (e eitherRSA) Name() string { return e.first.Name() }
@@ -54,7 +54,7 @@ func (e eitherRSA) Load(key *rsa.PrivateKey) (RSASigner, error) {
 	return e.second.Load(key)
 }
 
-// proofKey is the example key of RFC 9421 appendix B.1.1, known to everybody.
+// proofKey is the public example key of RFC 9421 appendix B.1.1.
 //
 //go:embed testdata/rfc9421-rsa.pem
 var proofKey []byte
@@ -63,7 +63,7 @@ func proofDigest() [sha256.Size]byte {
 	return sha256.Sum256([]byte("the same message to the same bytes"))
 }
 
-// prove has a back-end and the standard library sign the same, and compares.
+// prove compares a back-end's signature with that of the standard library.
 func prove(backend RSA) error {
 	k, err := ParsePrivateKey(proofKey)
 	if err != nil {
@@ -79,7 +79,7 @@ func prove(backend RSA) error {
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return errors.New("signs otherwise than crypto/rsa")
+		return errors.New("signs differently from crypto/rsa")
 	}
 	return nil
 }

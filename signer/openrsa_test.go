@@ -68,7 +68,7 @@ func TestProve(t *testing.T) {
 	if err := prove(failingRSA{}); !errors.Is(err, errLoad) {
 		t.Errorf("one that can't load: %v", err)
 	}
-	if err := prove(echoRSA{}); err == nil || !strings.Contains(err.Error(), "otherwise than crypto/rsa") {
+	if err := prove(echoRSA{}); err == nil || !strings.Contains(err.Error(), "differently from crypto/rsa") {
 		t.Errorf("one that signs wrongly: %v", err)
 	}
 }

@@ -36,8 +36,7 @@ func (m *message) targetURI() string {
 	return m.scheme + "://" + strings.TrimSuffix(strings.ToLower(m.host), port) + m.target
 }
 
-// signatureParams lists what is signed and how (RFC 9421 section 2.3). CheckKeyID has seen to it that the key ID needs
-// no escape.
+// signatureParams lists what is signed and how (RFC 9421 section 2.3). The key ID needs no escape: CheckKeyID accepted it.
 func signatureParams(covered []component, m *message, algorithm string) string {
 	var b strings.Builder
 	b.Grow(256)

@@ -14,21 +14,21 @@ import (
 
 // RSA is a back-end that does the RSA operation, which is nearly all that signing costs. It is safe for concurrent use.
 type RSA interface {
-	// Name names the back-end to people and in metrics: "go", or as "openssl 3.0.17".
+	// Name is the name of the back-end in logs and metrics, such as "go" or "openssl 3.0.17".
 	Name() string
-	// Load makes a key ready to sign often. The key was validated and is not changed afterwards.
+	// Load prepares a key for many signatures. The key was validated and is not changed afterwards.
 	Load(key *rsa.PrivateKey) (RSASigner, error)
 }
 
-// RSASigner signs with one key, from any number of goroutines. Nobody closes it: it is dropped while others may still
-// sign with it, so one that holds memory outside of Go's heap frees that by runtime.AddCleanup.
+// RSASigner signs with one key. It is safe for concurrent use. It is never closed, since the cache may drop it while other
+// goroutines sign with it: an implementation that holds memory outside of Go's heap frees that by runtime.AddCleanup.
 type RSASigner interface {
-	// SignPKCS1v15SHA256 signs a SHA-256 digest by RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2). The scheme has no chance in
-	// it: all back-ends make the same bytes.
+	// SignPKCS1v15SHA256 signs a SHA-256 digest by RSASSA-PKCS1-v1_5 (RFC 8017 section 8.2). The scheme is deterministic:
+	// all back-ends make the same bytes.
 	SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, error)
 }
 
-// GoRSA is the back-end of the standard library, there on every platform.
+// GoRSA is the back-end of the standard library, available on every platform.
 func GoRSA() RSA { return goRSA{} }
 
 type goRSA struct{}
@@ -43,7 +43,7 @@ func (k goRSAKey) SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, error) {
 	return rsa.SignPKCS1v15(nil, k.key, crypto.SHA256, digest[:])
 }
 
-// signingKey is a key made ready: either the RSA fields are set or ed is.
+// signingKey is a key that is ready to sign: either the RSA fields are set or ed is.
 type signingKey struct {
 	rsa    RSASigner
 	public ssh.PublicKey
@@ -70,7 +70,7 @@ func newSigningKey(private crypto.PrivateKey, backend RSA) (*signingKey, error) 
 	return nil, fmt.Errorf("no way to sign with a %T", private)
 }
 
-// signRequest signs by the scheme wanted or, where the key can't, by RFC 9421.
+// signRequest signs by the scheme of the params or, if the key can't, by RFC 9421.
 func (k *signingKey) signRequest(req *http.Request, p Params, now time.Time) (Scheme, error) {
 	m, err := newMessage(req, p, now)
 	if err != nil {

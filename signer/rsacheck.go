@@ -15,8 +15,8 @@ type rsaNumbers struct {
 	Others        []asn1.RawValue `asn1:"optional,omitempty"` // of keys with more than two primes
 }
 
-// checkRSA says what makes an RSA key in PKCS#1 weak or broken. It is stricter than crypto/rsa, which takes primes on
-// trust and doesn't compare D, and it can name the fault. It takes some milliseconds, so it looks at new keys only.
+// checkRSA refuses an RSA key in PKCS#1 that is weak or broken. It is stricter than crypto/rsa, which doesn't test the
+// primes and doesn't compare D, and it can name the fault. It takes some milliseconds, so only new keys are checked.
 func checkRSA(der []byte) error {
 	var k rsaNumbers
 	if rest, err := asn1.Unmarshal(der, &k); err != nil || len(rest) > 0 {
@@ -46,16 +46,16 @@ func (k *rsaNumbers) checkPublic() error {
 	case k.E.Cmp(big.NewInt(minExponent)) < 0:
 		return refuse("its public exponent is below 65537")
 	case k.E.BitLen() > 31:
-		return refuse("its public exponent is 2^31 or above") // crypto/rsa and some receivers can't have it
+		return refuse("its public exponent is 2^31 or above") // crypto/rsa and some receivers don't support it
 	}
 	return nil
 }
 
-// minPrimeBits is far above what can be factored out by elliptic curves, and below the primes of odd but sound keys.
+// minPrimeBits is far above what elliptic curves can factor out, and below the primes of unusual but sound keys.
 const minPrimeBits = 640
 
-// checkPrimes judges the primes by probability; none that passes and isn't one is known. FIPS 186-5, appendix A.1.3,
-// says how close they may be.
+// checkPrimes tests the primes by a probabilistic test; no composite number is known that passes it. FIPS 186-5, appendix
+// A.1.3, says how close they may be.
 func (k *rsaNumbers) checkPrimes() error {
 	distance := new(big.Int).Sub(k.P, k.Q)
 	switch {
@@ -73,10 +73,11 @@ func (k *rsaNumbers) checkPrimes() error {
 	return nil
 }
 
-// checkPrivate compares the private exponent with the public one, and what is derived of it.
+// checkPrivate compares the private exponent, and the numbers derived from it, with the public one.
 func (k *rsaNumbers) checkPrivate() error {
 	one := big.NewInt(1)
-	lessP, lessQ := new(big.Int).Sub(k.P, one), new(big.Int).Sub(k.Q, one)
+	lessP := new(big.Int).Sub(k.P, one)
+	lessQ := new(big.Int).Sub(k.Q, one)
 	product := new(big.Int).Mul(k.D, k.E)
 	for _, less := range []*big.Int{lessP, lessQ} {
 		if new(big.Int).Mod(product, less).Cmp(one) != 0 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestBrokenRSAKeysAreNamed holds that an RSA key which is weak or doesn't fit together is refused for what is wrong with
+// TestBrokenRSAKeysAreNamed checks that an RSA key which is weak or doesn't fit together is refused for what is wrong with
 // it, in both forms.
 func TestBrokenRSAKeysAreNamed(t *testing.T) {
 	one, two := big.NewInt(1), big.NewInt(2)

@@ -22,18 +22,17 @@ var ErrMasterKey = fmt.Errorf("%w: it was sealed with another master key", ErrSe
 // MasterKeySize is the length of a master key, in bytes.
 const MasterKeySize = 32
 
-// A sealed key begins with its form. In both, the nonce and the key's PKCS#8 under AES-256-GCM are last.
-const (
-	formBare  = 1 // nothing between; the key ID is additional data; opened, but made no more
-	formNamed = 2 // the fingerprint of the master key between; form, fingerprint and key ID are additional data
-)
+// form is the first byte of a sealed key. The fingerprint of the master key follows, then a nonce and the key's PKCS#8 under
+// AES-256-GCM, with form, fingerprint and key ID as additional data. Sealed keys are in stores: another form gets another
+// number.
+const form = 1
 
 // sealName is the fingerprint of a master key as bytes.
 type sealName [8]byte
 
 func (n sealName) String() string { return hex.EncodeToString(n[:]) }
 
-const namedHead = 1 + len(sealName{})
+const headSize = 1 + len(sealName{}) // of form and fingerprint
 
 // Sealer encrypts private keys for the store, each bound to its key ID. Make it with NewSealer.
 type Sealer struct{ masters []masterKey } // the first seals
@@ -43,8 +42,8 @@ type masterKey struct {
 	aead cipher.AEAD
 }
 
-// NewSealer makes a Sealer of master keys of MasterKeySize bytes, of which it keeps no copies but the key schedules. The
-// first of them seals, all open. Nonces are random: one master key is good for some 2^32 calls of Seal and Reseal.
+// NewSealer makes a Sealer of master keys of MasterKeySize bytes. It keeps only their key schedules. The first master key
+// seals, all of them open. Nonces are random: one master key is good for some 2^32 calls of Seal and Reseal.
 func NewSealer(masters ...[]byte) (*Sealer, error) {
 	if len(masters) == 0 {
 		return nil, errors.New("no master key")
@@ -76,7 +75,7 @@ func newMasterKey(master []byte) (masterKey, error) {
 	return masterKey{sealName(sum[:]), aead}, nil
 }
 
-// Fingerprints names the master keys, in their order: 16 hexadecimal digits each, which tell nothing of the key.
+// Fingerprints names the master keys, in their order: 16 hexadecimal digits each, which reveal nothing of the key.
 func (s *Sealer) Fingerprints() []string {
 	names := make([]string, len(s.masters))
 	for i, m := range s.masters {
@@ -85,7 +84,7 @@ func (s *Sealer) Fingerprints() []string {
 	return names
 }
 
-// Seal encrypts k for storing under keyID. Sealing a key twice gives different bytes. The error tells that the key ID
+// Seal encrypts k for storing under keyID. Sealing a key twice gives different bytes. It returns an error if the key ID
 // can't be used (CheckKeyID).
 func (s *Sealer) Seal(keyID string, k *PrivateKey) ([]byte, error) {
 	if err := CheckKeyID(keyID); err != nil {
@@ -93,7 +92,7 @@ func (s *Sealer) Seal(keyID string, k *PrivateKey) ([]byte, error) {
 	}
 	plain, err := x509.MarshalPKCS8PrivateKey(k.private())
 	if err != nil {
-		return nil, errors.New("private key can't be encoded") // the cause is left out, lest it tells of the key
+		return nil, errors.New("private key can't be encoded") // without the cause, which might reveal the key
 	}
 	defer clear(plain)
 	return s.seal(keyID, plain), nil
@@ -101,19 +100,19 @@ func (s *Sealer) Seal(keyID string, k *PrivateKey) ([]byte, error) {
 
 func (s *Sealer) seal(keyID string, plain []byte) []byte {
 	m := s.masters[0]
-	sealed := make([]byte, namedHead, namedHead+len(plain)+m.aead.Overhead())
-	sealed[0] = formNamed
+	sealed := make([]byte, headSize, headSize+len(plain)+m.aead.Overhead())
+	sealed[0] = form
 	copy(sealed[1:], m.name[:])
 	return m.aead.Seal(sealed, nil, plain, bound(sealed, keyID))
 }
 
-// bound is the additional data of a sealed key that has its master key's name.
+// bound is the additional data of a sealed key.
 func bound(sealed []byte, keyID string) []byte {
-	return append(bytes.Clone(sealed[:namedHead]), keyID...)
+	return append(bytes.Clone(sealed[:headSize]), keyID...)
 }
 
-// Reseal encrypts anew, with the first master key, what Seal made for the same keyID. It returns nil where that is how
-// it is sealed already. The error wraps ErrSealed.
+// Reseal encrypts a key that Seal made for the same keyID again, with the first master key. It returns nil if the first
+// master key sealed it already. The error wraps ErrSealed.
 func (s *Sealer) Reseal(keyID string, sealed []byte) ([]byte, error) {
 	if name, ok := nameOf(sealed); ok && name == s.masters[0].name {
 		return nil, nil
@@ -126,24 +125,18 @@ func (s *Sealer) Reseal(keyID string, sealed []byte) ([]byte, error) {
 	return s.seal(keyID, plain), nil
 }
 
-// nameOf reads which master key sealed a key, if it tells.
+// nameOf reads which master key sealed a key. It is false for what is no sealed key.
 func nameOf(sealed []byte) (sealName, bool) {
-	if len(sealed) < namedHead || sealed[0] != formNamed {
+	if len(sealed) < headSize || sealed[0] != form {
 		return sealName{}, false
 	}
-	return sealName(sealed[1:namedHead]), true
+	return sealName(sealed[1:headSize]), true
 }
 
-// SealedWith returns the fingerprint of the master key that sealed a key, or "" where that can't be told.
-func (s *Sealer) SealedWith(keyID string, sealed []byte) string {
+// SealedWith returns the fingerprint of the master key that sealed a key, or "" for what is no sealed key.
+func SealedWith(sealed []byte) string {
 	if name, ok := nameOf(sealed); ok {
 		return name.String()
-	}
-	for _, m := range s.masters {
-		if plain, err := m.openBare(keyID, sealed); err == nil {
-			clear(plain)
-			return m.name.String()
-		}
 	}
 	return ""
 }
@@ -158,8 +151,7 @@ func (s *Sealer) Open(keyID string, sealed []byte) (*PrivateKey, error) {
 	return parseSealed(plain)
 }
 
-// Check tells whether Open would decrypt a key, at a hundredth of the cost: it doesn't parse it. The error is that of
-// Open.
+// Check returns the error that Open would return, at a hundredth of the cost: it decrypts the key but doesn't parse it.
 func (s *Sealer) Check(keyID string, sealed []byte) error {
 	plain, err := s.open(keyID, sealed)
 	clear(plain)
@@ -176,39 +168,19 @@ func parseSealed(plain []byte) (*PrivateKey, error) {
 
 // open returns the PKCS#8 of a key, which the caller clears.
 func (s *Sealer) open(keyID string, sealed []byte) ([]byte, error) {
-	name, named := nameOf(sealed)
-	switch {
-	case named:
-		return s.openNamed(name, keyID, sealed)
-	case len(sealed) == 0 || sealed[0] != formBare:
+	name, ok := nameOf(sealed)
+	if !ok {
 		return nil, fmt.Errorf("%w: it is damaged, or of a newer form", ErrSealed)
 	}
-	for _, m := range s.masters {
-		if plain, err := m.openBare(keyID, sealed); err == nil {
-			return plain, nil
-		}
-	}
-	return nil, fmt.Errorf("%w (given: %s), or it is damaged", ErrMasterKey, strings.Join(s.Fingerprints(), ", "))
-}
-
-func (s *Sealer) openNamed(name sealName, keyID string, sealed []byte) ([]byte, error) {
 	for _, m := range s.masters {
 		if m.name != name {
 			continue
 		}
-		plain, err := m.aead.Open(nil, nil, sealed[namedHead:], bound(sealed, keyID))
+		plain, err := m.aead.Open(nil, nil, sealed[headSize:], bound(sealed, keyID))
 		if err != nil {
 			return nil, fmt.Errorf("%w: it was sealed for another key ID, or it is damaged", ErrSealed)
 		}
 		return plain, nil
 	}
 	return nil, fmt.Errorf("%w (%s; given: %s)", ErrMasterKey, name, strings.Join(s.Fingerprints(), ", "))
-}
-
-// openBare opens what doesn't name its master key.
-func (m masterKey) openBare(keyID string, sealed []byte) ([]byte, error) {
-	if len(sealed) == 0 || sealed[0] != formBare {
-		return nil, ErrSealed
-	}
-	return m.aead.Open(nil, nil, sealed[1:], []byte(keyID))
 }

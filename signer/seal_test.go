@@ -21,7 +21,7 @@ func TestSealAndOpen(t *testing.T) {
 		if bytes.Equal(one, two) {
 			t.Error("the nonce is used twice")
 		}
-		if one[0] != 2 {
+		if one[0] != form {
 			t.Errorf("form %d", one[0])
 		}
 		for _, secret := range secrets(k) {

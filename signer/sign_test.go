@@ -39,7 +39,7 @@ func TestDate(t *testing.T) {
 	})
 }
 
-// TestSignAgain signs one request by one scheme after the other, and over what somebody else left.
+// TestSignAgain signs one request by one scheme after the other, and over the headers of other signers.
 func TestSignAgain(t *testing.T) {
 	s, _ := newSigner(t, rsaKey())
 	public := publicKey(t, rsaKey())
@@ -75,7 +75,7 @@ func TestEd25519SignsRFC9421Only(t *testing.T) {
 	check(t, "RFC 9421", verifyRFC9421(r, publicKey(t, edKey()), "https://one.example/inbox"))
 }
 
-// TestSignRefuses makes sure that what can't be signed as it would be sent isn't signed at all.
+// TestSignRefuses checks that a request that can't be signed as it would be sent isn't signed at all.
 func TestSignRefuses(t *testing.T) {
 	s, _ := newSigner(t, rsaKey())
 	for name, tt := range map[string]struct {
@@ -132,7 +132,7 @@ func TestSignRefuses(t *testing.T) {
 	})
 }
 
-// unsigned checks that a request on which Sign failed carries nothing that looks signed.
+// unsigned checks that a request on which Sign failed carries no signature.
 func unsigned(t *testing.T, req *http.Request) {
 	t.Helper()
 	for _, name := range []string{"Signature", "Signature-Input", "Digest", "Content-Digest"} {
@@ -164,7 +164,7 @@ func TestErrors(t *testing.T) {
 	s, store := newSigner(t, rsaKey())
 	away := errors.New("store away")
 	store.put(t, "other", otherRSAKey())
-	swapped, _ := store.SealedKey(t.Context(), "other")
+	swapped, _ := store.SealedKey(t.Context(), "other", "")
 	store.putSealed("swapped", swapped)
 	store.putSealed("damaged", []byte{9, 9})
 	broken := New(Options{Store: storeFunc(func() ([]byte, error) { return nil, away }), Sealer: store.sealer})
@@ -192,7 +192,7 @@ func TestErrors(t *testing.T) {
 			if !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
-			if errors.Is(err, ErrKeyMissing) != (tt.want == ErrKeyMissing) {
+			if errors.Is(err, ErrKeyMissing) != errors.Is(tt.want, ErrKeyMissing) {
 				t.Errorf("error %v about a missing key", err)
 			}
 			unsigned(t, req)
@@ -202,7 +202,7 @@ func TestErrors(t *testing.T) {
 
 type storeFunc func() ([]byte, error)
 
-func (f storeFunc) SealedKey(context.Context, string) ([]byte, error) { return f() }
+func (f storeFunc) SealedKey(context.Context, string, string) ([]byte, error) { return f() }
 
 var errLoad = errors.New("no such library")
 

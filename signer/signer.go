@@ -3,12 +3,12 @@
 //
 // What callers may rely on:
 //
-//   - Fresh: each Sign makes a new date and signature, and takes away those of an earlier one. A key that was replaced
-//     in the Store signs from the next call on, one that was removed signs no more.
+//   - Fresh: each Sign makes a new date and signature, and removes those of an earlier one. A key that was replaced
+//     in the Store signs from the next call on; a key that was removed signs nothing any more.
 //   - One scheme: a request never carries both. After an error it carries none.
 //   - As sent: what is signed is what net/http puts on the wire, escaped path, query and Host as they are.
-//   - Secret: no private key is in any error, log line or formatted value of this package, and none is kept in clear
-//     outside of memory.
+//   - Secret: no private key is in any error, log line or formatted value of this package, and none is kept
+//     unencrypted outside of memory.
 //   - Bounded: at most Parallel signatures are made at a time, and at most CacheSize keys are held parsed.
 //
 // What callers may not rely on: that a request may be changed after it was signed (sign last); that the signature
@@ -43,27 +43,29 @@ var ErrKeyMissing = errors.New("key missing")
 
 // Store finds sealed keys.
 type Store interface {
-	// SealedKey returns what Sealer.Seal made of the key, as it is stored now, or an error that wraps ErrKeyMissing. It is
-	// called for each signature. The bytes are not changed, and must not be changed by the Store afterwards.
-	SealedKey(ctx context.Context, keyID string) ([]byte, error)
+	// SealedKey returns what Sealer.Seal made of the key that is current under the ID or, with a pin, of the key with that
+	// fingerprint. If there is none, the error wraps ErrKeyMissing. It is called for each signature. Neither the caller nor
+	// the Store may change the bytes afterwards.
+	SealedKey(ctx context.Context, keyID, pin string) ([]byte, error)
 }
 
 // Options are a Signer's. Store and Sealer are required.
 type Options struct {
 	Store     Store
 	Sealer    *Sealer
-	RSA       RSA // who does RSA (see OpenRSA); nil is GoRSA()
-	CacheSize int // most parsed keys kept, of some 5 KB each with RSA-2048; 0 is 10,000
-	Parallel  int // most signatures made at a time; 0 is GOMAXPROCS, as signing is nothing but CPU
+	RSA       RSA // the RSA back-end (see OpenRSA); nil is GoRSA()
+	CacheSize int // maximum of parsed keys kept, some 5 KB each with RSA-2048; 0 is 10,000
+	Parallel  int // maximum of concurrent signatures; 0 is GOMAXPROCS, as signing is nothing but CPU
 }
 
 // Params say what to sign a request with.
 type Params struct {
-	KeyID  string // as receivers shall look it up; see CheckKeyID
-	Scheme Scheme // what an RSA key signs by; an Ed25519 key signs by RFC 9421 whatever stands here
+	KeyID  string // as receivers look it up; see CheckKeyID
+	Pin    string // the fingerprint of the only key that may sign, "" for the one that is current under KeyID
+	Scheme Scheme // of RSA keys; an Ed25519 key always signs by RFC 9421
 	// Digest is the SHA-256 of the body, which Sign does not read.
 	Digest [sha256.Size]byte
-	// Headers are the names of headers, already set on the request, to sign besides those that always are. The few that
+	// Headers are the names of headers, already set on the request, to sign besides those that are always signed. Those that
 	// net/http writes by itself (Host, Content-Length, Transfer-Encoding, Trailer) are refused.
 	Headers []string
 }
@@ -90,17 +92,17 @@ func New(o Options) *Signer {
 	}
 }
 
-// load makes a sealed key ready to sign. Where it is last, only sealed anew, it is last: else every key would be parsed
-// again once the master key was rotated.
-func (o Options) load(keyID string, sealed []byte, last *signingKey) (*signingKey, error) {
+// load makes a sealed key ready to sign. If the same key was cached, sealed by another master key, load returns the cached
+// one: otherwise a rotation of the master key would parse every key again.
+func (o Options) load(keyID string, sealed []byte, cached *signingKey) (*signingKey, error) {
 	plain, err := o.Sealer.open(keyID, sealed)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(plain)
 	digest := sha256.Sum256(plain)
-	if last != nil && last.digest == digest {
-		return last, nil
+	if cached != nil && cached.digest == digest {
+		return cached, nil
 	}
 	k, err := parseSealed(plain)
 	if err != nil {
@@ -114,14 +116,14 @@ func (o Options) load(keyID string, sealed []byte, last *signingKey) (*signingKe
 	return key, nil
 }
 
-// Sign dates and signs req, and returns the scheme it used. It sets Date (by this machine's clock, UTC), Signature, and
-// either Digest or Signature-Input and Content-Digest; what was there of these before goes.
+// Sign dates and signs req, and returns the scheme it used. It replaces Date (by this machine's clock, UTC), Signature,
+// Digest, Signature-Input and Content-Digest by those that the scheme needs.
 //
 // By draft-cavage-12 it signs (request-target), host, date, digest and content-type, which req must have; by RFC 9421
-// @method, @target-uri and content-digest; then p.Headers, but for those named already.
+// @method, @target-uri and content-digest; then those of p.Headers that were not named yet.
 //
-// The error wraps ErrKeyMissing, ErrSealed, the Store's, or the cause of ctx's end. Whichever it is, the fault is on our
-// side and nothing follows from it about the receiver.
+// The error wraps ErrKeyMissing, ErrSealed, the Store's error, or the cause of ctx's end. All of these are faults on our
+// side: none says anything about the receiver.
 func (s *Signer) Sign(ctx context.Context, req *http.Request, p Params) (Scheme, error) {
 	unsign(req.Header)
 	used, err := s.sign(ctx, req, p)
@@ -138,7 +140,10 @@ func (s *Signer) sign(ctx context.Context, req *http.Request, p Params) (Scheme,
 	if err := CheckKeyID(p.KeyID); err != nil {
 		return "", err
 	}
-	sealed, err := s.store.SealedKey(ctx, p.KeyID)
+	sealed, err := s.store.SealedKey(ctx, p.KeyID, p.Pin)
+	if errors.Is(err, ErrKeyMissing) {
+		s.keys.missing(p.KeyID, p.Pin) // perhaps removed by another node
+	}
 	if err != nil {
 		return "", err
 	}
@@ -146,17 +151,21 @@ func (s *Signer) sign(ctx context.Context, req *http.Request, p Params) (Scheme,
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
-		return "", fmt.Errorf("waiting for a turn: %w", context.Cause(ctx))
+		return "", fmt.Errorf("wait for other signatures: %w", context.Cause(ctx))
 	}
-	key, err := s.keys.get(p.KeyID, sealed)
+	key, err := s.keys.get(p.KeyID, p.Pin, sealed)
 	if err != nil {
 		return "", err
 	}
 	return key.signRequest(req, p, time.Now())
 }
 
-// CheckKeyID tells why a key ID can't be put into a signature, or returns nil. Accepted is printable ASCII without
-// quotation mark and backslash, so that it goes into both schemes' quoted strings as it is.
+// Forget drops the parsed keys under an ID from the cache. Keys that are still in the Store are parsed again when they are
+// needed.
+func (s *Signer) Forget(keyID string) { s.keys.forget(keyID) }
+
+// CheckKeyID returns an error if a key ID can't be put into a signature. Accepted is printable ASCII without quotation
+// mark and backslash, which needs no escape in either scheme's quoted strings.
 func CheckKeyID(id string) error {
 	if id == "" {
 		return errors.New("key ID is empty")
@@ -169,7 +178,7 @@ func CheckKeyID(id string) error {
 	return nil
 }
 
-// unsign removes what an earlier signature left, under whatever capitals.
+// unsign removes the headers of an earlier signature, in any spelling of upper and lower case.
 func unsign(h http.Header) {
 	for name := range h {
 		switch http.CanonicalHeaderKey(name) {

@@ -13,15 +13,15 @@ import (
 	"testing"
 )
 
-// received is a request as it came over the wire, cut by hand out of the bytes, so that no code of net/http has touched
-// what the verifiers here look at.
+// received is a request as it came over the wire, cut by hand out of the bytes, without any code of
+// net/http.
 type received struct {
 	method, target string
 	header         map[string][]string // names in lower case
 	body           []byte
 }
 
-// send signs a request and sends it over loopback, whatever its URL says, in clear also when that is https.
+// send signs a request and sends it over loopback, for any URL, without TLS even for https.
 func send(t *testing.T, s *Signer, req *http.Request, p Params) (*received, Scheme) {
 	t.Helper()
 	used := mustSign(t, s, req, p)
@@ -113,8 +113,8 @@ func (r *received) none(names ...string) error {
 	return nil
 }
 
-// TestOverTheWire signs for inboxes of every shape, sends over loopback, and has what arrived verified by hand and by
-// libraries. What must arrive as Host, target and target URI is written out.
+// TestOverTheWire signs for inboxes of every shape, sends over loopback, and verifies the requests by hand and by
+// libraries. The wanted Host, target and target URI are written out.
 func TestOverTheWire(t *testing.T) {
 	rsaSigner, _ := newSigner(t, rsaKey())
 	edSigner, _ := newSigner(t, edKey())
@@ -166,7 +166,7 @@ func check(t *testing.T, what string, err error) {
 	}
 }
 
-// TestTampering makes sure that the verifiers above see what they must.
+// TestTampering checks that the verifiers above detect changes.
 func TestTampering(t *testing.T) {
 	s, _ := newSigner(t, rsaKey())
 	public, other := publicKey(t, rsaKey()), publicKey(t, otherRSAKey())
@@ -209,7 +209,7 @@ func TestTampering(t *testing.T) {
 	}
 }
 
-// TestExtraHeaders signs headers of a recipient, as FEP-8fcf wants of Collection-Synchronization.
+// TestExtraHeaders signs headers of a recipient, as FEP-8fcf requires of Collection-Synchronization.
 func TestExtraHeaders(t *testing.T) {
 	s, _ := newSigner(t, rsaKey())
 	public := publicKey(t, rsaKey())

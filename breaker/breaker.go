@@ -1,27 +1,30 @@
-// Package breaker keeps a node from hammering a host that fails, and from overrunning one that is slow: a circuit
-// breaker, a window of attempts in flight, and a count of the days of failure, all for one host.
+// Package breaker limits the attempts to a host that fails or is slow. For one host, it is a circuit breaker, a window of
+// attempts in flight, and a count of the days of failure.
 //
 // The holder of a host's lease restores a Breaker from the host's Record at the start of a turn, asks it before every
-// attempt, tells it what came of each, and settles the Record with the lane. As only one node holds the lease, the
+// attempt, reports the result of each, and settles the Record with the lane. As only one node holds the lease, the
 // breaker is exact across a fleet without a lock or a store of its own.
 //
 // What callers may rely on:
 //
-//   - No more than Settings.Threshold attempts fail in a row before the breaker opens, whatever the window: those in
+//   - No more than Settings.Threshold attempts fail in a row before the breaker opens, whatever the window: attempts in
 //     flight count as if they had failed. So nothing is in flight when it opens, and no late result can close it or
 //     keep it open.
-//   - Open, it allows nothing for the rest of the turn, and then one probe at a time. Only a success of ours closes it.
+//   - While it is open, it allows nothing for the rest of the turn, and then one probe at a time. Only a successful
+//     attempt closes it.
 //   - The window starts at 1, also after recovery, grows by one with each answer and halves when the host is slow,
 //     throttles or times out.
-//   - Abandoned attempts leave no trace, so a fault of ours is never counted against a host.
-//   - A turn that is cut short costs nothing: the Record restores what was last settled, a lost probe is made again.
+//   - Abandoned attempts change nothing, so a fault on our side is never counted against a host.
+//   - A turn that is cut short does no harm: the Record restores what was last settled, and a lost probe is repeated.
 //
-// What callers may not rely on: that a Breaker waits. The cool-off is the lane's to wait for (Opened tells how long),
-// and a Breaker restored before its end would allow the probe at once. That failures are remembered which were never
-// settled: a node that dies in a turn takes those of the turn with it.
+// What callers may not rely on:
 //
-// The state machine is gobreaker's: consecutive failures, tripping, half-open with one request. What it lacks is here:
-// state that lasts, a cool-off that grows, and a bound on what is in flight.
+//   - That a Breaker waits. The lane waits for the cool-off (Opened returns how long), and a Breaker that is restored
+//     before its end would allow the probe at once.
+//   - That unsettled failures are remembered: a node that dies in a turn loses those of the turn.
+//
+// The state machine is gobreaker's: consecutive failures, tripping, half-open with one request. This package adds a
+// durable state, a cool-off that grows, and a bound on the attempts in flight.
 package breaker
 
 import (
@@ -37,13 +40,13 @@ type Breaker struct {
 
 	mu        sync.Mutex
 	machine   *machine      // the state; used with mu held, so that it changes together with what is below
-	record    Record        // all that lasts but the state; guarded by mu
+	record    Record        // but for the state; guarded by mu
 	inFlight  int           // guarded by mu
 	wait      time.Duration // the cool-off, once it opened; guarded by mu
 	recovered bool          // guarded by mu
 }
 
-// Allow reserves one attempt, or says no. The permit must be given back by Done:
+// Allow reserves one attempt, and reports whether it may be made. The permit must be given back by Done:
 //
 //	permit, ok := b.Allow()
 //	if !ok {
@@ -61,14 +64,32 @@ func (b *Breaker) Allow() (Permit, bool) {
 	return Permit{breaker: b, used: new(bool)}, true
 }
 
-// Limit is how many attempts may be in flight now, counting those that are: 0 if it opened in this turn.
+// slowAfter is the least time of an answer that counts as slow, and maxSlow is the maximum of Record.Slow.
+const (
+	slowAfter = 2 * time.Second
+	maxSlow   = 16
+)
+
+// Took records how long the host held a slot until it had answered, whatever the answer. A slow answer counts its seconds,
+// and each quick one takes one off: a host that is slow from time to time stays suspect while it is slow on average.
+func (b *Breaker) Took(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d < slowAfter {
+		b.record.Slow = max(0, b.record.Slow-1)
+		return
+	}
+	b.record.Slow = min(b.record.Slow+int(min(d, maxSlow*time.Second)/time.Second), maxSlow)
+}
+
+// Limit returns how many attempts may be in flight now, including those that are: 0 if it opened in this turn.
 func (b *Breaker) Limit() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.limit()
 }
 
-// Record is what lasts as of now. Attempts in flight are not in it.
+// Record returns the record as of now. Attempts in flight are not in it.
 func (b *Breaker) Record() Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,15 +105,15 @@ func (b *Breaker) Record() Record {
 	return r
 }
 
-// Opened tells whether the breaker opened during this turn, and how long the lane has to wait therefore: the same
-// answer each time.
+// Opened reports whether the breaker opened during this turn, and how long the lane has to wait for it. The answer is the
+// same each time.
 func (b *Breaker) Opened() (coolOff time.Duration, yes bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.wait, b.machine.State() == gobreaker.StateOpen
 }
 
-// Recovered tells whether a probe closed the breaker during this turn, and it has not opened again since.
+// Recovered reports whether a probe closed the breaker during this turn, and it has not opened again since.
 func (b *Breaker) Recovered() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,12 +134,12 @@ func (b *Breaker) limit() int {
 
 func (b *Breaker) window() int { return min(max(1, b.record.Window), b.settings.Window) }
 
-// settle counts what came of an attempt. The window moves first, because recovery resets it.
+// settle counts the result of an attempt. It adjusts the window first, because recovery resets it.
 func (b *Breaker) settle(v Verdict) {
 	switch v {
 	case Alive:
 		b.record.Window = min(b.window()+1, b.settings.Window)
-	case Slow, TimedOut, Throttled:
+	case Slow, TimedOut, Throttled, Overloaded:
 		b.record.Window = max(1, b.window()/2)
 	}
 	switch v {
@@ -126,36 +147,42 @@ func (b *Breaker) settle(v Verdict) {
 		b.succeeded(b.now())
 	case Failed, TimedOut:
 		b.failed(b.now())
+	case Overloaded:
+		b.countDay(b.now())
 	}
 }
 
 func (b *Breaker) succeeded(at time.Time) {
-	b.record.Failures, b.record.Failed, b.record.Days = 0, false, nil
-	b.record.Trips, b.record.OpenedAt = 0, time.Time{}
-	b.record.LastSuccess = at
+	b.record = Record{Window: b.record.Window, Slow: b.record.Slow, LastSuccess: at}
 	report(b.machine, nil)
 }
 
 func (b *Breaker) failed(at time.Time) {
 	b.record.Failures++
 	b.record.Failed = true
-	b.record.Days = withDay(b.record.Days, at, b.settings.UnavailableDays)
+	b.countDay(at)
 	report(b.machine, errFailed)
 }
 
-// changed is called by the machine, from within report, when its state has changed.
-func (b *Breaker) changed(to gobreaker.State) {
+func (b *Breaker) countDay(at time.Time) {
+	b.record.Days = withDay(b.record.Days, at, b.settings.UnavailableDays)
+}
+
+// stateChanged is called by the machine, from within report, when its state has changed.
+func (b *Breaker) stateChanged(to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		b.record.Trips++
 		b.record.OpenedAt = b.now()
-		b.wait, b.recovered = b.settings.coolOff(b.record.Trips), false
+		b.wait = b.settings.coolOff(b.record.Trips)
+		b.recovered = false
 	case gobreaker.StateClosed:
-		b.record.Window, b.recovered = 1, true
+		b.record.Window = 1
+		b.recovered = true
 	}
 }
 
-// now is the time as a Record keeps it. UTC also drops the monotonic clock, which means nothing to another process.
+// now returns the time as a Record keeps it. UTC also drops the monotonic clock, which is meaningless to another process.
 func (b *Breaker) now() time.Time {
 	if b.settings.Now == nil {
 		return time.Now().UTC()

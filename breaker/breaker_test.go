@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// still never jitters, so that cool-offs are exact.
+// still has no jitter, so that cool-offs are exact.
 func still() float64 { return 0 }
 
 var rules = Settings{
@@ -62,6 +62,9 @@ func TestVerdicts(t *testing.T) {
 		{name: "slow never ends the window", verdicts: times(3, Slow), want: back, limit: 1},
 		{name: "throttled halves only", from: Record{Window: 4, Failures: 1, Failed: true}, verdicts: []Verdict{Throttled}, want: Record{Window: 2, Failures: 1, Failed: true}, limit: 2},
 		{name: "throttled never opens", verdicts: times(9, Throttled), want: Record{Window: 1}, limit: 1},
+		{name: "overloaded counts the day only", from: Record{Window: 4, LastSuccess: start}, verdicts: times(9, Overloaded),
+			want: Record{Window: 1, Days: []int32{today}, LastSuccess: start}, limit: 1},
+		{name: "success forgets overload", verdicts: []Verdict{Overloaded, Alive}, want: good, limit: 2},
 		{name: "abandoned leaves no trace", verdicts: times(9, Abandoned), limit: 1},
 		{name: "unknown verdict leaves no trace", from: good, verdicts: []Verdict{77}, want: good, limit: 2},
 		{name: "failure keeps the window", from: Record{Window: 4}, verdicts: []Verdict{Failed}, want: Record{Window: 4, Failures: 1, Failed: true, Days: []int32{today}}, limit: 2},
@@ -279,7 +282,9 @@ func overlap(b *Breaker, verdicts []Verdict) (most, made int) {
 				for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
 				}
 				runtime.Gosched()
-				_, _, _ = b.Limit(), b.Record(), b.Recovered()
+				_ = b.Limit()
+				_ = b.Record()
+				_ = b.Recovered()
 				flying.Add(-1)
 				p.Done(verdicts[int(count.Add(1))%len(verdicts)])
 				p.Done(Failed)
@@ -289,4 +294,37 @@ func overlap(b *Breaker, verdicts []Verdict) (most, made int) {
 	close(start)
 	wg.Wait()
 	return int(peak.Load()), int(count.Load())
+}
+
+// A host is suspect while its answers hold slots for seconds on average, and not for longer.
+func TestSlowAnswersMakeSuspect(t *testing.T) {
+	const quick = slowAfter - 1
+	tests := []struct {
+		name string
+		took []time.Duration
+		want int
+	}{
+		{"quick", []time.Duration{0, quick}, 0},
+		{"slow", []time.Duration{slowAfter}, 2},
+		{"slow, then quick", []time.Duration{slowAfter, quick}, 1},
+		{"slow, then quick for long enough", []time.Duration{slowAfter, quick, quick, quick}, 0},
+		{"quick now and then", []time.Duration{9 * time.Second, quick, quick, 3 * time.Second}, 10},
+		{"as slow as can be", []time.Duration{30 * time.Second, time.Hour}, maxSlow},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := rules.Restore(Record{})
+			attempt(t, b, Alive)
+			for _, d := range tt.took {
+				b.Took(d)
+			}
+			r := b.Record()
+			if r.Slow != tt.want || r.Suspect() != (tt.want > 0) {
+				t.Errorf("slow %d, suspect %t, want %d", r.Slow, r.Suspect(), tt.want)
+			}
+			if r.Forgiven().Suspect() {
+				t.Error("a host that was reset is suspect")
+			}
+		})
+	}
 }

@@ -10,22 +10,22 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// machine is gobreaker's state machine. Each result is given to it as a request that takes no time, once it is known:
-// its two-step variant, which would count from the start of a request, can't be restored, and what is in flight has to
+// machine is gobreaker's state machine. Each result is reported to it, once it is known, as a request that takes no time.
+// Its two-step variant, which would count from the start of a request, can't be restored, and attempts in flight have to
 // be counted here in any case, for the window and for the threshold.
 type machine = gobreaker.CircuitBreaker[struct{}]
 
 // errFailed is how a host failure is reported to the machine.
 var errFailed = errors.New("host failed")
 
-// report gives the machine one result. It refuses results while it is open, which is right: the probe decides.
+// report reports one result to the machine. While it is open it ignores results, which is right: the probe decides.
 func report(m *machine, result error) {
 	_, _ = m.Execute(func() (struct{}, error) { return struct{}{}, result })
 }
 
-// newMachine makes a machine in the state that r tells. Open becomes half-open, as the cool-off is over when a turn
-// begins, and a closed machine has at least one failure left, so that a threshold that was lowered in the meantime
-// can't shut the host out without a probe.
+// newMachine makes a machine in the state of r. Open becomes half-open, as the cool-off has passed when a turn begins. A
+// closed machine has at least one failure left before it opens, so that a threshold that was lowered in the meantime can't
+// exclude the host without a probe.
 func newMachine(r Record, threshold int, changed func(to gobreaker.State)) *machine {
 	settings := gobreaker.Settings{
 		MaxRequests:   1,
@@ -44,9 +44,9 @@ func newMachine(r Record, threshold int, changed func(to gobreaker.State)) *mach
 	}
 }
 
-// inject makes a machine in a given state. The only public door to that is gobreaker's distributed breaker, which
-// reads its state from a store as JSON; it is used for nothing else, since it would hold its lock for as long as a
-// request takes and lose counts of those that overlap.
+// inject makes a machine in a given state. gobreaker's only public way to do so is its distributed breaker, which reads
+// its state from a store as JSON. It is used for nothing else, since it would hold its lock for as long as a request
+// takes and lose counts of requests that overlap.
 func inject(settings gobreaker.Settings, state gobreaker.State, counts gobreaker.Counts) *machine {
 	shared, err := json.Marshal(gobreaker.SharedState{
 		State:   state,
@@ -59,7 +59,7 @@ func inject(settings gobreaker.Settings, state gobreaker.State, counts gobreaker
 	}
 	d, err := gobreaker.NewDistributedCircuitBreaker[struct{}](handover(shared), settings)
 	if err == nil {
-		_, err = d.State() // the call that takes the store's state over
+		_, err = d.State() // reads the store's state
 	}
 	if err != nil { // neither the store nor the decoding of what was just encoded can fail
 		panic(fmt.Errorf("breaker: inject state: %w", err))
@@ -67,7 +67,7 @@ func inject(settings gobreaker.Settings, state gobreaker.State, counts gobreaker
 	return d.CircuitBreaker
 }
 
-// handover is a gobreaker store that hands one state over and keeps none.
+// handover is a gobreaker store that returns one state and keeps none.
 type handover []byte
 
 func (handover) Lock(string) error                { return nil }

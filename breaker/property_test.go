@@ -21,7 +21,7 @@ func anyRules(rnd *rand.Rand) Settings {
 
 // anyVerdict is a failure half the time.
 func anyVerdict(rnd *rand.Rand) Verdict {
-	return []Verdict{Failed, Failed, Failed, TimedOut, TimedOut, Alive, Alive, Slow, Throttled, Abandoned}[rnd.IntN(10)]
+	return []Verdict{Failed, Failed, Failed, TimedOut, TimedOut, Alive, Alive, Slow, Throttled, Overloaded, Abandoned}[rnd.IntN(11)]
 }
 
 // TestThresholdIsNeverExceeded starts and ends attempts in any order and checks, against a count of its own, that
@@ -106,7 +106,7 @@ func batch(t *testing.T, rnd *rand.Rand, one, two *Breaker) {
 	}
 }
 
-// nextTurn begins both turns anew after a breaker opened, which ends a turn; else, if move is set, only the second.
+// nextTurn restarts both turns after a breaker opened, which ends a turn; otherwise, if move is set, only the second.
 func nextTurn(t *testing.T, s Settings, one, two *Breaker, move bool) (*Breaker, *Breaker) {
 	t.Helper()
 	if _, opened := one.Opened(); opened {
@@ -130,7 +130,7 @@ func overJSON(t *testing.T, r Record) (back Record) {
 	return back
 }
 
-// FuzzRestore checks that no record and no settings shut a host out: an attempt is always allowed, one success always
+// FuzzRestore checks that no record and no settings exclude a host: an attempt is always allowed, one success always
 // brings the breaker to closed, and failures always to open.
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte(`{}`), 10, 8, 7)

@@ -115,6 +115,21 @@ func TestSuspect(t *testing.T) {
 	}
 }
 
+func TestFailedOn(t *testing.T) {
+	day := time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)
+	s := rules
+	at := day.Add(23*time.Hour + 59*time.Minute)
+	s.Now = func() time.Time { return at }
+	b := s.Restore(Record{})
+	for range 3 {
+		attempt(t, b, Failed)
+		at = at.Add(30 * time.Second)
+	}
+	if got, want := b.Record().FailedOn(), []time.Time{day, day.AddDate(0, 0, 1)}; !reflect.DeepEqual(got, want) {
+		t.Errorf("failed on %v, want %v", got, want)
+	}
+}
+
 func TestStateString(t *testing.T) {
 	for s, want := range map[State]string{Closed: "closed", Open: "open", HalfOpen: "half_open"} {
 		if got := s.String(); got != want {

@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// errSlow is the cause of a call to the Manager that was given up.
+// errSlow is the cause of a call to the Manager that timed out.
 var errSlow = errors.New("lease store took too long")
 
 // Keeper holds a node's leases on top of a Manager: it extends all of them with one call every third of the TTL, and
 // ends a lease's context before the lease can lapse at the store.
 //
-// A lease is believed for three quarters of its TTL, counted on this process's monotonic clock from just before the
-// Acquire or Extend call that the Manager granted. So the last quarter is there for its holder to notice and stop, and
-// one beat may fail without harm. That holds even if Run is not running: without beats the leases just end.
+// The Keeper trusts a lease for three quarters of its TTL, counted on this process's monotonic clock from just before the
+// Acquire or Extend call that the Manager granted. The last quarter is the holder's time to notice and stop, and one
+// extension may fail without harm. That holds even if Run is not running: without extensions the leases just end.
 //
-// Callers may not rely on it while the whole machine is suspended, as the monotonic clock stands still then; the fence
-// of tokens covers that.
+// Callers may not rely on it while the whole machine is suspended, as the monotonic clock stops then; the fence of tokens
+// covers that.
 //
 // All methods are safe for concurrent use.
 type Keeper struct {
@@ -31,7 +31,7 @@ type Keeper struct {
 
 	mu    sync.Mutex
 	held  map[*Held]struct{} // guarded by mu
-	away  bool               // the last beat failed; guarded by mu
+	away  bool               // the last extension failed; guarded by mu
 	lost  int                // leases that ended since; guarded by mu
 	timer *time.Timer        // guarded by mu: runs expire; nil until first needed
 	due   time.Time          // guarded by mu: when timer fires, zero if it isn't set
@@ -42,7 +42,7 @@ type Held struct {
 	Lease
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	until  time.Time // guarded by Keeper.mu: believed until then
+	until  time.Time // guarded by Keeper.mu: trusted until then
 	ending bool      // guarded by Keeper.mu: see Ending
 }
 
@@ -56,16 +56,16 @@ func NewKeeper(m Manager, ttl time.Duration, log *slog.Logger) *Keeper {
 	return &Keeper{m: m, ttl: ttl, log: log, held: make(map[*Held]struct{})}
 }
 
-// Run extends what is held until ctx ends. An error of the Manager is logged when an outage begins and when it is over,
-// and the next beat tries again. Call it once.
+// Run extends the held leases until ctx ends. It logs the beginning and the end of an outage of the Manager, and tries again
+// at the next tick. Call it once.
 func (k *Keeper) Run(ctx context.Context) {
-	beat := time.NewTicker(k.ttl / 3)
-	defer beat.Stop()
+	tick := time.NewTicker(k.ttl / 3)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-beat.C:
+		case <-tick.C:
 		}
 		held := k.snapshot()
 		if len(held) == 0 {
@@ -75,12 +75,12 @@ func (k *Keeper) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		k.tell(err, len(held))
+		k.logOutage(err, len(held))
 	}
 }
 
-// tell logs the beginning and the end of an outage.
-func (k *Keeper) tell(err error, held int) {
+// logOutage logs the beginning and the end of an outage.
+func (k *Keeper) logOutage(err error, held int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -93,8 +93,8 @@ func (k *Keeper) tell(err error, held int) {
 	k.away = err != nil
 }
 
-// Acquire leases those of the hosts that nobody holds. It gives up after a quarter of the TTL; after any error nothing
-// is held, though the store may keep the hosts from everybody until the TTL has passed.
+// Acquire leases those of the hosts that are free. It times out after a quarter of the TTL. After any error nothing is
+// held, though the store may keep the hosts leased until the TTL has passed.
 func (k *Keeper) Acquire(ctx context.Context, hosts []string) ([]*Held, error) {
 	call, cancel := k.limit(ctx)
 	defer cancel()
@@ -105,15 +105,15 @@ func (k *Keeper) Acquire(ctx context.Context, hosts []string) ([]*Held, error) {
 	}
 	held := make([]*Held, len(leases))
 	for i, lease := range leases {
-		held[i] = &Held{Lease: lease, until: believed(sent, lease)}
+		held[i] = &Held{Lease: lease, until: trustedUntil(sent, lease)}
 		held[i].ctx, held[i].cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	}
 	k.add(held)
 	return held, nil
 }
 
-// Release ends the leases: their contexts at once and without fail, the leases at the store as far as it answers within
-// a quarter of the TTL, even if ctx is done. After an error they lapse by themselves.
+// Release ends the contexts of the leases at once, and then the leases at the store, even if ctx is done. If the store does
+// not answer within a quarter of the TTL it returns an error, and the leases lapse by themselves.
 func (k *Keeper) Release(ctx context.Context, held ...*Held) error {
 	if len(held) == 0 {
 		return nil
@@ -129,35 +129,35 @@ func (k *Keeper) Release(ctx context.Context, held ...*Held) error {
 	return nil
 }
 
-// Ending tells that the holder is about to have the store end a lease, together with something else. Until Forget it goes on
-// being extended, and if it turns out to be held no more, that is no news.
-func (k *Keeper) Ending(held *Held) {
+// Ending says that the holder is about to have the store end a lease, together with something else, or that the store did
+// not. Until Forget the lease goes on being extended; while it is ending, its loss is not logged.
+func (k *Keeper) Ending(held *Held, ending bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	held.ending = true
+	held.ending = ending
 }
 
-// Forget ends the context of a lease that has ended at the store, by its holder's doing.
+// Forget ends the context of a lease that its holder has ended at the store.
 func (k *Keeper) Forget(held *Held) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.forget([]*Held{held}, context.Canceled)
 }
 
-// Holding tells how many leases are held, and believed, just now.
+// Holding returns how many leases are held and trusted now.
 func (k *Keeper) Holding() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.held)
 }
 
-// limit bounds a call to the Manager, so that a beat is over before the next is due.
+// limit bounds a call to the Manager, so that an extension ends before the next is due.
 func (k *Keeper) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, k.ttl/4, errSlow)
 }
 
-// believed is until when a lease granted to a call that was sent then is believed.
-func believed(sent time.Time, l Lease) time.Time { return sent.Add(l.TTL - l.TTL/4) }
+// trustedUntil returns until when a lease is trusted that was granted to a call sent at a time.
+func trustedUntil(sent time.Time, l Lease) time.Time { return sent.Add(l.TTL - l.TTL/4) }
 
 func leasesOf(held []*Held) []Lease {
 	leases := make([]Lease, len(held))
@@ -186,7 +186,7 @@ func (k *Keeper) add(held []*Held) {
 	}
 }
 
-// extend makes one Extend call for held. Where that fails for some only, the others are believed for longer.
+// extend makes one Extend call for held. If it fails for some leases only, the others are extended.
 func (k *Keeper) extend(ctx context.Context, held []*Held) error {
 	ctx, cancel := k.limit(ctx)
 	defer cancel()
@@ -203,21 +203,22 @@ func (k *Keeper) extend(ctx context.Context, held []*Held) error {
 	return fmt.Errorf("extend leases: %w", err)
 }
 
-// extended takes note of the answer to an Extend call for held that was sent then: some leases were lost, of some
-// nothing is known. What was released or lost meanwhile it leaves alone.
+// extended records the answer to an Extend call for held that was sent at a time: some leases were lost, the state of some
+// is unknown. It ignores leases that were released or lost meanwhile.
 func (k *Keeper) extended(held []*Held, sent time.Time, lost, unknown []Lease) {
-	gone, failed := setOf(lost), setOf(unknown)
+	isLost := setOf(lost)
+	isUnknown := setOf(unknown)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var end []*Held
 	for _, h := range held {
 		_, ok := k.held[h]
 		switch {
-		case !ok || failed[h.Lease]:
-		case gone[h.Lease]:
+		case !ok || isUnknown[h.Lease]:
+		case isLost[h.Lease]:
 			end = append(end, h)
 		default:
-			h.until = believed(sent, h.Lease)
+			h.until = trustedUntil(sent, h.Lease)
 		}
 	}
 	k.lose(end)
@@ -231,7 +232,7 @@ func setOf(leases []Lease) map[Lease]bool {
 	return set
 }
 
-// expire ends the leases that are not believed any more, and sets the timer for those that are.
+// expire ends the leases that are not trusted any more, and sets the timer for those that are.
 func (k *Keeper) expire() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -248,8 +249,8 @@ func (k *Keeper) expire() {
 	k.lose(end)
 }
 
-// arm sees to it that expire runs at that time or before. One timer serves all leases: it is not moved when they are
-// extended, but finds out when it fires. k.mu is held.
+// arm makes expire run at that time or before. One timer serves all leases: it is not moved when they are extended; expire
+// sets it again. k.mu is held.
 func (k *Keeper) arm(at time.Time) {
 	if !k.due.IsZero() && !at.Before(k.due) {
 		return
@@ -269,14 +270,14 @@ func (k *Keeper) lose(held []*Held) {
 	if len(held) == 0 {
 		return
 	}
-	if k.away { // one line for each would be many; what they have in common was said
+	if k.away { // the outage was logged, and logOutage logs their number
 		k.lost += len(held)
 		return
 	}
 	k.log.Warn("lease.lost", "leases", len(held), "host", held[0].Host)
 }
 
-// forget ends leases for the cause given; those that have ended keep the cause they have. k.mu is held.
+// forget ends leases with a cause; a lease that has ended keeps its first cause. k.mu is held.
 func (k *Keeper) forget(held []*Held, cause error) {
 	for _, h := range held {
 		delete(k.held, h)

@@ -19,7 +19,7 @@ const ttl = 12 * time.Second
 
 var errAway = errors.New("store is away")
 
-// store is a Local that can be taken away, or slowed down.
+// store is a Local that can fail or be slow.
 type store struct {
 	*lockmgr.Local
 
@@ -37,10 +37,12 @@ func (s *store) set(f func(s *store)) {
 	f(s)
 }
 
-// call does f as a store behind a network does: it may happen though the answer is not waited for.
+// call calls f as over a network: f may run though the caller does not wait for the answer.
 func (s *store) call(ctx context.Context, f func() error) error {
 	s.mu.Lock()
-	err, before, after := s.err, s.before, s.after
+	err := s.err
+	before := s.before
+	after := s.after
 	s.mu.Unlock()
 	if e := pause(ctx, before); e != nil {
 		return e
@@ -118,7 +120,7 @@ func withNode(t *testing.T, f func(t *testing.T, n *node)) {
 	})
 }
 
-// acquire leases hosts, all of which must be free.
+// acquire leases hosts, which must all be free.
 func (n *node) acquire(hosts ...string) []*lockmgr.Held {
 	n.t.Helper()
 	held, err := n.Acquire(n.t.Context(), hosts)
@@ -134,7 +136,7 @@ func (n *node) sleep(d time.Duration) {
 	synctest.Wait()
 }
 
-// alive checks that a lease is believed, or ended for the cause given.
+// alive checks that a lease is trusted, or ended with a cause.
 func (n *node) alive(h *lockmgr.Held, cause error) {
 	n.t.Helper()
 	if got := context.Cause(h.Context()); !errors.Is(got, cause) || (cause == nil) != (got == nil) {
@@ -142,7 +144,7 @@ func (n *node) alive(h *lockmgr.Held, cause error) {
 	}
 }
 
-// free checks whether somebody else could get the host at the store.
+// free checks whether another node could lease the host at the store.
 func (n *node) free(host string, want bool) {
 	n.t.Helper()
 	leases, err := n.store.Local.Acquire(n.t.Context(), []string{host})

@@ -59,12 +59,12 @@ func TestKeeperLeavesOutHeld(t *testing.T) {
 	})
 }
 
-// A beat may be under way while the store ends a lease for its holder.
+// An extension may be in flight while the store ends a lease for its holder.
 func TestKeeperTakesNoEndingLeaseForLost(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		held := n.acquire("a.example", "b.example")
 		for _, h := range held {
-			n.Ending(h)
+			n.Ending(h, true)
 		}
 		n.sleep(2 * ttl)
 		n.alive(held[0], nil)
@@ -117,7 +117,7 @@ func TestKeeperEndsBeforeTheStore(t *testing.T) {
 	})
 }
 
-// TestKeeperCountsFromTheSending checks that time an answer takes is taken off the lease, not added to it.
+// TestKeeperCountsFromTheSending checks that the time of an answer is subtracted from the lease, not added to it.
 func TestKeeperCountsFromTheSending(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		n.store.set(func(s *store) { s.after = 2 * time.Second })
@@ -133,8 +133,8 @@ func TestKeeperCountsFromTheSending(t *testing.T) {
 	})
 }
 
-// TestKeeperWithoutRun checks that nobody works on for lack of a heartbeat, and that time the answer to an Acquire takes
-// is taken off the lease.
+// TestKeeperWithoutRun checks that leases end without extensions, and that the time of the answer to an Acquire is
+// subtracted from the lease.
 func TestKeeperWithoutRun(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		n.stop()
@@ -152,7 +152,7 @@ func TestKeeperWithoutRun(t *testing.T) {
 	})
 }
 
-// TestKeeperOutage checks that one failing beat does no harm, and that an outage is logged once.
+// TestKeeperOutage checks that one failing extension does no harm, and that an outage is logged once.
 func TestKeeperOutage(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		held := n.acquire("a.example")
@@ -174,7 +174,7 @@ func TestKeeperOutage(t *testing.T) {
 	})
 }
 
-// TestKeeperPartlyAway checks that what can't be extended ends in time, and nothing else with it.
+// TestKeeperPartlyAway checks that leases that can't be extended end in time, and no others with them.
 func TestKeeperPartlyAway(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		held := n.acquire("a.example", "sick.example", "gone.example")
@@ -195,8 +195,8 @@ func TestKeeperPartlyAway(t *testing.T) {
 	})
 }
 
-// TestKeeperGivesUpSlowCalls checks that a store that hangs can't hold up a turn or the end of a lease.
-func TestKeeperGivesUpSlowCalls(t *testing.T) {
+// TestKeeperStopsSlowCalls checks that a store that hangs can't delay a turn or the end of a lease.
+func TestKeeperStopsSlowCalls(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		held := n.acquire("a.example", "c.example")
 		n.store.set(func(s *store) { s.before = time.Hour })
@@ -215,7 +215,7 @@ func TestKeeperGivesUpSlowCalls(t *testing.T) {
 	})
 }
 
-// TestKeeperReleaseSurvives checks that a turn that is stopped still lets its host go.
+// TestKeeperReleaseSurvives checks that a stopped turn still releases its host.
 func TestKeeperReleaseSurvives(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -250,8 +250,8 @@ func TestKeeperReleaseForgets(t *testing.T) {
 	})
 }
 
-// TestKeeperStaleAnswer checks that an Extend under way during a release, whichever of them the store sees first, brings
-// nothing back and takes nothing away.
+// TestKeeperStaleAnswer checks that an Extend in flight during a release, in either order at the store, neither revives
+// nor ends a lease.
 func TestKeeperStaleAnswer(t *testing.T) {
 	const slow = 2 * time.Second
 	for name, delay := range map[string]func(s *store){
@@ -279,8 +279,8 @@ func TestKeeperStaleAnswer(t *testing.T) {
 	}
 }
 
-// TestKeeperGivesUpSlowBeat checks that a beat that hangs leaves time for the next.
-func TestKeeperGivesUpSlowBeat(t *testing.T) {
+// TestKeeperStopsSlowExtension checks that an extension that hangs leaves time for the next.
+func TestKeeperStopsSlowExtension(t *testing.T) {
 	withNode(t, func(t *testing.T, n *node) {
 		held := n.acquire("a.example")
 		n.store.set(func(s *store) { s.before = time.Hour })

@@ -8,15 +8,15 @@ import (
 
 // Local is the Manager of a fleet of one: its leases live in the memory of this process.
 //
-// All hosts share one rising counter, so a host that is let go leaves nothing behind. The counter starts at the
-// microseconds since 1970, which makes tokens rise across restarts too, as long as the machine's clock isn't set back
-// and fewer than a million leases a second are given. Its methods never block and never fail.
+// All hosts share one rising counter, so a released host uses no memory. The counter starts at the microseconds since 1970,
+// which makes tokens rise across restarts too, as long as the machine's clock isn't set back and fewer than a million
+// leases a second are granted. Its methods never block and never fail.
 type Local struct {
 	ttl time.Duration
 
 	mu    sync.Mutex
-	token uint64           // guarded by mu: the last one given
-	held  map[string]grant // guarded by mu: by host; may hold lapsed ones until swept
+	token uint64           // guarded by mu: the last one granted
+	held  map[string]grant // guarded by mu: by host; lapsed ones stay until the next sweep
 	swept time.Time        // guarded by mu
 }
 
@@ -33,7 +33,7 @@ func NewLocal(ttl time.Duration) *Local {
 	now := time.Now()
 	return &Local{
 		ttl:   ttl,
-		token: uint64(now.UnixMicro()), //nolint:gosec // no clock of ours stands before 1970
+		token: uint64(now.UnixMicro()),
 		held:  make(map[string]grant),
 		swept: now,
 	}
@@ -85,7 +85,7 @@ func (l *Local) Release(_ context.Context, leases []Lease) error {
 	return nil
 }
 
-// sweep forgets the leases that lapsed without being released, at most once a TTL so that it costs next to nothing.
+// sweep forgets the leases that lapsed without being released. It does so once a TTL at most, to be cheap.
 func (l *Local) sweep(now time.Time) {
 	if now.Sub(l.swept) < l.ttl {
 		return

@@ -17,12 +17,15 @@ import (
 
 // Redis is the Manager of a fleet: its leases live in a Redis or Valkey that all nodes share.
 //
-// Each call is one script for each partition that the hosts are in. Redis's clock alone decides when a lease ends, and
-// every call may safely be repeated: an Acquire whose answer was lost on a broken connection is sent again and gets the
-// same leases. One that was given up leaves hosts leased to nobody, until they lapse.
+// Each call is one script for each partition of the hosts. Redis's clock alone decides when a lease ends, and every call is
+// idempotent: an Acquire whose answer was lost on a broken connection is sent again and gets the same leases. An Acquire
+// that timed out may leave hosts leased without a holder, until they lapse.
+//
+// Leases end by Redis's wall clock. If it is set ahead they end early, which their holders notice when they extend them; if
+// it is set back the next Acquire of the host shortens them.
 //
 // Tokens follow Redis's clock in microseconds, and never fall even when it is set back. So they go on rising when a
-// Redis comes back without its last writes, or with none.
+// Redis comes back without its last writes, or empty.
 type Redis struct {
 	client rueidis.Client
 	keys   rediskeys.Scheme
@@ -36,7 +39,7 @@ func NewRedis(client rueidis.Client, keys rediskeys.Scheme, ttl time.Duration) *
 	return &Redis{client: client, keys: keys, ttl: ttl}
 }
 
-// callTimeout bounds every call, because a Redis that has stopped would hang one that has no deadline of its own.
+// callTimeout bounds every call: without it, a call without a deadline would hang on a Redis that has stopped.
 const callTimeout = 5 * time.Second
 
 var (
@@ -49,12 +52,12 @@ var (
 	extendScript  = rueidis.NewLuaScriptRetryable(extendSource)
 )
 
-// Acquire implements Manager. An error of one partition or one host counts only if there is nothing to give of the others.
+// Acquire implements Manager. It returns an error of a partition or host only if no other host was leased.
 func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	nonce := rand.Text()
-	leases, _, err := gather(r, ctx, group(r, hosts, func(host string) string { return host }),
+	leases, _, err := forEach(ctx, r, group(r, hosts, func(host string) string { return host }),
 		func(ctx context.Context, p rediskeys.Partition, hosts []string) ([]Lease, error) {
-			keys := append([]string{p.Key("token")}, r.leaseKeys(p, hosts)...)
+			keys := append([]string{p.Key(rediskeys.Token)}, r.leaseKeys(p, hosts)...)
 			tokens, err := acquireScript.Exec(ctx, r.client, keys, []string{r.millis(), nonce}).AsStrSlice()
 			if err != nil {
 				return nil, err
@@ -67,7 +70,7 @@ func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	return nil, err
 }
 
-// leases are those that were given, once each. The error tells of keys that something else has written.
+// leases returns the leases that the tokens grant, once each. The error names keys that another program has written.
 func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, error) {
 	var leases []Lease
 	var errs []error
@@ -78,7 +81,7 @@ func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, 
 		}
 		seen[hosts[i]] = true
 		if text == "!" {
-			errs = append(errs, fmt.Errorf("the key %q holds no lease: something else has written it; delete it", p.Of("lease", hosts[i])))
+			errs = append(errs, fmt.Errorf("the key %q holds no lease: something else has written it; delete it", p.Of(rediskeys.Lease, hosts[i])))
 			continue
 		}
 		token, err := strconv.ParseUint(text, 10, 64)
@@ -92,7 +95,7 @@ func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, 
 
 // Extend implements Manager. An error in one partition leaves the leases of the others extended.
 func (r *Redis) Extend(ctx context.Context, leases []Lease) (lost []Lease, err error) {
-	lost, failed, err := r.last(ctx, leases, r.millis())
+	lost, failed, err := r.setTTL(ctx, leases, r.millis())
 	if err != nil {
 		err = &ExtendError{Leases: failed, Err: err}
 	}
@@ -101,13 +104,13 @@ func (r *Redis) Extend(ctx context.Context, leases []Lease) (lost []Lease, err e
 
 // Release implements Manager.
 func (r *Redis) Release(ctx context.Context, leases []Lease) error {
-	_, _, err := r.last(ctx, leases, "0")
+	_, _, err := r.setTTL(ctx, leases, "0")
 	return err
 }
 
-// last makes leases last so many milliseconds and returns those that are not held, and those of which an error says nothing.
-func (r *Redis) last(ctx context.Context, leases []Lease, millis string) (lost, failed []Lease, err error) {
-	return gather(r, ctx, group(r, leases, func(l Lease) string { return l.Host }),
+// setTTL makes leases last millis from now. It returns the leases that are not held, and those whose call failed.
+func (r *Redis) setTTL(ctx context.Context, leases []Lease, millis string) (lost, failed []Lease, err error) {
+	return forEach(ctx, r, group(r, leases, func(l Lease) string { return l.Host }),
 		func(ctx context.Context, p rediskeys.Partition, leases []Lease) ([]Lease, error) {
 			args := []string{millis}
 			for _, l := range leases {
@@ -132,7 +135,7 @@ func (r *Redis) millis() string { return strconv.FormatInt(max(1, r.ttl.Millisec
 func (r *Redis) leaseKeys(p rediskeys.Partition, hosts []string) []string {
 	keys := make([]string, len(hosts))
 	for i, host := range hosts {
-		keys[i] = p.Of("lease", host)
+		keys[i] = p.Of(rediskeys.Lease, host)
 	}
 	return keys
 }
@@ -145,7 +148,7 @@ func hostsOf(leases []Lease) []string {
 	return hosts
 }
 
-// group sorts things by the partition of their host.
+// group returns things by the partition of their host.
 func group[T any](r *Redis, things []T, hostOf func(T) string) map[int][]T {
 	byPartition := make(map[int][]T)
 	for _, t := range things {
@@ -155,9 +158,9 @@ func group[T any](r *Redis, things []T, hostOf func(T) string) map[int][]T {
 	return byPartition
 }
 
-// gather calls a function for each partition, all at the same time, and joins the answers. What the calls that failed were
-// about is in failed.
-func gather[T any](r *Redis, ctx context.Context, groups map[int][]T,
+// forEach calls a function for each partition, concurrently, and joins the answers. It returns the things of the calls that
+// failed.
+func forEach[T any](ctx context.Context, r *Redis, groups map[int][]T,
 	call func(context.Context, rediskeys.Partition, []T) ([]Lease, error),
 ) (all []Lease, failed []T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -174,7 +177,8 @@ func gather[T any](r *Redis, ctx context.Context, groups map[int][]T,
 			defer mu.Unlock()
 			all = append(all, leases...)
 			if err != nil {
-				failed, errs = append(failed, things...), append(errs, fmt.Errorf("redis: %w", err))
+				failed = append(failed, things...)
+				errs = append(errs, fmt.Errorf("redis: %w", err))
 			}
 		})
 	}

@@ -47,7 +47,7 @@ func TestRedis(t *testing.T) {
 	}
 }
 
-// TestRedisTokensRiseAfterLoss checks that a Redis that lost all it held gives no token twice.
+// TestRedisTokensRiseAfterLoss checks that a Redis that lost its data gives no token twice.
 func TestRedisTokensRiseAfterLoss(t *testing.T) {
 	server := testredis.Start(t)
 	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
@@ -56,7 +56,7 @@ func TestRedisTokensRiseAfterLoss(t *testing.T) {
 	if second := lease(t, m); second.Token <= first.Token {
 		t.Errorf("after a loss of all data the token is %d, not greater than %d", second.Token, first.Token)
 	}
-	ahead := uint64(time.Now().Add(time.Hour).UnixMicro()) //nolint:gosec // after 1970
+	ahead := uint64(time.Now().Add(time.Hour).UnixMicro())
 	server.Must("FLUSHALL")
 	server.Must("SET", "p:{p0}:token", fmt.Sprint(ahead))
 	for range 3 {
@@ -71,6 +71,26 @@ func TestRedisTokensRiseAfterLoss(t *testing.T) {
 	}
 }
 
+// TestRedisSetBack checks that the lease of a dead node ends soon though the clock was set back by days.
+func TestRedisSetBack(t *testing.T) {
+	server := testredis.StartAhead(t, 0)
+	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Second)
+	first := lease(t, m)
+	server.Jump(-100 * time.Hour)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		leases, err := m.Acquire(t.Context(), []string{first.Host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(leases) > 0 && leases[0].Token > first.Token {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the host is still leased after 20 s")
+		}
+	}
+}
+
 func lease(t *testing.T, m lockmgr.Manager) lockmgr.Lease {
 	t.Helper()
 	leases, err := m.Acquire(t.Context(), []string{"a.example"})
@@ -80,7 +100,7 @@ func lease(t *testing.T, m lockmgr.Manager) lockmgr.Lease {
 	return leases[0]
 }
 
-// TestRedisWrongType checks that a key that something else has written costs its host only, and is named.
+// TestRedisWrongType checks that a key that another program has written fails only its host, and is named.
 func TestRedisWrongType(t *testing.T) {
 	server := testredis.Start(t)
 	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
@@ -105,7 +125,7 @@ func TestRedisWrongType(t *testing.T) {
 	}
 }
 
-// TestRedisPartlyAway checks that an error in one partition is one of its leases only.
+// TestRedisPartlyAway checks that an error in one partition fails its leases only.
 func TestRedisPartlyAway(t *testing.T) {
 	cluster := testredis.StartCluster(t, 3)
 	m := lockmgr.NewRedis(dial(t, cluster.Nodes[0].Addr), rediskeys.Scheme{Prefix: "p", Partitions: 8}, time.Minute)
@@ -130,7 +150,7 @@ func TestRedisPartlyAway(t *testing.T) {
 	}
 }
 
-// TestRedisLeavesNothing checks that lapsed and released leases take no room.
+// TestRedisLeavesNothing checks that lapsed and released leases use no memory.
 func TestRedisLeavesNothing(t *testing.T) {
 	server := testredis.Start(t)
 	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
@@ -142,7 +162,7 @@ func TestRedisLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestRedisOutage checks that scripts are loaded again, and that a Redis that hangs holds up nobody for long.
+// TestRedisOutage checks that scripts are loaded again, and that a Redis that hangs does not block a caller for long.
 func TestRedisOutage(t *testing.T) {
 	server := testredis.Start(t)
 	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)
@@ -164,7 +184,7 @@ func TestRedisOutage(t *testing.T) {
 	}
 }
 
-// TestRedisFull checks that hosts are leased when Redis has no room left: only who works on them can make some.
+// TestRedisFull checks that hosts are leased when Redis has no room left: only work on them makes some.
 func TestRedisFull(t *testing.T) {
 	server := testredis.Start(t)
 	m := lockmgr.NewRedis(dial(t, server.Addr), rediskeys.Scheme{Prefix: "p", Partitions: 1}, time.Minute)

@@ -1,7 +1,7 @@
 // Package locktest is the contract of lockmgr.Manager as tests, to be run against every back-end.
 //
 // Cases sleep to let leases lapse, so give a back-end without sockets a wrapper that runs them in a synctest bubble. On
-// the real clock a case takes about three seconds at most, and allows for a machine that stalls for a third of one.
+// the real clock a case takes about three seconds at most, and tolerates a machine that stalls for a third of a second.
 package locktest
 
 import (
@@ -21,17 +21,17 @@ import (
 type Options struct {
 	// Wrap runs a case, for example synctest.Test; nil just calls it.
 	Wrap func(t *testing.T, f func(t *testing.T))
-	// Fleet tells that managers made within one case are nodes that share one store, as in a fleet. Without it a second
-	// manager is the same node after a restart, and the first is used no more.
+	// Fleet says that managers made within one case are nodes that share one store, as in a fleet. Without it a second
+	// manager is the same node after a restart, and the first is not used any more.
 	Fleet bool
 }
 
-// ttl is that of the leases in most cases.
+// ttl is how long the leases of the cases last.
 const ttl = time.Second
 
 // Run checks every promise of lockmgr on the back-end. newManager returns a manager whose leases last ttl; it frees
-// what it opened by t.Cleanup. Called twice in one case, the second manager works on the store of the first, where the
-// back-end has one, and its tokens follow on those of the first.
+// what it opened by t.Cleanup. Called twice in one case, the second manager works on the store of the first, if the
+// back-end has one, and its tokens are greater than those of the first.
 func Run(t *testing.T, newManager func(t *testing.T, ttl time.Duration) lockmgr.Manager, o Options) {
 	if o.Wrap == nil {
 		o.Wrap = func(t *testing.T, f func(t *testing.T)) { f(t) }
@@ -73,7 +73,7 @@ type suite struct {
 	m lockmgr.Manager
 }
 
-// acquire leases hosts, which must give exactly those in want.
+// acquire tries to lease hosts, and must get exactly those in want.
 func (s suite) acquire(want []string, hosts ...string) []lockmgr.Lease {
 	s.t.Helper()
 	leases, err := s.m.Acquire(s.t.Context(), hosts)
@@ -109,7 +109,7 @@ func (s suite) none(hosts ...string) {
 	s.acquire(nil, hosts...)
 }
 
-// extend extends leases, of which exactly those in lost must be reported.
+// extend extends leases. Exactly those in lost must be reported.
 func (s suite) extend(lost []lockmgr.Lease, leases ...lockmgr.Lease) {
 	s.t.Helper()
 	got, err := s.m.Extend(s.t.Context(), leases)
@@ -275,7 +275,7 @@ func restart(before suite, reopen func() suite) {
 	}
 }
 
-// race has many callers ask for one host at the same time.
+// race lets many callers ask for one host at the same time.
 func race(t *testing.T, nodes []suite) {
 	for round := range 20 {
 		host := fmt.Sprintf("host%d.example", round)
@@ -302,7 +302,7 @@ func race(t *testing.T, nodes []suite) {
 	}
 }
 
-// exclude checks that what one node holds is held for the other, and that a lease is the same lease everywhere.
+// exclude checks that a host held by one node is held for the other, and that a lease is the same lease everywhere.
 func exclude(a, b suite) {
 	l := a.one("a.example")
 	b.none("a.example")

@@ -5,12 +5,15 @@
 //
 //   - Durable: what a call that returned without an error changed survives the death of any process.
 //   - All or nothing: Enqueue stores every delivery of a submission or none; Settle applies a settlement whole or not.
-//   - Idempotent: Enqueue with the same idempotency key, and Settle with the same results, may be repeated.
-//   - Ordered: of the deliveries of one lane that share an ordering key, Take gives the oldest only, and none while
-//     that one is taken or waits for its retry.
+//   - Idempotent: Enqueue with the same idempotency key, and Settle with the same results, may be repeated. What
+//     Settle took stays taken, if its answer is lost, until the turn ends.
+//   - Ordered: the deliveries to one inbox that share an ordering key are a chain. Take gives its head, the oldest, only,
+//     and none while that one is taken or waits for its retry. Deliveries of one activity are in chains of their own.
 //   - Fenced: once a lease with a later token took a lane, whatever an earlier one settles is refused whole.
 //   - Counted once: total = pending + delivered + dead + cancelled, for every activity, at every moment.
-//   - Clocks: callers give durations, back-ends make times of them, so a caller's clock is never trusted.
+//   - Clocks: callers give durations, back-ends make times of them, so a caller's clock is never trusted. A jump of the wall
+//     clock by more than ten minutes moves all times with it: what waits goes on waiting for what was left, and nothing
+//     expires. A stop for longer than that counts as a jump. Times are shown as the wall clock says them now.
 //
 // What callers may not rely on: that a lane offered by Due can be leased or still has work (another node may have been
 // quicker); that a delivery taken is delivered once only (a crash repeats what was in flight); that Wake fires exactly
@@ -44,6 +47,7 @@ type Queue interface {
 	Intake
 	Lanes
 	Watching
+	Feed
 	Operating
 	Keys
 	Moving
@@ -56,20 +60,28 @@ type Queue interface {
 
 // Intake takes activities in.
 type Intake interface {
-	// Enqueue stores a submission durably, all or nothing, and tells what became of it. A submission whose
-	// idempotency key is known gets the first receipt again, with Replayed set, and stores nothing;
-	// ErrIdempotencyMismatch when its fingerprint differs. A recipient to whom the same activity URI is still pending
-	// is counted as a duplicate. Recipients on a host that is blocked are refused, and those on one that is unavailable
-	// but for its next probe: a delivery of High priority, which hastens the probe as Seen does, or any delivery once
-	// the host's wait is over and nothing is pending for it. Where nothing is left to accept and there is no duplicate
-	// either, nothing is stored and the receipt has no ID. A back-end may move a large submission into the lanes after it
-	// has returned, but before anything that is accepted later with the same ordering key, or finds it in a list.
+	// Enqueue stores a submission durably, all or nothing, and returns the receipt. A submission whose idempotency key
+	// is known gets the first receipt again, with Replayed set, and stores nothing; ErrIdempotencyMismatch when its
+	// fingerprint differs. A zero key is none.
 	//
-	// What Deletes (see Role) cancels, in the lanes where it is accepted and that give nothing now, what Makes, has the
-	// same ordering key and was never attempted (whether or not that spent an attempt): by the time the host hears again,
-	// the object is gone. A lane gives nothing while it is paused, has to wait (Settlement.Wait) or is to be probed
-	// (HostRecord.Probed). In every other lane all goes out in the order accepted. What was cancelled is counted as
-	// such, and in the receipt as Superseded. A death in the midst of it may leave it to be delivered first.
+	// A recipient is a duplicate if the tail of its chain, the newest delivery pending for its inbox with this ordering
+	// key, is of an activity with the same bytes, and no tombstone supersedes that one. The cost of that look-up grows
+	// neither with what is pending nor with how often an activity was submitted. Each submission is an activity of its own,
+	// with its own counts. Activities with the same bytes, key (and pin), priority and ordering key share one stored body
+	// while any of them has deliveries that are pending or dead.
+	//
+	// An activity whose OrderingKey equals its Refers takes the ordering key of the newest pending activity whose URI is
+	// Refers, if there is one.
+	//
+	// An activity that Deletes leaves a tombstone for its Object, which lasts as long as dead letters are kept
+	// (Limits.DeadRetention). One that Restores takes it away: by its Object or, where it only names the Delete, by Refers.
+	// A tombstone supersedes what is about the same Object and was accepted before it: see Take and RetryDead.
+	//
+	// Recipients on a host that is blocked are refused, and those on one that is unavailable but for its next probe: a
+	// delivery of High priority, which hastens the probe as Seen does, or any delivery once the host's wait is over and
+	// nothing is pending for it. Where nothing is left to accept and there is no duplicate either, nothing is stored (no
+	// tombstone either) and the receipt has no ID. A back-end may move a large submission into the lanes after it has
+	// returned, but before anything that is accepted later with the same ordering key, or finds it in a list.
 	Enqueue(ctx context.Context, s *Submission) (Receipt, error)
 }
 
@@ -84,22 +96,27 @@ type Lanes interface {
 	// Take takes at most n deliveries from each leased lane and gives the host's record and the store's time with them, in
 	// the order of the leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
 	// taken is not given again until it is settled, released, or a later token takes the lane. While the host is to be
-	// probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due the first by priority, else the
-	// one due first, with Early set as its own time has not come. A paused lane, or one that has to wait
+	// probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due one drawn at random, first its
+	// priority (the first there is, if the host is unavailable) and then itself, so that no inbox that fails decides for its
+	// host; else the one due first, with Early set as its own time has not come. A paused lane, or one that has to wait
 	// (Settlement.Wait), gives nothing.
 	//
 	// Of what is due, High goes before Normal before Low, yet each gets a share; within a priority, oldest first.
+	//
+	// A delivery of an activity that Makes an Object with a tombstone accepted after it (see Intake.Enqueue), never attempted
+	// (whether or not that spent an attempt) and accepted longer than SupersededAfter ago is not given. It is counted as
+	// cancelled by the time that Take returns, and what is behind it in its chain is given in its place.
 	Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]Turn, error)
 
-	// Settle writes back what came of deliveries taken under a lease and what was learnt of the host, and returns once
-	// that is durable. Results for deliveries that are not there any more (cancelled, or settled before) do nothing.
-	// ErrNotHeld, with nothing changed, if a later token took the lane.
-	Settle(ctx context.Context, lease lockmgr.Lease, s Settlement) error
-
-	// Stops counts what was stopped from outside: a host paused or blocked, an activity cancelled. Where it changed since
-	// before a Take, what that gave and has not begun may have been stopped too. It never blocks and costs nothing; of what
-	// came through another node it may hear a moment later, or never.
-	Stops() uint64
+	// Settle writes back what came of deliveries taken under a lease and what was learnt of the host. In the same step it
+	// takes at most n deliveries more from the lane, by Take's rules. It returns once the results are durable. Results for
+	// deliveries that are not there any more (cancelled, or settled before) do nothing. ErrNotHeld, with nothing changed and
+	// nothing taken, if a later token took the lane.
+	//
+	// After any other error the results may be written or not, and deliveries may be taken that the caller does not know of.
+	// The caller repeats the call with n = 0, begins nothing more, and ends the turn with Release, which gives them back.
+	// Settle returns no error for what it took and can't read: it gives nothing then, and that goes back with Release too.
+	Settle(ctx context.Context, lease lockmgr.Lease, s Settlement, n int) (next []Delivery, err error)
 
 	// Wake fires when a lane may have become due earlier than Due's answer said. It may fire for nothing.
 	Wake() <-chan struct{}
@@ -112,34 +129,53 @@ type Lanes interface {
 	//   - in a lane of more than Limits.Lane, the oldest of Low and then of Normal priority, as ReasonLaneFull, until
 	//     it is within; High is never dropped.
 	// What is taken just now is left for a later sweep, except where the host is blocked. Sweep drops what has outlived
-	// its retention, and the oldest dead letters above Limits.DeadLetters (Stats.Dropped). It returns how long to wait
-	// for the next sweep: 0 when there is more to do at once.
+	// its retention, the oldest dead letters above Limits.DeadLetters (Stats.Dropped), and keys to be removed when idle
+	// (Key.WhenIdle) for which nothing pends, pinned ones not within PinGrace after they were put. It looks at throttled hosts
+	// that have waited as they asked.
+	//
+	// Sweep also forgets a host of which nothing is worth keeping: it never answered (HostRecord.Reached), nothing is
+	// pending for it, it is neither paused nor blocked, and its last delivery was accepted, and its last wait ended, at least
+	// HostRetention ago. (One of which nothing at all was learnt may go earlier.) Its failures and the state unavailable go
+	// with it, and watchers learn that it is healthy. Its dead letters stay, and can be retried. What an earlier lease
+	// settles is refused, also once the host is known again.
+	//
+	// It returns how long to wait for the next sweep: 0 when there is more to do at once.
 	Sweep(ctx context.Context) (next time.Duration, err error)
 
-	// Tell spreads events to all who watch (Watching.Events), on whichever node. It never blocks, costs next to nothing
-	// while nobody watches, and promises nothing: events may be lost.
-	Tell(events ...Event)
+	// Publish publishes events of EventDelivered to all subscribers (Watching.Events), on whichever node. It never blocks,
+	// costs next to nothing while nobody watches, and promises nothing: events may be lost.
+	Publish(events ...Event)
 }
 
 // Watching is what the API reads and changes.
 type Watching interface {
-	// Activity tells an activity's state and counts, or ErrNotFound.
+	// Activity returns an activity's state and counts, or ErrNotFound.
 	Activity(ctx context.Context, id string) (ActivityStatus, error)
+	// Activities lists activities, newest first. The cost of a page does not grow with the number of activities. So a page has
+	// fewer items than its limit, or none, though there is a next one, where the filter left out most that it looked at.
+	Activities(ctx context.Context, f ActivityFilter, p Page) (List[ActivityStatus], error)
+	// Body returns the bytes of an activity, or ErrNotFound if they are not kept any more.
+	Body(ctx context.Context, id string) ([]byte, error)
+	// Delivery returns a delivery that is pending or dead, or ErrNotFound.
+	Delivery(ctx context.Context, id string) (DeliveryStatus, error)
 	// Deliveries lists an activity's deliveries that are pending or dead, in the order of their IDs; state narrows it
 	// ("" is both). ErrNotFound if there is no such activity.
 	Deliveries(ctx context.Context, id string, state DeliveryState, p Page) (List[DeliveryStatus], error)
-	// Host tells a host's state; one never heard of is healthy and has nothing pending.
+	// Host returns a host's state; one never heard of is healthy and has nothing pending.
 	Host(ctx context.Context, host string) (HostStatus, error)
-	// Hosts lists the hosts known, by name. The cost of a page grows neither with the number of hosts nor with what is
-	// pending, except where Query leaves most of them out.
+	// Hosts lists the hosts known. The cost of a page by name grows neither with the number of hosts nor with what is
+	// pending, except where Query or ChangedSince leaves most of them out; that of a page in another order may grow with the
+	// number of hosts for which something is pending. A host that is no longer throttled is listed and counted so until Sweep
+	// has looked at it, though never shown so.
 	Hosts(ctx context.Context, f HostFilter, p Page) (List[HostStatus], error)
 	// DeadLetters lists dead letters, newest first. The cost of a page does not grow with their number, except where
 	// both a host and a reason are asked for and few letters have both.
 	DeadLetters(ctx context.Context, f DeadLetterFilter, p Page) (List[DeadLetter], error)
-	// Stats tells the totals of the whole store, at a cost that does not grow with it.
+	// Stats returns the totals of the whole store, at a cost that does not grow with it.
 	Stats(ctx context.Context) (Stats, error)
-	// Events tells what happens in the whole store from now on, on whichever node, until ctx ends; then the channel is
-	// closed. Who reads too slowly loses events, and those of an outage of the store are lost.
+	// Events subscribes to news of the whole store, from whichever node, until ctx ends; then the channel is closed: events
+	// that were published (Lanes.Publish), and EventFed soon after the feed got new entries. A subscriber that reads too slowly loses
+	// events, and those of an outage of the store are lost: look into the feed from time to time, too.
 	Events(ctx context.Context) (<-chan Event, error)
 }
 
@@ -147,11 +183,19 @@ type Watching interface {
 type Operating interface {
 	// Cancel cancels what is pending of an activity, also what is being attempted just now (which may still arrive).
 	Cancel(ctx context.Context, id string) (ActivityStatus, error)
+	// CancelMany does so for many activities, in bounded steps. After an error it may be called again, for those that are
+	// left.
+	CancelMany(ctx context.Context, which CancelChoice) (CancelCount, error)
 	// Act does something to a host, also to one never heard of, and returns how it is then. It may be repeated.
 	Act(ctx context.Context, host string, action HostAction) (HostStatus, error)
+	// ResetHosts does Reset to all hosts that are in a state, in bounded steps, and returns how many that were. A host that
+	// comes into the state meanwhile may be left out. After an error it may be called again, for those that are left.
+	ResetHosts(ctx context.Context, state HostState) (int, error)
 	// RetryDead makes dead letters pending again, with no attempts spent, due at once, and with this TTL. They take
 	// their place in the order accepted: before what is pending of their ordering key, unless that was accepted before
-	// them or is taken just now; should that come back, it comes behind them. Letters for a host that is blocked or unavailable stay as they are.
+	// them or is taken just now; should that come back, it comes behind them. Letters for a host that is blocked or unavailable
+	// stay as they are. So do those that a tombstone supersedes (see Enqueue), of whatever role but Deletes: they are counted as
+	// Superseded.
 	RetryDead(ctx context.Context, which DeadLetterChoice, ttl time.Duration) (DeadLetterCount, error)
 	// DeleteDead drops dead letters. Activities still count them as dead.
 	DeleteDead(ctx context.Context, which DeadLetterChoice) (DeadLetterCount, error)
@@ -159,16 +203,23 @@ type Operating interface {
 
 // Keys keeps private keys, sealed by the caller. A change is seen by every Key call on every node that starts after it
 // returned; putting a key makes what waits for it (Result.WaitKey) due.
+//
+// One key is current under an ID. Beside it, keys that activities are pinned to (Activity.Pin) are kept by ID and
+// fingerprint, each until nothing pends that it signs.
 type Keys interface {
-	// PutKey stores or replaces a key, and tells which.
+	// PutKey stores or replaces a key and reports whether it is new. A key that was to be removed when idle stays if it is
+	// put without WhenIdle.
 	PutKey(ctx context.Context, k Key) (created bool, err error)
-	// Key returns a key or ErrNotFound. It is called for every attempt and must cost next to nothing.
-	Key(ctx context.Context, id string) (Key, error)
-	// Keys lists keys by ID.
-	Keys(ctx context.Context, p Page) (List[Key], error)
-	// DeleteKey removes a key, or returns ErrNotFound.
+	// Key returns the current key of an ID or, with a pin, the key with that fingerprint, or ErrNotFound. It is called for
+	// every attempt and must cost next to nothing.
+	Key(ctx context.Context, id, pin string) (Key, error)
+	// Keys lists keys by ID and pin, each with how many deliveries wait to be signed by it.
+	Keys(ctx context.Context, f KeyFilter, p Page) (List[Key], error)
+	// DeleteKey removes the current key of an ID, or returns ErrNotFound. What it would sign waits for it.
 	DeleteKey(ctx context.Context, id string) error
-	// ResealKeys replaces how keys are sealed, nothing else of them, and tells of how many. A key that is sealed otherwise
+	// RetireKey has Sweep remove the current key of an ID once nothing pends that it signs, or returns ErrNotFound.
+	RetireKey(ctx context.Context, id string) error
+	// ResealKeys replaces how keys are sealed, nothing else of them, and returns how many. A key that is sealed otherwise
 	// than its Old says, as it was replaced meanwhile, or that is gone stays as it is. It makes nothing due. Where it
 	// returns an error, some may be replaced.
 	ResealKeys(ctx context.Context, keys []Reseal) (int, error)
@@ -181,8 +232,29 @@ func SeenPause(hastened int) time.Duration {
 	return min(10*time.Second<<min(max(0, hastened-2), 20), time.Hour)
 }
 
+// TakeShares are the priorities at which the takes of a lane begin, one after the other: of eight, five at High, two at
+// Normal and one at Low, so that each gets its share.
+var TakeShares = [...]Priority{High, Normal, High, High, Low, High, Normal, High}
+
+// DueShares are the priorities at which Due begins, each time at a random one: of sixteen, nine at High, five at Normal and
+// two at Low.
+var DueShares = [...]Priority{
+	High, High, High, High, High, High, High, High, High, Normal, Normal, Normal, Normal, Normal, Low, Low,
+}
+
+// SupersededAfter is how long a delivery waits before Take looks whether it is superseded: what waited less goes out in the
+// order accepted, as receivers expect a Delete to follow its Create.
+const SupersededAfter = time.Minute
+
 // OfferTTL is how long a lane offered by Due is kept from others until it is taken.
 const OfferTTL = time.Second
+
+// HostRetention is how long a host that never answered is remembered after something was last sent to it. Failure days
+// and the state unavailable last as long: a host to which something is sent each month keeps them.
+const HostRetention = 30 * 24 * time.Hour
+
+// PinGrace is how long a pinned key is kept though nothing pends for it: it is put before the activity that it signs.
+const PinGrace = 10 * time.Minute
 
 // MaxIdle is the longest that Due lets an idle node sleep.
 const MaxIdle = time.Minute

@@ -11,10 +11,11 @@ import (
 )
 
 func TestSeenPause(t *testing.T) {
-	want := []time.Duration{10, 10, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600}
+	want := []int{10, 10, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600}
 	for n, seconds := range want {
-		if got := queue.SeenPause(n); got != seconds*time.Second {
-			t.Errorf("the pause after %d is %v, want %v", n, got, seconds*time.Second)
+		want := time.Duration(seconds) * time.Second
+		if got := queue.SeenPause(n); got != want {
+			t.Errorf("the pause after %d is %v, want %v", n, got, want)
 		}
 	}
 	for _, n := range []int{-1, 40, 1000, 1 << 40} {
@@ -46,8 +47,9 @@ func TestForgiven(t *testing.T) {
 	record := queue.HostRecord{
 		Breaker: breaker.Record{State: breaker.Open, Failures: 12, Trips: 2, Window: 3, Days: []int32{1}, Failed: true, LastSuccess: success},
 		Scheme:  "cavage", Throttles: 4, Unavailable: true, LastError: &queue.LastAttempt{}, Epoch: 7,
+		Doubts: 2, DoubtedAt: success, RefusedAt: success,
 	}
-	want := queue.HostRecord{Breaker: breaker.Record{Window: 1, LastSuccess: success}, Scheme: "cavage", Epoch: 7}
+	want := queue.HostRecord{Breaker: breaker.Record{Window: 1, LastSuccess: success}, Epoch: 7}
 	if diff := cmp.Diff(want, record.Forgiven()); diff != "" {
 		t.Errorf("forgiven (-want +got):\n%s", diff)
 	}

@@ -20,7 +20,8 @@ const (
 // ActivityState is the state of an activity as a whole.
 type ActivityState string
 
-// The states of an activity: pending while any delivery is; cancelled if nothing pends and any was cancelled; else done.
+// The states of an activity: pending while any delivery is; cancelled if nothing pends and any was cancelled; else
+// done.
 const (
 	ActivityPending   ActivityState = "pending"
 	ActivityDone      ActivityState = "done"
@@ -43,20 +44,45 @@ func (c Counts) State() ActivityState {
 
 // ActivityStatus describes an accepted activity.
 type ActivityStatus struct {
-	ID, URI, Type, KeyID string
-	CreatedAt            time.Time
-	State                ActivityState
-	Counts               Counts
+	ID, URI, Type, KeyID, Actor string
+	Metadata                    []byte
+	CreatedAt                   time.Time
+	State                       ActivityState
+	Counts                      Counts
 }
 
-// DeliveryStatus describes a delivery that is pending or dead.
+// ActivityFilter narrows a list of activities. Zero fields don't.
+type ActivityFilter struct {
+	URI, Actor, KeyID, Type string
+	State                   ActivityState
+	Since                   time.Time // accepted then or later
+}
+
+// CancelChoice says which activities are meant: those with one of the URIs and those that the current or a pinned key of
+// KeyID signs. At least one of the two is set; if both are, an activity has to match both.
+type CancelChoice struct {
+	URIs   []string
+	KeyID  string
+	DryRun bool // only count
+}
+
+// CancelCount counts the activities meant of which something was pending, and their deliveries that were, which are now
+// cancelled, but for a dry run.
+type CancelCount struct{ Activities, Deliveries int }
+
+// DeliveryStatus describes a delivery that is pending or dead. In a list of one activity's deliveries it has no ActivityID, URI,
+// Metadata and DiedAt.
 type DeliveryStatus struct {
 	ID, Inbox, Host string
+	IDs             []string // as Recipient.IDs
+	ActivityID, URI string
+	Metadata        []byte // the activity's
 	State           DeliveryState
 	Reason          Reason // if dead
 	Attempts        int
 	NextAttemptAt   time.Time // zero if dead, or waiting behind another of its ordering key
-	LastAttempt     *LastAttempt
+	DiedAt          time.Time // zero if pending
+	History         History
 }
 
 // HostState is the one word for how a host is.
@@ -65,15 +91,19 @@ type HostState string
 // The states of a host; where several hold, the last in this list that does.
 const (
 	HostHealthy     HostState = "healthy"
-	HostFailing     HostState = "failing" // the last attempt failed, the breaker is closed
-	HostOpen        HostState = "open"    // the breaker is open or half-open
+	HostThrottled   HostState = "throttled" // it waits because it asked to (429, or 503 with Retry-After)
+	HostRefusing    HostState = "refusing"  // it answers, but its last answers were refusals (HostRecord.Refusing)
+	HostFailing     HostState = "failing"   // the last attempt failed, the breaker is closed
+	HostOpen        HostState = "open"      // the breaker is open or half-open
 	HostUnavailable HostState = "unavailable"
 	HostPaused      HostState = "paused"
 	HostBlocked     HostState = "blocked"
 )
 
 // HostStates lists the states of a host.
-var HostStates = []HostState{HostHealthy, HostFailing, HostOpen, HostUnavailable, HostPaused, HostBlocked}
+var HostStates = []HostState{
+	HostHealthy, HostThrottled, HostRefusing, HostFailing, HostOpen, HostUnavailable, HostPaused, HostBlocked,
+}
 
 // HostAction is what can be done to a host from outside.
 type HostAction string
@@ -84,15 +114,16 @@ const (
 	Resume  HostAction = "resume"  // ends Pause
 	Block   HostAction = "block"   // intake refuses it, and all that pends becomes dead letters (ReasonHostBlocked)
 	Unblock HostAction = "unblock" // ends Block; what is dead stays so
-	// Reset makes the host one that never failed: the breaker closes, failures and days are forgotten, its wait ends,
-	// and what waits because the host failed is due. The holder of the lease can't undo that (HostRecord.Epoch).
+	// Reset makes the host one that never failed: the breaker closes, failures, days and the signature scheme are
+	// forgotten, its wait ends, and what waits because the host failed is due. The holder of the lease can't undo that
+	// (HostRecord.Epoch).
 	Reset HostAction = "reset"
 	// Probe ends the lane's wait, whatever for. Where the breaker is closed and nothing is due, the delivery that would
 	// be due first is due at once.
 	Probe HostAction = "probe"
-	// Seen tells that the host was heard from: where it is to be probed its wait ends SeenPause after it began, or after
-	// the time that the host asked for, if that is sooner. It changes nothing else, because who reaches us need not be
-	// reachable.
+	// Seen reports a sign of life from the host: where it is to be probed its wait ends SeenPause after it began, or
+	// after the time that the host asked for, if that is sooner. It changes nothing else, because a host that reaches
+	// us need not be reachable.
 	Seen HostAction = "seen"
 )
 
@@ -107,11 +138,12 @@ type HostStatus struct {
 	InFlight        int // taken by a node, as far as the window allows them to be attempted at once
 	OldestPendingAt time.Time
 	RetryAt         time.Time // when the lane's wait ends, zero if it has none
+	ChangedAt       time.Time // when State last changed, zero if it never did
 	Record          HostRecord
 }
 
-// BreakerState is the state of the host's breaker now. What is stored says open until the probe has ended; as nothing else
-// is attempted meanwhile, what is in flight is the probe.
+// BreakerState is the state of the host's breaker now. What is stored says open until the probe has ended; as nothing
+// else is attempted meanwhile, what is in flight is the probe.
 func (h *HostStatus) BreakerState() breaker.State {
 	if h.Record.Breaker.State == breaker.Open && h.InFlight > 0 {
 		return breaker.HalfOpen
@@ -122,22 +154,39 @@ func (h *HostStatus) BreakerState() breaker.State {
 // DeadLetter is a delivery that ended without being delivered.
 type DeadLetter struct {
 	ID, ActivityID, URI, Inbox, Host string
+	IDs                              []string // as Recipient.IDs
+	Metadata                         []byte   // the activity's
 	Reason                           Reason
 	Attempts                         int
-	LastAttempt                      *LastAttempt
+	History                          History
 	DiedAt                           time.Time
 }
 
-// HostFilter narrows a list of hosts. Zero fields don't.
+// HostFilter narrows a list of hosts, and says in which order it is. Zero fields don't narrow it.
 type HostFilter struct {
-	State HostState
-	Query string // part of the name
+	State        HostState
+	Query        string    // part of the name
+	ChangedSince time.Time // when the state last changed: then or later
+	Sort         HostSort
 }
+
+// HostSort is the order of a list of hosts. The order of a list by what changes meanwhile is that of each page when it was
+// read: a host may come twice, or not at all.
+type HostSort string
+
+// The orders of hosts.
+const (
+	ByName    HostSort = ""        // from a to z
+	ByPending HostSort = "pending" // those with the most deliveries pending first; those with none are left out
+	ByOldest  HostSort = "oldest"  // those with the oldest delivery pending first; those with none are left out
+)
 
 // DeadLetterFilter narrows a list of dead letters. Zero fields don't.
 type DeadLetterFilter struct {
 	Host   string
 	Reason Reason
+	Inbox  string // normalised; narrows the letters of its host
+	URI    string // of the activity
 	Since  time.Time
 }
 
@@ -149,15 +198,17 @@ type DeadLetterChoice struct {
 	DryRun bool // only count
 }
 
-// DeadLetterCount tells how many dead letters were meant, and with how many it was done (with none in a dry run).
-type DeadLetterCount struct{ Matched, Done int }
+// DeadLetterCount says how many dead letters were meant, with how many it was done, and how many were not retried
+// because they are superseded (both 0 in a dry run).
+type DeadLetterCount struct{ Matched, Done, Superseded int }
 
 // Limits bound what a store holds. They may differ from one run to the next.
 type Limits struct {
 	Retention     time.Duration // how long a finished activity can be looked up; less than IdempotencyTTL counts as that
-	DeadRetention time.Duration // how long dead letters are kept; 0 is for ever
+	DeadRetention time.Duration // how long dead letters and tombstones are kept; 0 is without end
 	DeadLetters   int           // how many dead letters are kept, the newest; 0 is all
 	Lane          int           // how many deliveries may be pending in a lane; 0 is any number
+	Feed          FeedLimits
 }
 
 // Page is a part of a list: Limit items after Cursor ("" for the first).
@@ -176,6 +227,7 @@ type List[T any] struct {
 type Stats struct {
 	Activities, Pending, Dead int
 	Hosts                     map[HostState]int
+	Answers                   [AnswerKinds]int // how many hosts answered in each way last, but for AnsweredNever
 	Delivered                 int64            // since the store was made
 	Died                      map[Reason]int64 // dead letters made since the store was made
 	Dropped                   int64            // dead letters dropped since then because there were too many
@@ -185,30 +237,3 @@ type Stats struct {
 
 // Rates are deliveries per second, over the last minute or so.
 type Rates struct{ Accepted, Delivered, Dead float64 }
-
-// EventKind is what an event is about.
-type EventKind string
-
-// The kinds of events.
-const (
-	EventDelivered EventKind = "delivered"
-	EventDead      EventKind = "dead"       // a delivery became a dead letter
-	EventHostState EventKind = "host_state" // a host's state is another than before
-)
-
-// Event is something that happened. Which fields are set depends on its kind.
-type Event struct {
-	Kind  EventKind `json:"kind"`
-	At    time.Time `json:"at"` // by the clock of the node that told it
-	Host  string    `json:"host"`
-	State HostState `json:"state,omitempty"` // of the host, with EventHostState
-
-	// Of the delivery, with EventDelivered and EventDead.
-	ID         string       `json:"id,omitempty"`
-	ActivityID string       `json:"activity_id,omitempty"`
-	URI        string       `json:"uri,omitempty"`
-	Inbox      string       `json:"inbox,omitempty"`
-	Reason     Reason       `json:"reason,omitempty"`
-	Attempts   int          `json:"attempts,omitempty"`
-	Attempt    *LastAttempt `json:"attempt,omitempty"`
-}

@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -10,8 +11,7 @@ import (
 var actCases = []testCase{
 	{name: "pauses a host and resumes it", run: pauses},
 	{name: "pauses in the midst of a turn", run: pausesTurn},
-	{name: "counts what is stopped", run: countsStops},
-	{name: "takes hosts never heard of", run: actsOnUnknown},
+	{name: "takes unknown hosts", run: actsOnUnknown},
 	{name: "knows no other action", run: actsNoOther},
 	{name: "may be repeated", run: actsAgain},
 	{name: "blocks a host and buries what pends", run: blocks},
@@ -21,10 +21,12 @@ var actCases = []testCase{
 	{name: "shows the gravest of states", run: actStates},
 	{name: "resets a host", run: resets},
 	{name: "resets so that the holder can't undo it", run: resetsForGood},
-	{name: "resets a host that was given up", run: resetsGivenUp},
+	{name: "resets an unavailable host", run: resetsUnavailable},
+	{name: "resets all hosts in a state", run: resetsAll},
 	{name: "probes a host with an open breaker", run: probesOpen},
 	{name: "probes a host that asked to wait", run: probesWaiting},
 	{name: "probes with what would be due first", run: probesFirst},
+	{name: "probes with the oldest of what would be due first", run: probesOldest},
 	{name: "is remembered", run: actRemembered},
 }
 
@@ -69,24 +71,6 @@ func pauses(s *suite) {
 	s.take(s.lease("a.example"), first[0], second[0])
 }
 
-func countsStops(s *suite) {
-	id := s.put("1", "a.example")
-	before := s.Stops()
-	s.act("a.example", queue.Probe)
-	s.same("stops before anything was stopped", before, s.Stops())
-	for what, stop := range map[string]func(){
-		"pause":  func() { s.act("a.example", queue.Pause) },
-		"block":  func() { s.act("b.example", queue.Block) },
-		"cancel": func() { s.cancel(id) },
-	} {
-		before := s.Stops()
-		stop()
-		if s.Stops() == before {
-			s.t.Errorf("%s is not counted", what)
-		}
-	}
-}
-
 func pausesTurn(s *suite) {
 	names := s.fill("a.example", 3)
 	l := s.lease("a.example")
@@ -103,7 +87,7 @@ func pausesTurn(s *suite) {
 
 func actsOnUnknown(s *suite) {
 	for _, action := range []queue.HostAction{queue.Resume, queue.Unblock, queue.Reset, queue.Probe, queue.Seen} {
-		s.same("host never heard of", queue.HostStatus{Host: "a.example", State: queue.HostHealthy}, s.act("a.example", action))
+		s.same("unknown host", queue.HostStatus{Host: "a.example", State: queue.HostHealthy}, s.act("a.example", action))
 	}
 	s.act("paused.example", queue.Pause)
 	s.act("blocked.example", queue.Block)
@@ -202,7 +186,7 @@ func unblocks(s *suite) {
 }
 
 func actStates(s *suite) {
-	s.givenUp("a.example", time.Hour)
+	s.unavailable("a.example", time.Hour)
 	for _, step := range []struct {
 		action queue.HostAction
 		want   queue.HostState
@@ -230,6 +214,7 @@ func resets(s *suite) {
 	want := record.Forgiven()
 	want.Epoch = h.Record.Epoch
 	s.same("record", want, h.Record)
+	s.same("signature scheme", "", h.Record.Scheme)
 	s.same("state", queue.HostHealthy, h.State)
 	if !h.RetryAt.IsZero() {
 		s.t.Errorf("a host that was reset waits until %s", h.RetryAt)
@@ -241,8 +226,43 @@ func resets(s *suite) {
 	s.one(l, names[0])
 }
 
+func resetsAll(s *suite) {
+	const n = 1100 // more than a store may reset in a step
+	open := failing(breaker.Open)
+	open.Breaker.Days = []int32{20000}
+	var records []queue.Record
+	for i := range n {
+		records = append(records, queue.Record{Host: &queue.MovedHost{Host: fmt.Sprintf("h%04d.example", i), Record: open, Wait: time.Hour}})
+	}
+	s.load(records, n)
+	names := s.parked("parked.example", open, time.Hour)
+	s.record("failing.example", failing(breaker.Closed))
+	s.act("h0000.example", queue.Pause)
+	s.drain()
+	got, err := s.ResetHosts(s.t.Context(), queue.HostOpen)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.same("hosts that were reset", n, got) // one of them is paused, and another is parked
+	s.same("hosts in each state", map[queue.HostState]int{queue.HostHealthy: n, queue.HostPaused: 1, queue.HostFailing: 1}, s.stats().Hosts)
+	for _, host := range []string{"h0001.example", "h1099.example", "parked.example"} {
+		h := s.host(host)
+		want := open.Forgiven()
+		want.Epoch = h.Record.Epoch
+		s.same("record", want, h.Record)
+		s.same("end of the wait", time.Time{}, h.RetryAt)
+	}
+	s.same("failures of a paused host", 1, len(s.host("h0000.example").Record.Breaker.Days))
+	s.woken("ResetHosts")
+	s.offers("parked.example")
+	s.one(s.lease("parked.example"), names[0])
+	if got, err = s.ResetHosts(s.t.Context(), queue.HostOpen); err != nil || got != 0 {
+		s.t.Errorf("a second call resets %d hosts, %v", got, err)
+	}
+}
+
 func resetsForGood(s *suite) {
-	s.learn("a.example", failing(breaker.Closed))
+	s.record("a.example", failing(breaker.Closed))
 	id := s.fill("a.example", 2)
 	l := s.lease("a.example")
 	turn := s.turn(l, 2)
@@ -265,8 +285,8 @@ func resetsForGood(s *suite) {
 	s.same("record of the epoch", record, s.host("a.example").Record)
 }
 
-func resetsGivenUp(s *suite) {
-	s.givenUp("a.example", time.Hour)
+func resetsUnavailable(s *suite) {
+	s.unavailable("a.example", time.Hour)
 	s.same("state", queue.HostHealthy, s.act("a.example", queue.Reset).State)
 	names := s.fill("a.example", 3)
 	s.sweep()
@@ -307,6 +327,22 @@ func probesFirst(s *suite) {
 	s.finish(l)
 	s.act("a.example", queue.Probe) // one is due already
 	s.one(s.lease("a.example"), names[0])
+}
+
+func probesOldest(s *suite) {
+	names := s.fill("a.example", 12)
+	l := s.lease("a.example")
+	ds := s.take(l, names...)
+	var results []queue.Result
+	for _, name := range names {
+		results = append(results, retry(ds[name], time.Hour))
+	}
+	s.finish(l, results...)
+	for _, name := range names[:4] {
+		s.act("a.example", queue.Probe)
+		l := s.lease("a.example")
+		s.finish(l, delivered(s.one(l, name)))
+	}
 }
 
 func actRemembered(s *suite) {

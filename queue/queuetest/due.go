@@ -52,7 +52,7 @@ func offersWork(s *suite) {
 func offersWanted(s *suite) {
 	names := hosts("a", 10)
 	for _, host := range names {
-		s.learn(host, healthy())
+		s.record(host, healthy())
 	}
 	s.enqueue(submission("https://app.example/a/1", names...))
 	seen := map[string]bool{}
@@ -126,21 +126,24 @@ func offersSilent(s *suite) {
 }
 
 func boundsSuspects(s *suite) {
-	s.learn("well.example", healthy())
-	s.learn("failing.example", failing(breaker.Closed))
+	s.record("well.example", healthy())
+	s.record("fine.example", healthy())
+	s.record("failing.example", failing(breaker.Closed))
 	s.put("https://app.example/a/1", "well.example", alsoTo("failing.example", "new.example"))
 	s.same("lanes offered", []string{"well.example"}, s.want(queue.Want{Lanes: 10}).Hosts)
-	got := s.want(queue.Want{Lanes: 10, Suspect: 1}).Hosts
-	if len(got) != 1 {
-		s.t.Fatalf("the lanes %v were offered to one who wanted one suspect", got)
+	s.put("https://app.example/b/1", "fine.example")
+	o := s.want(queue.Want{Lanes: 10, Suspect: 1})
+	got := o.Suspects
+	if len(got) != 1 || !slices.Contains(o.Hosts, got[0]) || !slices.Contains(o.Hosts, "fine.example") || len(o.Hosts) != 2 {
+		s.t.Fatalf("the lanes %v, of which %v are suspect, were offered to a caller that wanted one suspect", o.Hosts, got)
 	}
-	got = append(got, s.want(queue.Want{Lanes: 10, Suspect: 5}).Hosts...)
+	got = append(got, s.want(queue.Want{Lanes: 10, Suspect: 5}).Suspects...)
 	s.same("suspect lanes", []string{"failing.example", "new.example"}, slices.Sorted(slices.Values(got)))
 }
 
 func suspectsDoNotCrowd(s *suite) {
 	for _, host := range hosts("well", 6) {
-		s.learn(host, healthy())
+		s.record(host, healthy())
 	}
 	s.put("https://app.example/a/1", "new.example", alsoTo(append(hosts("new", 40), hosts("well", 6)...)...))
 	well := 0
@@ -154,7 +157,7 @@ func suspectsDoNotCrowd(s *suite) {
 
 func mixesKinds(s *suite) {
 	for _, host := range hosts("well", 40) {
-		s.learn(host, healthy())
+		s.record(host, healthy())
 	}
 	s.put("https://app.example/a/1", "new.example", alsoTo(append(hosts("new", 39), hosts("well", 40)...)...))
 	well := 0
@@ -212,18 +215,7 @@ func offersProbe(s *suite) {
 func fairToMany(s *suite) {
 	s.put("https://app.example/a/1", "one.example", alsoTo(hosts("one", 99)...))
 	s.fill("many.example", 100)
-	seen := map[string]int{}
-	for range 11 {
-		for _, host := range s.due(10).Hosts {
-			seen[host]++
-		}
-	}
-	s.same("lanes offered", 101, len(seen))
-	for host, n := range seen {
-		if n != 1 {
-			s.t.Errorf("%s was offered %d times", host, n)
-		}
-	}
+	s.offeredOnce(101, 1, 10)
 }
 
 func drawsAtRandom(s *suite) {

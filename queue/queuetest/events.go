@@ -5,24 +5,19 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/queue"
 )
 
 var eventCases = []testCase{
-	{name: "reach all who watch", run: tellsAll},
+	{name: "reach all subscribers", run: publishesAll},
 	{name: "end with the context", run: eventsEnd},
-	{name: "hold up nobody", run: tellsOn},
-	{name: "tell that a host's state changed", run: tellsStates},
-	{name: "tell that a delivery expired", run: tellsExpired},
-	{name: "tell what a block buries", run: tellsBlocked},
-	{name: "tell nothing twice", run: tellsOnce},
+	{name: "never block", run: publishesWithoutBlocking},
 	{name: "are counted by reason", run: countsDeaths},
-	{name: "have rates", run: tellsRates},
+	{name: "have rates", run: showsRates},
 	{name: "have rates of the last minutes only", run: ratesEnd, days: true},
 }
 
-// watch watches until the case ends.
+// watch subscribes to events until the case ends.
 func (s *suite) watch(ctx context.Context) <-chan queue.Event {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
@@ -34,8 +29,8 @@ func (s *suite) watch(ctx context.Context) <-chan queue.Event {
 	return ch
 }
 
-// told checks that exactly these events are told next. Of those that have no time it is not compared.
-func (s *suite) told(ch <-chan queue.Event, want ...queue.Event) {
+// published checks that exactly these events come next. It does not compare their times.
+func (s *suite) published(ch <-chan queue.Event, want ...queue.Event) {
 	s.t.Helper()
 	var got []queue.Event
 	patience := time.NewTimer(second)
@@ -43,11 +38,14 @@ func (s *suite) told(ch <-chan queue.Event, want ...queue.Event) {
 	for {
 		select {
 		case e := <-ch:
+			if e.Kind == queue.EventFed {
+				continue
+			}
 			s.near("time of the event", time.Now().Add(-s.b.Ahead), e.At)
 			e.At = time.Time{}
 			got = append(got, e)
 			if len(got) == len(want) {
-				patience.Reset(second / 4) // for those that should not be told
+				patience.Reset(second / 4) // for those that should not come
 			}
 			continue
 		case <-patience.C:
@@ -57,25 +55,48 @@ func (s *suite) told(ch <-chan queue.Event, want ...queue.Event) {
 	}
 }
 
-func hostTurned(host string, state queue.HostState) queue.Event {
-	return queue.Event{Kind: queue.EventHostState, Host: host, State: state}
+// drainEvents forgets the events that came so far.
+func (s *suite) drainEvents(ch <-chan queue.Event) {
+	for {
+		select {
+		case <-ch:
+		case <-time.After(second / 4):
+			return
+		}
+	}
 }
 
-func tellsAll(s *suite) {
+// hearsOf checks that an event of the kind comes soon.
+func (s *suite) hearsOf(ch <-chan queue.Event, kind queue.EventKind) {
+	s.t.Helper()
+	patience := time.After(second)
+	for {
+		select {
+		case e := <-ch:
+			if e.Kind == kind {
+				return
+			}
+		case <-patience:
+			s.t.Fatalf("no event of %s came", kind)
+		}
+	}
+}
+
+func publishesAll(s *suite) {
 	first := queue.Event{Kind: queue.EventDelivered, Host: "a.example", ID: "1.0", ActivityID: "1", URI: "u", Inbox: "i", Attempts: 1}
-	second := queue.Event{Kind: queue.EventDead, Host: "a.example", Reason: queue.ReasonGone, Attempt: attempt("gone", 410)}
-	told := func(events ...queue.Event) []queue.Event {
+	second := queue.Event{Kind: queue.EventDelivered, Host: "a.example", IDs: []string{"https://a.example/users/ann"}, Attempt: attempt("delivered", 202)}
+	stamped := func(events ...queue.Event) []queue.Event {
 		for i := range events {
 			events[i].At = time.Now().UTC()
 		}
 		return events
 	}
-	s.Tell(told(queue.Event{Kind: queue.EventDelivered, ID: "nobody watches"})...)
+	s.Publish(stamped(queue.Event{Kind: queue.EventDelivered, ID: "without subscribers"})...)
 	one, two := s.watch(s.t.Context()), s.watch(s.t.Context())
-	s.Tell()
-	s.Tell(told(first, second)...)
-	s.told(one, first, second)
-	s.told(two, first, second)
+	s.Publish()
+	s.Publish(stamped(first, second)...)
+	s.published(one, first, second)
+	s.published(two, first, second)
 }
 
 func eventsEnd(s *suite) {
@@ -91,65 +112,15 @@ func eventsEnd(s *suite) {
 		s.t.Error("the channel is not closed when the context ends")
 	}
 	s.act("a.example", queue.Pause)
-	s.told(other, hostTurned("a.example", queue.HostPaused))
+	s.hearsOf(other, queue.EventFed)
 }
 
-func tellsOn(s *suite) {
-	s.watch(s.t.Context()) // and nobody reads
+func publishesWithoutBlocking(s *suite) {
+	s.watch(s.t.Context()) // which is not read
 	for i := range 50_000 {
-		s.Tell(queue.Event{Kind: queue.EventDelivered, At: time.Now(), ID: fmt.Sprint(i)})
+		s.Publish(queue.Event{Kind: queue.EventDelivered, At: time.Now(), ID: fmt.Sprint(i)})
 	}
 	s.act("a.example", queue.Pause)
-}
-
-func tellsStates(s *suite) {
-	s.put("1", "a.example")
-	ch := s.watch(s.t.Context())
-	s.put("2", "b.example") // a new host is no change
-	for _, record := range []queue.HostRecord{healthy(), failing(breaker.Closed), failing(breaker.Open), failing(breaker.HalfOpen), healthy()} {
-		s.settlement(s.takeNothing("a.example"), queue.Settlement{Host: &record, Release: true})
-	}
-	s.told(ch, hostTurned("a.example", queue.HostFailing), hostTurned("a.example", queue.HostOpen), hostTurned("a.example", queue.HostHealthy))
-	s.act("a.example", queue.Pause)
-	s.act("a.example", queue.Pause)
-	s.act("new.example", queue.Block)
-	s.act("a.example", queue.Resume)
-	s.told(ch, hostTurned("a.example", queue.HostPaused), hostTurned("new.example", queue.HostBlocked), hostTurned("a.example", queue.HostHealthy))
-}
-
-func tellsExpired(s *suite) {
-	id := s.put("1", "a.example", lasting(second))
-	l := s.lease("a.example")
-	d := s.one(l, "1")
-	r := retry(d, time.Hour)
-	s.finish(l, r)
-	time.Sleep(passing)
-	ch := s.watch(s.t.Context())
-	s.sweep()
-	s.told(ch, queue.Event{
-		Kind: queue.EventDead, Host: "a.example", ID: d.ID, ActivityID: id, URI: "1", Inbox: "https://a.example/inbox",
-		Reason: queue.ReasonExpired, Attempts: 1, Attempt: r.Attempt,
-	})
-}
-
-func tellsBlocked(s *suite) {
-	id := s.put("1", "a.example")
-	ch := s.watch(s.t.Context())
-	s.act("a.example", queue.Block)
-	s.told(ch, hostTurned("a.example", queue.HostBlocked), queue.Event{
-		Kind: queue.EventDead, Host: "a.example", ID: s.letters(queue.DeadLetterFilter{})[0].ID, ActivityID: id, URI: "1",
-		Inbox: "https://a.example/inbox", Reason: queue.ReasonHostBlocked,
-	})
-}
-
-// tellsOnce: who settles tells of it.
-func tellsOnce(s *suite) {
-	s.fill("a.example", 2)
-	l := s.lease("a.example")
-	ds := s.turn(l, 2).Deliveries
-	ch := s.watch(s.t.Context())
-	s.finish(l, delivered(ds[0]), dead(ds[1], queue.ReasonGone))
-	s.told(ch)
 }
 
 func countsDeaths(s *suite) {
@@ -170,7 +141,7 @@ func countsDeaths(s *suite) {
 	s.same("died after a restart", want, s.stats().Died)
 }
 
-func tellsRates(s *suite) {
+func showsRates(s *suite) {
 	s.same("rates of an idle store", queue.Rates{}, s.stats().PerSecond)
 	s.put("1", "a.example", alsoTo(hosts("a", 19)...))
 	s.deliver("2", "b.example")

@@ -103,9 +103,8 @@ func (f *Faults) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]que
 }
 
 // Settle implements queue.Lanes.
-func (f *Faults) Settle(ctx context.Context, lease lockmgr.Lease, s queue.Settlement) error {
-	_, err := call(ctx, f, "Settle", func() (none struct{}, err error) { return none, f.Queue.Settle(ctx, lease, s) })
-	return err
+func (f *Faults) Settle(ctx context.Context, lease lockmgr.Lease, s queue.Settlement, n int) ([]queue.Delivery, error) {
+	return call(ctx, f, "Settle", func() ([]queue.Delivery, error) { return f.Queue.Settle(ctx, lease, s, n) })
 }
 
 // Sweep implements queue.Lanes.
@@ -116,6 +115,42 @@ func (f *Faults) Sweep(ctx context.Context) (time.Duration, error) {
 // Activity implements queue.Watching.
 func (f *Faults) Activity(ctx context.Context, id string) (queue.ActivityStatus, error) {
 	return call(ctx, f, "Activity", func() (queue.ActivityStatus, error) { return f.Queue.Activity(ctx, id) })
+}
+
+// Activities implements queue.Watching.
+func (f *Faults) Activities(ctx context.Context, filter queue.ActivityFilter, p queue.Page) (queue.List[queue.ActivityStatus], error) {
+	return call(ctx, f, "Activities", func() (queue.List[queue.ActivityStatus], error) { return f.Queue.Activities(ctx, filter, p) })
+}
+
+// Body implements queue.Watching.
+func (f *Faults) Body(ctx context.Context, id string) ([]byte, error) {
+	return call(ctx, f, "Body", func() ([]byte, error) { return f.Queue.Body(ctx, id) })
+}
+
+// Delivery implements queue.Watching.
+func (f *Faults) Delivery(ctx context.Context, id string) (queue.DeliveryStatus, error) {
+	return call(ctx, f, "Delivery", func() (queue.DeliveryStatus, error) { return f.Queue.Delivery(ctx, id) })
+}
+
+// CancelMany implements queue.Operating.
+func (f *Faults) CancelMany(ctx context.Context, which queue.CancelChoice) (queue.CancelCount, error) {
+	return call(ctx, f, "CancelMany", func() (queue.CancelCount, error) { return f.Queue.CancelMany(ctx, which) })
+}
+
+// Feed implements queue.Feed.
+func (f *Faults) Feed(ctx context.Context, filter queue.FeedFilter, p queue.Page) (queue.List[queue.Event], error) {
+	return call(ctx, f, "Feed", func() (queue.List[queue.Event], error) { return f.Queue.Feed(ctx, filter, p) })
+}
+
+// FeedPosition implements queue.Feed.
+func (f *Faults) FeedPosition(ctx context.Context, reader string) (string, error) {
+	return call(ctx, f, "FeedPosition", func() (string, error) { return f.Queue.FeedPosition(ctx, reader) })
+}
+
+// SetFeedPosition implements queue.Feed.
+func (f *Faults) SetFeedPosition(ctx context.Context, reader, cursor string) error {
+	_, err := call(ctx, f, "SetFeedPosition", func() (struct{}, error) { return struct{}{}, f.Queue.SetFeedPosition(ctx, reader, cursor) })
+	return err
 }
 
 // Deliveries implements queue.Watching.
@@ -158,6 +193,11 @@ func (f *Faults) Act(ctx context.Context, host string, action queue.HostAction) 
 	return call(ctx, f, "Act", func() (queue.HostStatus, error) { return f.Queue.Act(ctx, host, action) })
 }
 
+// ResetHosts implements queue.Operating.
+func (f *Faults) ResetHosts(ctx context.Context, state queue.HostState) (int, error) {
+	return call(ctx, f, "ResetHosts", func() (int, error) { return f.Queue.ResetHosts(ctx, state) })
+}
+
 // RetryDead implements queue.Operating.
 func (f *Faults) RetryDead(ctx context.Context, which queue.DeadLetterChoice, ttl time.Duration) (queue.DeadLetterCount, error) {
 	return call(ctx, f, "RetryDead", func() (queue.DeadLetterCount, error) { return f.Queue.RetryDead(ctx, which, ttl) })
@@ -174,18 +214,24 @@ func (f *Faults) PutKey(ctx context.Context, k queue.Key) (bool, error) {
 }
 
 // Key implements queue.Keys.
-func (f *Faults) Key(ctx context.Context, id string) (queue.Key, error) {
-	return call(ctx, f, "Key", func() (queue.Key, error) { return f.Queue.Key(ctx, id) })
+func (f *Faults) Key(ctx context.Context, id, pin string) (queue.Key, error) {
+	return call(ctx, f, "Key", func() (queue.Key, error) { return f.Queue.Key(ctx, id, pin) })
 }
 
 // Keys implements queue.Keys.
-func (f *Faults) Keys(ctx context.Context, p queue.Page) (queue.List[queue.Key], error) {
-	return call(ctx, f, "Keys", func() (queue.List[queue.Key], error) { return f.Queue.Keys(ctx, p) })
+func (f *Faults) Keys(ctx context.Context, kf queue.KeyFilter, p queue.Page) (queue.List[queue.Key], error) {
+	return call(ctx, f, "Keys", func() (queue.List[queue.Key], error) { return f.Queue.Keys(ctx, kf, p) })
 }
 
 // DeleteKey implements queue.Keys.
 func (f *Faults) DeleteKey(ctx context.Context, id string) error {
 	_, err := call(ctx, f, "DeleteKey", func() (none struct{}, err error) { return none, f.Queue.DeleteKey(ctx, id) })
+	return err
+}
+
+// RetireKey implements queue.Keys.
+func (f *Faults) RetireKey(ctx context.Context, id string) error {
+	_, err := call(ctx, f, "RetireKey", func() (none struct{}, err error) { return none, f.Queue.RetireKey(ctx, id) })
 	return err
 }
 

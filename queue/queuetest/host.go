@@ -8,17 +8,18 @@ import (
 )
 
 var hostCases = []testCase{
-	{name: "never heard of is healthy", run: hostUnknown},
-	{name: "keeps what was learnt", run: keepsRecord},
-	{name: "keeps a record when nothing was learnt", run: keepsRecordUnchanged},
+	{name: "is healthy if unknown", run: hostUnknown},
+	{name: "keeps its record", run: keepsRecord},
+	{name: "keeps a record when a settlement has none", run: keepsRecordUnchanged},
 	{name: "drops a record of an earlier epoch", run: dropsEarlierEpoch},
-	{name: "waits as long as it was told last", run: waitsAsToldLast},
-	{name: "waits on when not told otherwise", run: waitsOn},
+	{name: "waits as long as the last settlement says", run: waitsAsSetLast},
+	{name: "waits on when no settlement ends that", run: waitsOn},
 	{name: "stops to wait", run: stopsToWait},
-	{name: "tells when its wait ends", run: tellsRetryAt},
+	{name: "shows when its wait ends", run: showsRetryAt},
 	{name: "has the state of its record", run: hostStates},
 	{name: "counts what is pending and in flight", run: hostCounts},
-	{name: "tells since when something is pending", run: oldestPending},
+	{name: "shows since when a delivery is pending", run: oldestPending},
+	{name: "shows since when a delivery is pending in a deep lane", run: oldestPendingDeep},
 }
 
 func hostUnknown(s *suite) {
@@ -33,13 +34,15 @@ func fullRecord() queue.HostRecord {
 			State: breaker.Open, Failures: 12, Trips: 2, Window: 3, Days: []int32{20000, 20003}, Failed: true,
 			LastSuccess: now.Add(-time.Hour), OpenedAt: now.Add(-time.Minute),
 		},
-		Scheme: "rfc9421", Throttles: 4, LastError: attempt("unreachable", 0),
+		Scheme: "rfc9421", Throttles: 4, Refusals: 7, LastAnswer: now.Add(-time.Minute), LastSuccess: now.Add(-2 * time.Hour),
+		LastError: attempt("unreachable", 0),
+		Doubts:    2, DoubtedAt: now.Add(-time.Hour), RefusedAt: now.Add(-2 * time.Hour),
 	}
 }
 
 func keepsRecord(s *suite) {
 	want := fullRecord()
-	s.learn("a.example", want)
+	s.record("a.example", want)
 	s.same("record in the host", want, s.host("a.example").Record)
 	s.same("record in the turn", want, s.turn(s.lease("a.example"), 1).Host)
 	s.same("record of another", queue.HostRecord{}, s.host("b.example").Record)
@@ -48,7 +51,7 @@ func keepsRecord(s *suite) {
 func keepsRecordUnchanged(s *suite) {
 	want := fullRecord()
 	want.Breaker.State = breaker.Closed
-	s.learn("a.example", want)
+	s.record("a.example", want)
 	s.fill("a.example", 1)
 	l := s.lease("a.example")
 	s.finish(l, delivered(s.turn(l, 1).Deliveries[0]))
@@ -57,7 +60,7 @@ func keepsRecordUnchanged(s *suite) {
 
 func dropsEarlierEpoch(s *suite) {
 	want := healthy()
-	s.learn("a.example", want)
+	s.record("a.example", want)
 	id := s.put("1", "a.example")
 	l := s.lease("a.example")
 	record := failing(breaker.Open)
@@ -68,14 +71,14 @@ func dropsEarlierEpoch(s *suite) {
 	s.counts(id, queue.Counts{Delivered: 1})
 }
 
-// waiting is a lane with work that was told to wait.
+// waiting is a lane with work that has to wait.
 func (s *suite) waiting(host string, wait time.Duration) {
 	s.t.Helper()
 	s.fill(host, 1)
 	s.settlement(s.takeNothing(host), queue.Settlement{Wait: wait, Release: true})
 }
 
-func waitsAsToldLast(s *suite) {
+func waitsAsSetLast(s *suite) {
 	s.waiting("a.example", time.Hour)
 	s.settlement(s.takeNothing("a.example"), queue.Settlement{Wait: second, Release: true})
 	s.offers()
@@ -106,7 +109,7 @@ func stopsToWait(s *suite) {
 	s.offers("a.example")
 }
 
-func tellsRetryAt(s *suite) {
+func showsRetryAt(s *suite) {
 	s.waiting("a.example", 30*time.Second)
 	s.near("end of the wait", time.Now().Add(30*time.Second), s.host("a.example").RetryAt)
 	s.settlement(s.takeNothing("a.example"), queue.Settlement{Wait: -1, Release: true})
@@ -123,18 +126,22 @@ func tellsRetryAt(s *suite) {
 func hostStates(s *suite) {
 	closed, sick := failing(breaker.Closed), failing(breaker.Open)
 	sick.Unavailable = true
+	closed.Refusals, closed.Throttles = queue.RefusingAfter, 1 // which is less grave
 	for _, want := range []struct {
 		host   string
 		record queue.HostRecord
 		state  queue.HostState
 	}{
 		{"well.example", healthy(), queue.HostHealthy},
+		{"asked.example", throttled(), queue.HostHealthy}, // it has waited
+		{"patient.example", refusing(queue.RefusingAfter - 1), queue.HostHealthy},
+		{"refusing.example", refusing(queue.RefusingAfter), queue.HostRefusing},
 		{"failing.example", closed, queue.HostFailing},
 		{"open.example", failing(breaker.Open), queue.HostOpen},
 		{"half.example", failing(breaker.HalfOpen), queue.HostOpen},
 		{"sick.example", sick, queue.HostUnavailable},
 	} {
-		s.learn(want.host, want.record)
+		s.record(want.host, want.record)
 		h := s.host(want.host)
 		s.same("name", want.host, h.Host)
 		s.same("state of "+want.host, want.state, h.State)
@@ -153,7 +160,7 @@ func hostCounts(s *suite) {
 	}
 	wide := healthy()
 	wide.Breaker.Window = 8 // so that what is taken may be in flight at once
-	s.learn("a.example", wide)
+	s.record("a.example", wide)
 	s.fill("a.example", 3)
 	s.fill("b.example", 1)
 	check(3, 0)
@@ -167,6 +174,22 @@ func hostCounts(s *suite) {
 	s.finish(l)
 	s.turn(s.lease("a.example"), 10)
 	check(2, 1)
+}
+
+// oldestPendingDeep is oldestPending for a lane that has more than a store may look at.
+func oldestPendingDeep(s *suite) {
+	start := time.Now()
+	s.fill("a.example", 40)
+	s.near("oldest", start, s.host("a.example").OldestPendingAt)
+	l := s.lease("a.example")
+	var results []queue.Result
+	for _, d := range s.turn(l, 20).Deliveries {
+		results = append(results, delivered(d))
+	}
+	s.finish(l, results...)
+	time.Sleep(2 * second)
+	s.fill("a.example", 1)
+	s.near("oldest after the first", start, s.host("a.example").OldestPendingAt)
 }
 
 func oldestPending(s *suite) {

@@ -20,8 +20,7 @@ var intakeCases = []testCase{
 	{name: "stores a submission once, however many bring it", run: storesOnce},
 	{name: "replays for a day", run: replaysForADay, days: true, opts: limits(queue.Limits{Retention: second})},
 	{name: "does not confuse bytes under one idempotency key", run: mismatch},
-	{name: "counts duplicates while they are pending", run: duplicates},
-	{name: "knows duplicates by activity and inbox", run: notDuplicates},
+	{name: "takes each submission without an idempotency key for itself", run: noIdempotency},
 	{name: "refuses unavailable hosts", run: refusesUnavailable},
 	{name: "stores nothing where all is refused", run: storesNothing},
 }
@@ -32,6 +31,10 @@ func storesAsItCame(s *suite) {
 	sub.OrderingKey = "https://app.example/notes/1"
 	sub.Priority = queue.High
 	sub.Note = []byte(`{"rejected":[]}`)
+	sub.Role = queue.Makes
+	sub.Object = "https://app.example/notes/1"
+	sub.Final = []int{401, 403}
+	sub.Pin = "SHA256:abc"
 	sub.Recipients[0].Headers = []queue.Header{{Name: "Collection-Synchronization", Value: `collectionId="x", digest="y"`}}
 	before := time.Now()
 	r := s.enqueue(sub)
@@ -101,7 +104,7 @@ func replays(s *suite) {
 }
 
 func replaysWhole(s *suite) {
-	s.givenUp("sick.example", time.Hour)
+	s.unavailable("sick.example", time.Hour)
 	s.put("https://app.example/a/1", "a.example")
 	sub := submission("https://app.example/a/1", "a.example", "b.example", "sick.example")
 	first := s.enqueue(sub)
@@ -175,36 +178,31 @@ func mismatch(s *suite) {
 	}
 }
 
-func duplicates(s *suite) {
-	const uri = "https://app.example/a/1"
-	first := s.put(uri, "a.example", alsoTo("b.example"))
-	second := submission(uri, "b.example", "c.example", "a.example")
-	r := s.enqueue(second)
-	s.same("receipt", queue.Receipt{ID: second.ID, URI: uri, Accepted: 1, Duplicates: 2}, r)
-	s.counts(second.ID, queue.Counts{Pending: 1})
-
-	third := submission(uri, "a.example")
-	r = s.enqueue(third)
-	s.same("receipt of duplicates only", queue.Receipt{ID: third.ID, URI: uri, Duplicates: 1}, r)
-	s.counts(third.ID, queue.Counts{})
-
-	l := s.lease("a.example")
-	s.finish(l, delivered(s.one(l, uri)))
-	l = s.lease("b.example")
-	s.finish(l, dead(s.one(l, uri), queue.ReasonRejected))
-	s.put(uri, "a.example", alsoTo("b.example")) // neither is pending any more
-	s.counts(first, queue.Counts{Delivered: 1, Dead: 1})
-}
-
-func notDuplicates(s *suite) {
-	s.put("https://app.example/a/1", "https://a.example/users/alice/inbox")
-	s.put("https://app.example/a/1", "https://a.example/users/bob/inbox")
-	s.put("https://app.example/a/2", "https://a.example/users/bob/inbox")
-	s.same("pending", 3, s.host("a.example").Pending)
+func noIdempotency(s *suite) {
+	sub := submission("https://app.example/a/1", "a.example")
+	sub.Idempotency = queue.Idempotency{}
+	for n := range 3 {
+		again := *sub
+		again.ID = uuid.Must(uuid.NewV7()).String()
+		want := queue.Receipt{ID: again.ID, URI: sub.URI, Accepted: 1}
+		s.same("receipt", want, s.enqueue(&again))
+		want = queue.Receipt{ID: uuid.Must(uuid.NewV7()).String(), URI: sub.URI, Duplicates: 1}
+		twice := *sub
+		twice.ID = want.ID
+		s.same("receipt while it pends", want, s.enqueue(&twice))
+		if n == 1 {
+			s.reopen()
+		}
+		l := s.lease("a.example")
+		s.finish(l, delivered(s.one(l, sub.URI)))
+	}
+	other := submission("https://app.example/a/2", "a.example")
+	other.Idempotency = queue.Idempotency{}
+	s.same("accepted of other bytes", 1, s.enqueue(other).Accepted)
 }
 
 func refusesUnavailable(s *suite) {
-	s.givenUp("sick.example", time.Hour)
+	s.unavailable("sick.example", time.Hour)
 	sub := submission("https://app.example/a/1", "a.example", "https://sick.example/inbox", "https://sick.example/second", "b.example")
 	r := s.enqueue(sub)
 	slices.SortFunc(r.Refused, func(a, b queue.Refusal) int { return strings.Compare(a.Inbox, b.Inbox) })
@@ -219,8 +217,8 @@ func refusesUnavailable(s *suite) {
 }
 
 func storesNothing(s *suite) {
-	s.givenUp("sick.example", time.Hour)
-	before := s.stats()
+	s.unavailable("sick.example", time.Hour)
+	before := s.totals()
 	sub := submission("https://app.example/a/1", "sick.example")
 	r := s.enqueue(sub)
 	if r.ID != "" || r.Accepted != 0 || len(r.Refused) != 1 {
@@ -228,7 +226,7 @@ func storesNothing(s *suite) {
 	}
 	_, err := s.Activity(s.t.Context(), sub.ID)
 	s.is("Activity", err, queue.ErrNotFound)
-	s.same("stats", before, s.stats())
+	s.same("stats", before, s.totals())
 
 	s.put("https://app.example/probe", "sick.example", priority(queue.High))
 	s.act("sick.example", queue.Probe)

@@ -17,8 +17,8 @@ var keyCases = []testCase{
 	{name: "wake what waits for them", run: keyWakes},
 	{name: "wake nothing else", run: otherKeyWakesNothing},
 	{name: "wake what was taken before they came", run: keyCameMeanwhile},
-	{name: "are sealed anew", run: resealsKeys},
-	{name: "are sealed anew beside those who replace them", run: resealsTogether},
+	{name: "are resealed", run: resealsKeys},
+	{name: "are resealed while others replace them", run: resealsTogether},
 }
 
 func testKey(id string) queue.Key {
@@ -37,7 +37,7 @@ func (s *suite) putKey(id string) {
 // key checks that a key is stored, as it was put.
 func (s *suite) key(want queue.Key) {
 	s.t.Helper()
-	got, err := s.Key(s.t.Context(), want.ID)
+	got, err := s.Key(s.t.Context(), want.ID, want.Pin)
 	if err != nil {
 		s.t.Fatalf("Key(%s): %v", want.ID, err)
 	}
@@ -47,7 +47,7 @@ func (s *suite) key(want queue.Key) {
 }
 
 func storesKeys(s *suite) {
-	_, err := s.Key(s.t.Context(), keyID)
+	_, err := s.Key(s.t.Context(), keyID, "")
 	s.is("Key of an unknown ID", err, queue.ErrNotFound)
 	old, replaced := testKey(keyID), testKey(keyID)
 	replaced.Algorithm, replaced.Sealed = "ed25519", []byte("new")
@@ -69,11 +69,11 @@ func deletesKeys(s *suite) {
 	s.putKey(keyID)
 	s.putKey("other")
 	s.is("DeleteKey", s.DeleteKey(s.t.Context(), keyID), nil)
-	_, err := s.Key(s.t.Context(), keyID)
+	_, err := s.Key(s.t.Context(), keyID, "")
 	s.is("Key after DeleteKey", err, queue.ErrNotFound)
 	s.is("second DeleteKey", s.DeleteKey(s.t.Context(), keyID), queue.ErrNotFound)
 	s.key(testKey("other"))
-	list, err := s.Keys(s.t.Context(), queue.Page{Limit: 10})
+	list, err := s.Keys(s.t.Context(), queue.KeyFilter{}, queue.Page{Limit: 10})
 	if err != nil || len(list.Items) != 1 {
 		s.t.Errorf("Keys after DeleteKey gave %+v, %v", list, err)
 	}
@@ -92,7 +92,7 @@ func listsKeys(s *suite) {
 		want = append(want, fmt.Sprintf("https://app.example/users/%d#main-key", i))
 	}
 	s.pages(want, func(p queue.Page) (names []string, next string, err error) {
-		list, err := s.Keys(s.t.Context(), p)
+		list, err := s.Keys(s.t.Context(), queue.KeyFilter{}, p)
 		for _, k := range list.Items {
 			stored := testKey(k.ID)
 			stored.CreatedAt = k.CreatedAt
@@ -147,9 +147,9 @@ func keyCameMeanwhile(s *suite) {
 	s.one(s.lease("a.example"), "1")
 }
 
-// anew is a key sealed once more, as text tells.
-func anew(id, text string) queue.Reseal {
-	return queue.Reseal{ID: id, Old: testKey(id).Sealed, New: []byte("\x00\xffanew " + text)}
+// sealedAgain is a key sealed once more, with text in it.
+func sealedAgain(id, text string) queue.Reseal {
+	return queue.Reseal{Name: id, Old: testKey(id).Sealed, New: []byte("\x00\xffagain " + text)}
 }
 
 func (s *suite) reseal(keys ...queue.Reseal) int {
@@ -169,7 +169,7 @@ func resealsKeys(s *suite) {
 	for _, id := range []string{"plain", "replaced", "removed", "back"} {
 		s.putKey(id)
 	}
-	created, err := s.Key(s.t.Context(), "plain")
+	created, err := s.Key(s.t.Context(), "plain", "")
 	s.is("Key", err, nil)
 	replaced := testKey("replaced")
 	replaced.Sealed = []byte("other")
@@ -180,23 +180,23 @@ func resealsKeys(s *suite) {
 	}
 	s.putKey("back")
 	time.Sleep(second / 10) // so that a new time of creation would show
-	s.same("keys sealed anew of none", 0, s.reseal())
-	s.same("keys sealed anew", 2, s.reseal(
-		anew("plain", "1"), anew("replaced", "1"), anew("removed", "1"), anew("back", "1"), anew("unknown", "1")))
-	s.same("keys sealed anew by those who read before", 0, s.reseal(anew("plain", "2")))
-	created.Sealed = anew("plain", "1").New
+	s.same("keys resealed of none", 0, s.reseal())
+	s.same("keys resealed", 2, s.reseal(
+		sealedAgain("plain", "1"), sealedAgain("replaced", "1"), sealedAgain("removed", "1"), sealedAgain("back", "1"), sealedAgain("unknown", "1")))
+	s.same("keys resealed by a caller that read them before", 0, s.reseal(sealedAgain("plain", "2")))
+	created.Sealed = sealedAgain("plain", "1").New
 	s.offers() // nothing is due for it
 	check := func() {
 		s.t.Helper()
-		got, err := s.Key(s.t.Context(), "plain")
+		got, err := s.Key(s.t.Context(), "plain", "")
 		s.is("Key", err, nil)
-		s.same("key sealed anew", created, got)
+		s.same("key resealed", created, got)
 		s.key(replaced)
 		for _, id := range []string{"removed", "unknown"} {
-			_, err = s.Key(s.t.Context(), id)
+			_, err = s.Key(s.t.Context(), id, "")
 			s.is("Key that is gone", err, queue.ErrNotFound)
 		}
-		list, err := s.Keys(s.t.Context(), queue.Page{Limit: 10})
+		list, err := s.Keys(s.t.Context(), queue.KeyFilter{}, queue.Page{Limit: 10})
 		if err != nil || len(list.Items) != 3 {
 			s.t.Errorf("Keys gave %+v, %v", list, err)
 		}
@@ -211,7 +211,7 @@ func resealsKeys(s *suite) {
 	check()
 }
 
-// resealsTogether has keys replaced again and again while others seal them anew: who replaces a key last wins.
+// resealsTogether has keys replaced again and again while others reseal them: the last replacement of a key wins.
 func resealsTogether(s *suite) {
 	const keys, rounds, sealers = 5, 100, 3
 	inRound := func(id string, round int) queue.Key {
@@ -230,7 +230,7 @@ func resealsTogether(s *suite) {
 				if _, err := s.PutKey(s.t.Context(), want); err != nil {
 					s.t.Errorf("PutKey: %v", err)
 				}
-				got, err := s.Key(s.t.Context(), id)
+				got, err := s.Key(s.t.Context(), id, "")
 				if err != nil || !bytes.HasSuffix(got.Sealed, want.Sealed) {
 					s.t.Errorf("after %s was put there is %s, error %v", want.Sealed, got.Sealed, err)
 				}
@@ -250,22 +250,22 @@ func resealsTogether(s *suite) {
 	s.resealAll()
 	for i := range keys {
 		want := inRound(fmt.Sprint("key", i), rounds-1)
-		want.Sealed = append([]byte("anew "), want.Sealed...)
+		want.Sealed = append([]byte("again "), want.Sealed...)
 		s.key(want)
 	}
 }
 
-// resealAll seals anew what is not yet.
+// resealAll reseals the keys that are not resealed yet.
 func (s *suite) resealAll() {
-	list, err := s.Keys(s.t.Context(), queue.Page{Limit: 10})
+	list, err := s.Keys(s.t.Context(), queue.KeyFilter{}, queue.Page{Limit: 10})
 	if err != nil {
 		s.t.Errorf("Keys: %v", err)
 		return
 	}
 	var keys []queue.Reseal
 	for _, k := range list.Items {
-		if !bytes.HasPrefix(k.Sealed, []byte("anew ")) {
-			keys = append(keys, queue.Reseal{ID: k.ID, Old: k.Sealed, New: append([]byte("anew "), k.Sealed...)})
+		if !bytes.HasPrefix(k.Sealed, []byte("again ")) {
+			keys = append(keys, queue.Reseal{Name: k.Name(), Old: k.Sealed, New: append([]byte("again "), k.Sealed...)})
 		}
 	}
 	if _, err := s.ResealKeys(s.t.Context(), keys); err != nil {

@@ -55,7 +55,12 @@ func done(n int) queue.DeadLetterCount { return queue.DeadLetterCount{Matched: n
 
 func retriesDead(s *suite) {
 	sub := submission("https://app.example/a/1", "a.example", "b.example")
-	sub.OrderingKey, sub.Priority, sub.Role = "https://app.example/notes/1", queue.High, queue.Makes
+	sub.OrderingKey = "https://app.example/notes/1"
+	sub.Priority = queue.High
+	sub.Role = queue.Makes
+	sub.Object = "https://app.example/notes/1"
+	sub.Final = []int{401, 410}
+	sub.Pin = "SHA256:abc"
 	sub.Recipients[0].Headers = []queue.Header{{Name: "X-Test", Value: "1"}}
 	s.enqueue(sub)
 	l := s.lease("a.example")
@@ -165,7 +170,7 @@ func retriesTTL(s *suite) {
 	s.counts(id, queue.Counts{Dead: 1})
 	s.same("died", map[queue.Reason]int64{queue.ReasonExpired: 2}, s.stats().Died)
 
-	other := s.put("2", "b.example", alsoTo("c.example")) // one of which goes on to pend
+	other := s.put("2", "b.example", alsoTo("c.example")) // which stays pending at one host
 	l := s.lease("b.example")
 	s.finish(l, dead(s.one(l, "2"), queue.ReasonGone))
 	_, err = s.RetryDead(s.t.Context(), queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "b.example"}}, second)
@@ -228,7 +233,7 @@ func retriesNotRefused(s *suite) {
 	s.bury("3", "paused.example", queue.ReasonGone)
 	s.act("blocked.example", queue.Block)
 	s.act("paused.example", queue.Pause)
-	s.givenUp("sick.example", time.Hour)
+	s.unavailable("sick.example", time.Hour)
 	s.same("count", queue.DeadLetterCount{Matched: 3, Done: 1}, s.retryDead(queue.DeadLetterChoice{}))
 	s.same("count of IDs", queue.DeadLetterCount{Matched: 2}, s.retryDead(queue.DeadLetterChoice{IDs: s.letterIDs("1", "2")}))
 	s.same("dead letters", 2, len(s.letters(queue.DeadLetterFilter{})))

@@ -20,7 +20,7 @@ var listCases = []testCase{
 	{name: "refuse a bad cursor", run: refuseBadCursor},
 }
 
-// pages checks that the pages of a list, of whatever size, join to want without a gap or a repeat.
+// pages checks that the pages of a list, of any size, join to want without a gap or a repeat.
 func (s *suite) pages(want []string, read func(p queue.Page) (names []string, next string, err error)) {
 	s.t.Helper()
 	for _, limit := range []int{1, 2, max(1, len(want)-1), max(1, len(want)), 500} {
@@ -101,10 +101,10 @@ func pagesHosts(s *suite) {
 
 func filtersHosts(s *suite) {
 	for _, host := range hosts("well", 3) {
-		s.learn(host, healthy())
+		s.record(host, healthy())
 	}
 	for _, host := range hosts("sick", 3) {
-		s.learn(host, failing(breaker.Open))
+		s.record(host, failing(breaker.Open))
 	}
 	s.hostPages(queue.HostFilter{State: queue.HostOpen}, hosts("sick", 3)...)
 	s.hostPages(queue.HostFilter{Query: "well"}, hosts("well", 3)...)
@@ -206,7 +206,7 @@ func refuseBadCursor(s *suite) {
 		s.is("Hosts", err, queue.ErrBadCursor)
 		_, err = s.DeadLetters(s.t.Context(), queue.DeadLetterFilter{}, p)
 		s.is("DeadLetters", err, queue.ErrBadCursor)
-		_, err = s.Keys(s.t.Context(), p)
+		_, err = s.Keys(s.t.Context(), queue.KeyFilter{}, p)
 		s.is("Keys", err, queue.ErrBadCursor)
 	}
 }

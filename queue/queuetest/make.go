@@ -14,9 +14,9 @@ import (
 
 const (
 	keyID = "https://app.example/users/alice#main-key"
-	// second is the unit of time in cases: what is due in a second is surely not due at once, nor still waiting after
-	// passing.
-	second  = time.Second
+	// second is the unit of time in cases, long enough on a busy machine: what is due in a second is surely not due at
+	// once, nor still waiting after passing.
+	second  = 2 * time.Second
 	passing = second + second/10
 	ttl     = 72 * time.Hour // of deliveries
 )
@@ -115,7 +115,7 @@ func dead(d queue.Delivery, why queue.Reason) queue.Result {
 // attempt is the description of an attempt made just now.
 func attempt(outcome string, status int) *queue.LastAttempt {
 	return &queue.LastAttempt{
-		At: time.Now().UTC().Truncate(time.Millisecond), Status: status, Outcome: outcome, Error: "as told", Duration: 25 * time.Millisecond,
+		At: time.Now().UTC().Truncate(time.Millisecond), Status: status, Outcome: outcome, Error: "refused", Duration: 25 * time.Millisecond,
 	}
 }
 
@@ -127,7 +127,9 @@ func healthy() queue.HostRecord {
 // failing is the record of a host whose last attempt failed, with its breaker in the state given.
 func failing(state breaker.State) queue.HostRecord {
 	r := healthy()
-	r.Breaker.Failed, r.Breaker.Failures, r.Breaker.State = true, 3, state
+	r.Breaker.Failed = true
+	r.Breaker.Failures = 3
+	r.Breaker.State = state
 	return r
 }
 

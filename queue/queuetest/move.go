@@ -27,21 +27,23 @@ func RunMove(t *testing.T, from, to Backend) {
 		{"can be cut short anywhere", moveCutShort},
 		{"keeps order and priorities", moveOrder},
 		{"keeps attempts and waits", moveWaits},
-		{"keeps what was learnt of hosts", moveHosts},
+		{"keeps the records of hosts", moveHosts},
 		{"keeps who waits for a host to recover", moveHostFailed},
 		{"keeps who waits for a key", moveWaitKey},
 		{"keeps receipts", moveReceipts},
 		{"keeps dead letters and counts", moveLetters},
 		{"keeps TTLs", moveExpiry},
 		{"keeps what operators did to hosts", moveActed},
-		{"keeps who is given up", moveGivenUp},
-		{"keeps what deletions make needless", moveSupersedes},
+		{"keeps unavailable hosts", moveUnavailable},
+		{"keeps what deletions supersede", moveSupersedes},
+		{"keeps tombstones", moveTombstones},
+		{"keeps what is a duplicate and what others refer to", moveRepeats},
 		{"keeps the places of dead letters", moveRetried},
 		{"keeps the TTLs of what was retried", moveRevived},
 		{"keeps deep lanes that wait", moveDeep},
 		{"keeps order in deep lanes", moveDeepOrder},
 		{"takes a large fan-out whole", moveLarge},
-		{"stops where it is told to", moveStops},
+		{"stops at an error of the reader", moveStops},
 		{"marks stores", marksStores},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -84,18 +86,42 @@ func (s *suite) move(to *suite) []queue.Record {
 	return all
 }
 
-// moved is near for the end of a wait, of which as much is left after a move that began then as was left before it.
+// change does something to all deliveries of an activity among records, and returns how many there are.
+func change(records []queue.Record, uri string, f func(a *queue.MovedActivity, d *queue.MovedDelivery)) (n int) {
+	for _, r := range records {
+		if r.Activity == nil || r.Activity.URI != uri {
+			continue
+		}
+		for i := range r.Activity.Deliveries {
+			f(r.Activity, &r.Activity.Deliveries[i])
+			n++
+		}
+	}
+	return n
+}
+
+// expire makes records look as if they were moved after what pends of an activity has expired, but for what has more
+// than a TTL left.
+func expire(records []queue.Record, uri string, most time.Duration) {
+	change(records, uri, func(_ *queue.MovedActivity, d *queue.MovedDelivery) {
+		if d.Reason == "" && d.TTL <= most {
+			d.TTL = -second
+		}
+	})
+}
+
+// moved is near for the end of a wait: as much of it is left after a move that began then as was left before.
 func (s *suite) moved(what string, began, want, got time.Time) {
 	s.t.Helper()
 	s.near(what, want.Add(min(time.Since(began), max(0, got.Sub(want)))), got)
 }
 
-// left tells durations that pass while a store is moved.
+// left returns durations that pass while a store is moved.
 var left = gocmp.FilterPath(func(p gocmp.Path) bool {
 	return slices.Contains([]string{"Wait", "Waited", "After", "TTL", "Finished"}, strings.TrimPrefix(p.Last().String(), "."))
 }, gocmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < time.Minute }))
 
-// sameRecords checks that two stores held the same. What has no promised order may be in any.
+// sameRecords checks that two stores held the same. Records without a promised order may be in any.
 func (s *suite) sameRecords(want, got []queue.Record) {
 	s.t.Helper()
 	if diff := gocmp.Diff(inOrder(want), inOrder(got), left, sameTime, noneIsEmpty); diff != "" {
@@ -103,17 +129,19 @@ func (s *suite) sameRecords(want, got []queue.Record) {
 	}
 }
 
-// inOrder sorts what Export gives in any order: activities of which nothing pends, receipts, and the deliveries of an
-// activity, which are in order only within a lane.
+// inOrder sorts what Export gives in any order: activities without pending deliveries, tombstones, receipts, and the
+// deliveries of an activity, which are in order only within a lane.
 func inOrder(records []queue.Record) []queue.Record {
-	place := func(r queue.Record) string {
+	rank := func(r queue.Record) string {
 		switch {
 		case r.Key != nil:
 			return "1" + r.Key.ID
 		case r.Host != nil:
 			return "2" + r.Host.Host
+		case r.Tombstone != nil:
+			return "5" + r.Tombstone.Object
 		case r.Receipt != nil:
-			return "5" + r.Receipt.ID
+			return "6" + r.Receipt.ID
 		case r.Activity.Finished == 0 && slices.ContainsFunc(r.Activity.Deliveries, isPending):
 			return "3"
 		}
@@ -125,7 +153,7 @@ func inOrder(records []queue.Record) []queue.Record {
 			slices.SortStableFunc(r.Activity.Deliveries, func(a, b queue.MovedDelivery) int { return cmp.Compare(a.Host, b.Host) })
 		}
 	}
-	slices.SortStableFunc(sorted, func(a, b queue.Record) int { return cmp.Compare(place(a), place(b)) })
+	slices.SortStableFunc(sorted, func(a, b queue.Record) int { return cmp.Compare(rank(a), rank(b)) })
 	return sorted
 }
 
@@ -142,10 +170,16 @@ func furnish(s *suite) {
 	s.load([]queue.Record{{Activity: oldActivity()}}, 1)
 	s.putKey("https://app.example/users/bob#main-key")
 	s.putKey("other")
-	s.learn("learnt.example", fullRecord())
+	s.record("recorded.example", fullRecord())
 	mixed := submission("https://app.example/mixed", "fine.example", "gone.example", "later.example", "new.example", "blocked.example",
 		"https://odd.example:8443/users/eve/inbox", "http://plain.example/inbox")
-	mixed.Note, mixed.OrderingKey, mixed.Priority = []byte("note\x00"), "https://app.example/notes/1", queue.High
+	mixed.Note = []byte("note\x00")
+	mixed.OrderingKey = "https://app.example/notes/1"
+	mixed.Priority = queue.High
+	mixed.Object = "https://app.example/notes/1"
+	mixed.Role = queue.Deletes
+	mixed.Final = []int{401, 403}
+	mixed.Pin = "SHA256:abc"
 	for i := range mixed.Recipients {
 		mixed.Recipients[i].Headers = []queue.Header{{Name: "X-Place", Value: fmt.Sprint(i)}}
 	}
@@ -165,7 +199,7 @@ func furnish(s *suite) {
 	s.cancel(s.put("cancelled", "a.example"))
 	s.bury("dead", "gone.example", queue.ReasonRejected)
 	s.put("behind", "new.example", ordering("https://app.example/notes/1"), priority(queue.Low))
-	s.same("duplicates", 1, s.enqueue(submission("behind", "new.example")).Duplicates)
+	s.got(submissionOf("behind", "new.example", ordering("https://app.example/notes/1")), 0, 1)
 }
 
 // oldActivity was finished hours ago; of its dead letters one is kept.
@@ -176,7 +210,7 @@ func oldActivity() *queue.MovedActivity {
 	return &queue.MovedActivity{
 		Activity: sub.Activity, Delivered: 3, Dead: 2, Cancelled: 1, Finished: 2 * time.Hour,
 		Deliveries: []queue.MovedDelivery{{
-			Recipient: sub.Recipients[0], Attempts: 7, LastAttempt: attempt("server_error", 502), Reason: queue.ReasonExhausted, DiedAt: ago(50 * time.Hour),
+			Recipient: sub.Recipients[0], Attempts: 7, History: queue.History{*attempt("server_error", 502), *attempt("unreachable", 0)}, Reason: queue.ReasonExhausted, DiedAt: ago(50 * time.Hour),
 		}},
 	}
 }
@@ -184,18 +218,20 @@ func oldActivity() *queue.MovedActivity {
 func moveKeepsAll(from, to *suite) {
 	furnish(from)
 	records := from.move(to)
-	var kinds [4]int
+	var kinds [5]int
 	for _, r := range records {
-		for i, is := range []bool{r.Key != nil, r.Host != nil, r.Activity != nil, r.Receipt != nil} {
+		for i, is := range []bool{r.Key != nil, r.Host != nil, r.Activity != nil, r.Tombstone != nil, r.Receipt != nil} {
 			if is {
 				kinds[i]++
 			}
 		}
 	}
-	from.same("keys, hosts, activities and receipts", [4]int{2, 12, 8, 7}, kinds)
+	from.same("keys, hosts, activities, tombstones and receipts", [5]int{2, 12, 8, 1, 7}, kinds)
 	to.sameRecords(records, to.export())
 	want, got := from.stats(), to.stats()
-	want.Delivered, want.Died, want.PerSecond = got.Delivered, got.Died, got.PerSecond // since the store was made
+	want.Delivered = got.Delivered
+	want.Died = got.Died
+	want.PerSecond = got.PerSecond // since the store was made
 	to.same("stats", want, got)
 	to.reopen()
 	to.sameRecords(records, to.export())
@@ -220,7 +256,7 @@ func moveRepeated(from, to *suite) {
 func moveCutShort(from, to *suite) {
 	furnish(from)
 	records := from.export()
-	for n := 1; n < len(records); n += 3 {
+	for _, n := range []int{1, len(records) / 2, len(records) - 3} { // after a key, and among activities and receipts
 		s := &suite{t: to.t, b: to.b, Queue: to.b.Open(to.t, Options{})}
 		s.load(records[:n], n)
 		s.load(records, len(records)-n)

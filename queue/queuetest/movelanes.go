@@ -13,13 +13,12 @@ func moveOrder(from, to *suite) {
 	from.put("low", "a.example", priority(queue.Low))
 	from.put("high", "a.example", priority(queue.High))
 	l := from.lease("a.example")
-	from.finish(l, retry(from.take(l, "1", "low", "high")["1"], second))
+	from.finish(l, hostFailed(from.take(l, "1", "low", "high")["1"], time.Hour))
 	from.move(to)
 	to.put("4", "a.example", ordering("https://app.example/notes/1"))
 	l = to.lease("a.example")
 	to.same("first", []string{"high"}, uris(to.turn(l, 1).Deliveries))
-	to.finish(l, delivered(to.one(l, "low")))
-	time.Sleep(passing)
+	to.settlement(l, queue.Settlement{Results: []queue.Result{delivered(to.one(l, "low"))}, Recovered: true, Release: true})
 	l = to.lease("a.example")
 	ds := to.take(l, "1", "high")
 	to.settle(l, delivered(ds["high"]))
@@ -32,27 +31,43 @@ func moveOrder(from, to *suite) {
 }
 
 func moveWaits(from, to *suite) {
-	id := from.put("1", "a.example")
+	const ago = 10 * time.Minute
+	from.put("waits", "a.example")
 	l := from.lease("a.example")
-	r := retry(from.one(l, "1"), 2*second)
+	r := retry(from.one(l, "waits"), time.Hour)
 	from.finish(l, r)
-	due := time.Now().Add(2 * second)
-	from.put("2", "b.example")
-	from.move(to)
-	got := to.listed(id, "")["https://a.example/inbox"]
-	to.near("next attempt", due, got.NextAttemptAt)
-	to.same("last attempt", r.Attempt, got.LastAttempt)
-	to.offers("b.example")
-	b := to.lease("b.example")
-	to.finish(b, delivered(to.one(b, "2")))
-	to.take(to.lease("a.example"))
-	to.settlement(to.takeNothing("a.example"), queue.Settlement{Release: true})
-	if next := to.due(1).Next; next > 2*second {
-		to.t.Errorf("Due says that the next lane is due in %s", next)
+	from.put("new", "b.example")
+	from.put("tried", "c.example")
+	l = from.lease("c.example")
+	from.finish(l, retry(from.one(l, "tried"), 0))
+	from.put("soon", "d.example")
+	l = from.lease("d.example")
+	from.finish(l, retry(from.one(l, "soon"), time.Hour))
+	records := from.export()
+	began := time.Now()
+	for uri, after := range map[string]time.Duration{"new": -ago, "tried": -ago, "soon": second} { // as if they were moved later
+		change(records, uri, func(a *queue.MovedActivity, d *queue.MovedDelivery) {
+			a.CreatedAt, d.After = began.Add(-ago).UTC().Truncate(time.Millisecond), after
+		})
 	}
-	time.Sleep(time.Until(due) + second/2)
-	to.offers("a.example")
-	to.same("attempts", 1, to.one(to.lease("a.example"), "1").Attempts)
+	to.load(records, len(records))
+	next := func(uri, host string) queue.DeliveryStatus {
+		return to.listed(idOf(records, uri), "")["https://"+host+"/inbox"]
+	}
+	to.moved("next attempt", began, began.Add(time.Hour), next("waits", "a.example").NextAttemptAt)
+	to.moved("next attempt of what was never tried", began, began.Add(-ago), next("new", "b.example").NextAttemptAt)
+	to.moved("next attempt of what is due", began, began.Add(-ago), next("tried", "c.example").NextAttemptAt)
+	to.same("last attempt", r.Attempt, next("waits", "a.example").History.Last())
+	to.take(to.lease("a.example"))
+	time.Sleep(passing)
+	to.offers("b.example", "c.example", "d.example")
+	to.same("attempts", 1, to.one(to.lease("d.example"), "soon").Attempts)
+}
+
+// idOf returns the ID of an activity among records.
+func idOf(records []queue.Record, uri string) (id string) {
+	change(records, uri, func(a *queue.MovedActivity, _ *queue.MovedDelivery) { id = a.ID })
+	return id
 }
 
 func moveHosts(from, to *suite) {
@@ -64,9 +79,18 @@ func moveHosts(from, to *suite) {
 	from.settlement(l, queue.Settlement{
 		Results: []queue.Result{hostFailed(from.take(l, "probe 1", "probe 2")["probe 1"], time.Hour)}, Host: &open, Wait: time.Hour, Release: true,
 	})
+	from.throttle("throttled.example", time.Hour)
+	from.record("refusing.example", refusing(queue.RefusingAfter))
+	from.record("accepting.example", accepting())
 	began := time.Now()
 	from.move(to)
-	for _, host := range []string{"blocked.example", "paused.example", "reset.example", "learnt.example", "open.example", "later.example"} {
+	to.hostPages(queue.HostFilter{State: queue.HostThrottled}, "throttled.example")
+	to.hostPages(queue.HostFilter{State: queue.HostRefusing}, "refusing.example")
+	to.same("hosts by their last answer", from.stats().Answers, to.stats().Answers)
+	for _, host := range []string{
+		"blocked.example", "paused.example", "reset.example", "recorded.example", "open.example", "later.example",
+		"throttled.example", "refusing.example", "accepting.example",
+	} {
 		want, got := from.host(host), to.host(host)
 		to.moved("end of the wait", began, want.RetryAt, got.RetryAt)
 		to.near("oldest pending", want.OldestPendingAt, got.OldestPendingAt)
@@ -160,15 +184,15 @@ func moveLetters(from, to *suite) {
 }
 
 func moveExpiry(from, to *suite) {
-	id := from.put("1", "a.example", lasting(2*second))
+	id := from.put("1", "a.example")
 	lasts := from.put("2", "a.example")
-	missing := from.put("3", "b.example", lasting(2*second))
+	missing := from.put("3", "b.example")
 	l := from.lease("b.example")
 	from.finish(l, waitKey(from.one(l, "3")))
-	from.move(to)
-	to.sweep()
-	to.counts(id, queue.Counts{Pending: 1})
-	time.Sleep(2*second + second/2)
+	records := from.export()
+	expire(records, "1", ttl)
+	expire(records, "3", ttl)
+	to.load(records, len(records))
 	to.sweep()
 	to.same("reason", queue.ReasonExpired, to.listed(id, "")["https://a.example/inbox"].Reason)
 	to.same("reason", queue.ReasonKeyMissing, to.listed(missing, "")["https://b.example/inbox"].Reason)
@@ -206,18 +230,20 @@ func (s *suite) hostsAre(state queue.HostState, want ...string) {
 	s.same("hosts that are "+string(state), want, got)
 }
 
-// moveGivenUp moves a host that was given up: with what was kept for its next probe, and what is still to be buried.
-func moveGivenUp(from, to *suite) {
+// moveUnavailable moves an unavailable host, with the delivery kept for its next probe and those to become dead
+// letters.
+func moveUnavailable(from, to *suite) {
 	names := from.fill("a.example", 3)
-	from.giveUp("a.example", second)
-	from.givenUp("b.example", time.Hour)
+	from.makeUnavailable("a.example", second)
+	from.unavailable("b.example", time.Hour)
 	from.act("b.example", queue.Seen)
 	from.fill("asked.example", 1)
+	asked := time.Now()
 	from.asks("asked.example", time.Hour, 24*time.Hour)
 	from.reopen()
 	began := time.Now()
 	from.move(to)
-	to.near("end of what was asked", time.Now().Add(time.Hour+queue.SeenPause(0)), to.act("asked.example", queue.Seen).RetryAt)
+	to.moved("end of what was asked", asked, asked.Add(time.Hour+queue.SeenPause(0)), to.act("asked.example", queue.Seen).RetryAt)
 	to.sweep()
 	to.buried(queue.ReasonHostUnavailable, names[:2]...)
 	to.hostsAre(queue.HostUnavailable, "a.example", "b.example")
@@ -230,28 +256,10 @@ func moveGivenUp(from, to *suite) {
 	sick := failing(breaker.Open)
 	sick.Unavailable = true
 	for n := 1; n <= 3; n++ { // one was hastened before
+		failed := time.Now()
 		to.fails("b.example", sick)
-		to.near("end of the wait", time.Now().Add(queue.SeenPause(n)), to.act("b.example", queue.Seen).RetryAt)
+		to.moved("end of the wait", failed, failed.Add(queue.SeenPause(n)), to.act("b.example", queue.Seen).RetryAt)
 	}
-}
-
-// moveSupersedes moves what a deletion makes needless, and a receipt that tells so.
-func moveSupersedes(from, to *suite) {
-	create := from.put("create", "a.example", role(queue.Makes), alsoTo("b.example"))
-	tried := from.put("tried", "c.example", role(queue.Makes))
-	l := from.lease("c.example")
-	from.finish(l, retry(from.one(l, "tried"), time.Hour))
-	from.pause("a.example", "b.example", "c.example")
-	earlier := deletion("earlier", "b.example")
-	want := from.enqueue(earlier)
-	from.same("superseded before", 1, want.Superseded)
-	from.move(to)
-	want.Replayed = true
-	to.same("second receipt", want, to.enqueue(earlier))
-	to.same("superseded", 1, to.enqueue(deletion("delete", "a.example", "c.example")).Superseded)
-	to.counts(create, queue.Counts{Cancelled: 2})
-	to.counts(tried, queue.Counts{Pending: 1})
-	to.same("role", queue.Deletes, to.resumed("a.example", "delete").Activity.Role)
 }
 
 // moveRetried moves dead letters that are retried after it, and take their places, and one that was before.
@@ -261,30 +269,29 @@ func moveRetried(from, to *suite) {
 	from.settle(l, dead(from.one(l, "1"), queue.ReasonRejected))
 	from.finish(l, dead(from.one(l, "2"), queue.ReasonRejected))
 	old := from.bury("old", "b.example", queue.ReasonGone)
-	if _, err := from.RetryDead(from.t.Context(), queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "b.example"}}, 2*second); err != nil {
-		from.t.Fatal(err)
-	}
-	from.move(to)
+	from.same("count", done(1), from.retryDead(queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: "b.example"}}))
+	records := from.export()
+	expire(records, "old", ttl)
+	to.load(records, len(records))
 	to.same("count", done(2), to.retryDead(queue.DeadLetterChoice{}))
 	l = to.lease("a.example")
 	for _, uri := range []string{"1", "2", "3"} {
 		to.settle(l, delivered(to.one(l, uri)))
 	}
-	to.counts(old, queue.Counts{Pending: 1})
-	time.Sleep(2*second + second/2)
 	to.sweep()
 	to.counts(old, queue.Counts{Dead: 1})
 	to.buried(queue.ReasonExpired, "old")
 }
 
-// moveRevived moves an activity of which one delivery was retried and has more time than the other.
+// moveRevived moves an activity with one delivery that was retried and expires later than the other.
 func moveRevived(from, to *suite) {
-	id := from.put("1", "a.example", alsoTo("b.example", "c.example"), lasting(3*second))
+	id := from.put("1", "a.example", alsoTo("b.example", "c.example"), lasting(time.Hour))
 	l := from.lease("a.example")
 	from.finish(l, dead(from.one(l, "1"), queue.ReasonRejected))
 	from.same("count", done(1), from.retryDead(queue.DeadLetterChoice{}))
-	from.move(to)
-	time.Sleep(3*second + second/2)
+	records := from.export()
+	expire(records, "1", time.Hour)
+	to.load(records, len(records))
 	to.sweep()
 	to.counts(id, queue.Counts{Pending: 1, Dead: 2})
 	to.one(to.lease("a.example"), "1")
@@ -300,8 +307,10 @@ func moveDeep(from, to *suite) {
 	}
 	from.finish(l, results...)
 	ready := from.fill("a.example", 60)
+	accepted := from.host("a.example").OldestPendingAt
 	from.move(to)
 	to.same("pending", 120, to.host("a.example").Pending)
+	to.near("oldest pending", accepted, to.host("a.example").OldestPendingAt)
 	l = to.lease("a.example")
 	var got []string
 	for len(got) < len(ready) {
@@ -319,8 +328,8 @@ func moveDeep(from, to *suite) {
 	to.same("pending", 60, to.host("a.example").Pending)
 }
 
-// moveDeepOrder moves a lane in which the second of an ordering key was tried, as it may be after a move that mended the
-// order.
+// moveDeepOrder moves a lane in which the second of an ordering key was tried, as it may be after a move that mended
+// the order.
 func moveDeepOrder(from, to *suite) {
 	want := from.fill("a.example", 40)
 	for _, uri := range []string{"1", "2"} {
@@ -349,7 +358,7 @@ func moveLarge(from, to *suite) {
 	sub := submission("1", append(inboxes, hosts("h", n)...)...)
 	from.enqueue(sub)
 	l := from.lease("a.example")
-	from.finish(l, retry(from.one(l, "1"), 0))
+	from.finish(l, retry(from.turn(l, 1).Deliveries[0], 0))
 	records := from.export()
 	for range 2 {
 		if _, err := to.Import(to.t.Context(), records); err != nil {
@@ -358,8 +367,7 @@ func moveLarge(from, to *suite) {
 		to.counts(sub.ID, queue.Counts{Pending: 2 * n})
 	}
 	l = to.lease("a.example")
-	for i := range 5 {
-		d := to.one(l, "1")
+	for i, d := range to.turn(l, 5).Deliveries {
 		to.same("inbox", inboxes[i], d.Inbox)
 		to.settle(l, delivered(d))
 	}

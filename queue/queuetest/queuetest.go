@@ -4,10 +4,12 @@
 // Every promise in the doc comments of queue has a case, but for those of queue.Moving, which RunMove checks for two
 // back-ends. Cases let time pass with time.Sleep, so a back-end without
 // sockets should have each of them wrapped in a synctest bubble. On the real clock a case takes a few seconds at
-// most, but for that of dead letters' retention, which takes as long as the back-end is late with it.
+// most, but for that of dead letters' retention, which takes as long as the back-end is late with it. Cases run in
+// parallel, each with stores of its own, so the functions of a Backend must be safe for concurrent use.
 package queuetest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -26,12 +28,19 @@ type Backend struct {
 	Leases func(q queue.Queue) lockmgr.Manager
 	// Wrap runs a case, for example synctest.Test; nil just calls it.
 	Wrap func(t *testing.T, f func(t *testing.T))
-	// Shared tells that a store may have several nodes: what one took stays taken, though it restarts, until its lease ends.
+	// Shared says that a store may have several nodes: what one took stays taken until its lease ends, also if it
+	// restarts.
 	Shared bool
 	// Ahead is how far the store's clock is ahead of ours.
 	Ahead time.Duration
-	// Days tells that time costs nothing under Wrap, so that cases that sleep for days run too.
+	// Pass lets time pass in which nothing happens to any host, or makes the store believe so.
+	Pass func(t *testing.T, q queue.Queue, d time.Duration)
+	// Jump makes the wall clock jump that a store, which may be closed, goes by. Only RunClock needs it.
+	Jump func(q queue.Queue, by time.Duration)
+	// Days says that time costs nothing under Wrap, so that cases that sleep for days run too.
 	Days bool
+	// Only names the groups of cases that run, for a back-end that differs little from another; none means all.
+	Only []string
 }
 
 // Options are what a case needs of a store. Zero fields leave it to the back-end.
@@ -62,30 +71,48 @@ func Run(t *testing.T, b Backend) {
 		{"Take", takeCases},
 		{"Order", orderCases},
 		{"Settle", settleCases},
+		{"Next", nextCases},
 		{"Host", hostCases},
+		{"Health", healthCases},
 		{"Act", actCases},
 		{"Seen", seenCases},
 		{"Sweep", sweepCases},
-		{"GiveUp", giveUpCases},
+		{"Forget", forgetCases},
+		{"Unavailable", unavailableCases},
 		{"LaneCap", capCases},
-		{"Supersede", supersedeCases},
+		{"Repeats", repeatCases},
+		{"Bodies", bodyCases},
+		{"Refers", referCases},
+		{"Tombstones", tombstoneCases},
 		{"Retry", retryCases},
 		{"RetryOrder", retryOrderCases},
 		{"Delete", deleteCases},
 		{"Events", eventCases},
+		{"Feed", feedCases},
+		{"History", historyCases},
+		{"Search", searchCases},
+		{"CancelMany", cancelManyCases},
 		{"Watching", watchingCases},
 		{"Lists", listCases},
 		{"Keys", keyCases},
+		{"KeyUse", keyUseCases},
 		{"Restart", restartCases},
 		{"Together", togetherCases},
 	}
 	for _, g := range groups {
+		if len(b.Only) > 0 && !slices.Contains(b.Only, g.name) {
+			continue
+		}
 		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
 			for _, c := range g.cases {
 				if c.days && !b.Days || c.alone && b.Shared {
 					continue
 				}
-				t.Run(c.name, func(t *testing.T) { runCase(t, b, c) })
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel() // most of it is waiting, where time is real
+					runCase(t, b, c)
+				})
 			}
 		})
 	}
@@ -93,6 +120,6 @@ func Run(t *testing.T, b Backend) {
 
 func runCase(t *testing.T, b Backend, c testCase) {
 	b.Wrap(t, func(t *testing.T) {
-		c.run(&suite{t: t, b: b, Queue: b.Open(t, c.opts)})
+		c.run(&suite{t: t, b: b, began: time.Now(), Queue: b.Open(t, c.opts)})
 	})
 }

@@ -2,6 +2,8 @@ package queuetest
 
 import (
 	"crypto/sha256"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
@@ -13,7 +15,8 @@ var restartCases = []testCase{
 	{name: "keeps order and priorities", run: restartOrder},
 	{name: "gives back what was taken", run: restartTaken, alone: true},
 	{name: "keeps retries", run: restartRetries},
-	{name: "keeps what was learnt of a host", run: restartRecord},
+	{name: "keeps a host's record", run: restartRecord},
+	{name: "keeps each field of a host's record", run: restartEachField},
 	{name: "keeps the wait of a lane", run: restartWait},
 	{name: "keeps who waits for a host to recover", run: restartHostFailed},
 	{name: "keeps keys and that they came", run: restartKeys},
@@ -24,7 +27,10 @@ var restartCases = []testCase{
 
 func restartPending(s *suite) {
 	sub := submission("https://app.example/a/1", "a.example")
-	sub.OrderingKey, sub.Role = "https://app.example/notes/1", queue.Makes
+	sub.OrderingKey = "https://app.example/notes/1"
+	sub.Object = "https://app.example/notes/1"
+	sub.Role = queue.Makes
+	sub.Final, sub.Pin = []int{401}, "SHA256:abc"
 	sub.Recipients[0].Headers = []queue.Header{{Name: "X-Test", Value: "1"}}
 	s.enqueue(sub)
 	s.reopen()
@@ -75,7 +81,7 @@ func restartRetries(s *suite) {
 	s.reopen()
 	got := s.listed(id, "")["https://a.example/inbox"]
 	s.near("next attempt", due, got.NextAttemptAt)
-	s.same("last attempt", r.Attempt, got.LastAttempt)
+	s.same("last attempt", r.Attempt, got.History.Last())
 	s.offers()
 	s.take(s.lease("a.example"))
 	s.settlement(s.takeNothing("a.example"), queue.Settlement{Release: true})
@@ -86,13 +92,35 @@ func restartRetries(s *suite) {
 
 func restartRecord(s *suite) {
 	want := fullRecord()
-	s.learn("a.example", want)
-	s.givenUp("sick.example", time.Hour)
+	s.record("a.example", want)
+	s.unavailable("sick.example", time.Hour)
 	s.reopen()
 	s.same("record", want, s.host("a.example").Record)
 	s.same("record in the turn", want, s.turn(s.lease("a.example"), 1).Host)
 	s.same("state", queue.HostUnavailable, s.host("sick.example").State)
 	s.same("accepted", 0, s.enqueue(submission("1", "sick.example")).Accepted)
+}
+
+// restartEachField changes one field of a record that was settled before: none may count as not worth writing.
+func restartEachField(s *suite) {
+	full := reflect.ValueOf(fullRecord())
+	want := map[string]queue.HostRecord{}
+	for i := range full.NumField() {
+		field := full.Type().Field(i)
+		if field.Name == "Epoch" || full.Field(i).IsZero() { // an epoch is the store's
+			continue
+		}
+		host := strings.ToLower(field.Name) + ".example"
+		record := healthy()
+		s.record(host, record)
+		reflect.ValueOf(&record).Elem().Field(i).Set(full.Field(i))
+		s.record(host, record)
+		want[host] = record
+	}
+	s.reopen()
+	for host, record := range want {
+		s.same("record of "+host, record, s.host(host).Record)
+	}
 }
 
 func restartWait(s *suite) {

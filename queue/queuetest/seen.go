@@ -9,7 +9,7 @@ import (
 
 var seenCases = []testCase{
 	{name: "hastens the probe", run: seenHastens},
-	{name: "hastens the probe of a host that was given up", run: seenGivenUp},
+	{name: "hastens the probe of an unavailable host", run: seenUnavailable},
 	{name: "makes a probe due that waited for longer", run: seenAtOnce, days: true},
 	{name: "does not put off a probe", run: seenNotLater},
 	{name: "counts once in a wait", run: seenOnce},
@@ -34,8 +34,8 @@ func seenHastens(s *suite) {
 	s.take(s.lease("a.example"))
 }
 
-func seenGivenUp(s *suite) {
-	s.givenUp("a.example", 24*time.Hour)
+func seenUnavailable(s *suite) {
+	s.unavailable("a.example", 24*time.Hour)
 	s.near("end of the wait", time.Now().Add(queue.SeenPause(0)), s.act("a.example", queue.Seen).RetryAt)
 }
 
@@ -75,7 +75,7 @@ func seenEverLess(s *suite) {
 		s.fails("a.example", failing(breaker.Open))
 		s.near("end of the wait", time.Now().Add(queue.SeenPause(n)), s.act("a.example", queue.Seen).RetryAt)
 	}
-	s.learn("b.example", failing(breaker.Open))
+	s.record("b.example", failing(breaker.Open))
 	s.fails("b.example", failing(breaker.Open))
 	s.near("end of another's wait", time.Now().Add(queue.SeenPause(0)), s.act("b.example", queue.Seen).RetryAt)
 

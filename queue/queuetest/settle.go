@@ -97,9 +97,10 @@ func settlesDead(s *suite) {
 		s.t.Fatalf("there are %d dead letters, want one", len(letters))
 	}
 	s.near("time of death", time.Now(), letters[0].DiedAt)
+	s.same("last attempt", r.Attempt, letters[0].History.Last())
 	s.same("dead letter", queue.DeadLetter{
 		ID: d.ID, ActivityID: id, URI: "1", Inbox: "https://a.example/users/bob", Host: "a.example",
-		Reason: queue.ReasonGone, Attempts: 2, LastAttempt: r.Attempt, DiedAt: letters[0].DiedAt,
+		Reason: queue.ReasonGone, Attempts: 2, History: letters[0].History, DiedAt: letters[0].DiedAt,
 	}, letters[0])
 }
 
@@ -134,7 +135,7 @@ func keepsLastAttempt(s *suite) {
 	s.settle(l, r)
 	s.settle(l, deferred(s.one(l, "1"), second)) // no attempt was made, so the last is still the first
 	got := s.listed(id, "")["https://a.example/inbox"]
-	s.same("last attempt", r.Attempt, got.LastAttempt)
+	s.same("last attempt", r.Attempt, got.History.Last())
 	s.same("attempts", 1, got.Attempts)
 }
 
@@ -249,7 +250,8 @@ func endsLease(s *suite) {
 	s.settlement(first, last) // its answer was lost
 	acquired(0)
 	s.take(second)
-	s.is("Settle of the earlier lease", s.Settle(s.t.Context(), first, last), queue.ErrNotHeld)
+	_, err := s.Settle(s.t.Context(), first, last, 1)
+	s.is("Settle of the earlier lease", err, queue.ErrNotHeld)
 	acquired(0)
 	s.finish(second)
 	acquired(1)
@@ -271,7 +273,9 @@ func fenced(s *suite) {
 		{Release: true},
 		{},
 	} {
-		s.is("Settle of the earlier lease", s.Settle(s.t.Context(), early, st), queue.ErrNotHeld)
+		next, err := s.Settle(s.t.Context(), early, st, 1)
+		s.is("Settle of the earlier lease", err, queue.ErrNotHeld)
+		s.same("what it gave", 0, len(next))
 	}
 	s.counts(id, queue.Counts{Pending: 1})
 	s.same("host", before, s.host("a.example"))

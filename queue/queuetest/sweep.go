@@ -16,7 +16,7 @@ var sweepCases = []testCase{
 	{name: "leaves what is taken for later", run: expiresNotTaken},
 	{name: "comes back for what is taken", run: expiresOnceBack},
 	{name: "moves on behind what expired", run: expiresHead},
-	{name: "tells when a key was missing", run: expiresForKey},
+	{name: "shows that a key was missing", run: expiresForKey},
 	{name: "drops dead letters after their retention", run: dropsLetters, opts: limits(queue.Limits{DeadRetention: second})},
 	{name: "keeps dead letters until then", run: keepsLetters, opts: limits(queue.Limits{DeadRetention: time.Hour})},
 	{name: "drops finished activities after their retention", run: dropsActivities, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
@@ -53,7 +53,7 @@ func expiresWaiting(s *suite) {
 	s.counts(id, queue.Counts{Dead: 1})
 	d := s.letters(queue.DeadLetterFilter{})[0]
 	s.same("attempts", 1, d.Attempts)
-	s.same("last attempt", r.Attempt, d.LastAttempt)
+	s.same("last attempt", r.Attempt, d.History.Last())
 }
 
 func expiresMany(s *suite) {

@@ -10,7 +10,7 @@ import (
 )
 
 var takeCases = []testCase{
-	{name: "gives no more than wanted and tells of more", run: takesWanted},
+	{name: "gives no more than wanted and shows that there is more", run: takesWanted},
 	{name: "gives nothing twice", run: takesOnce},
 	{name: "gives what a silent holder took to a later one", run: takesOver},
 	{name: "leaves an earlier lease out", run: leavesOut},
@@ -18,25 +18,12 @@ var takeCases = []testCase{
 	{name: "gives one delivery while the breaker is not closed", run: probesOnce},
 	{name: "gives the one due first as a probe, even early", run: probesEarly},
 	{name: "gives what is due as a probe that is not early", run: probesDue},
+	{name: "draws a probe at random, of any priority", run: probesAtRandom},
 	{name: "gives nothing of a lane that waits", run: takesNothingWaiting},
-	{name: "tells the store's time", run: tellsTime},
+	{name: "gives the store's time", run: showsTime},
 	{name: "gives oldest first", run: oldestFirst},
 	{name: "gives high priority first, and each its share", run: shares},
 	{name: "gives all priorities together if there is room", run: takesAllPriorities},
-}
-
-var orderCases = []testCase{
-	{name: "gives only the oldest of an ordering key", run: headsOnly},
-	{name: "keeps order within a lane and a key only", run: otherLanesAndKeys},
-	{name: "keeps order within one activity", run: orderWithinActivity},
-	{name: "keeps order behind a retry", run: func(s *suite) { behind(s, retry) }},
-	{name: "keeps order behind a retry for the host", run: func(s *suite) { behind(s, hostFailed) }},
-	{name: "keeps order behind what is deferred", run: func(s *suite) { behind(s, deferred) }},
-	{name: "keeps order behind what waits for its key", run: behindKey},
-	{name: "keeps order across priorities", run: orderAcrossPriorities},
-	{name: "moves on behind a dead letter", run: behindDead},
-	{name: "moves on behind what is cancelled", run: behindCancelled},
-	{name: "keeps order when a later lease takes over", run: orderAcrossLeases},
 }
 
 func takesWanted(s *suite) {
@@ -73,14 +60,14 @@ func takesOver(s *suite) {
 	first, second := s.lease("a.example"), s.lease("a.example")
 	d := s.turn(first, 2).Deliveries[0]
 	s.take(second, names...)
-	err := s.Settle(s.t.Context(), first, queue.Settlement{Results: []queue.Result{delivered(d)}, Release: true})
+	_, err := s.Settle(s.t.Context(), first, queue.Settlement{Results: []queue.Result{delivered(d)}, Release: true}, 0)
 	s.is("Settle of the earlier lease", err, queue.ErrNotHeld)
 	s.take(second)
 }
 
-func tellsTime(s *suite) {
+func showsTime(s *suite) {
 	s.fill("a.example", 1)
-	s.near("the time told", time.Now(), s.turn(s.lease("a.example"), 1).Now)
+	s.near("the time given", time.Now(), s.turn(s.lease("a.example"), 1).Now)
 }
 
 func leavesOut(s *suite) {
@@ -128,7 +115,7 @@ func inOrderOfLeases(s *suite) {
 // probed is a lane with its breaker in the state given and n deliveries due.
 func (s *suite) probed(state breaker.State, n int) (lockmgr.Lease, []string) {
 	s.t.Helper()
-	s.learn("a.example", failing(state))
+	s.record("a.example", failing(state))
 	return s.lease("a.example"), s.fill("a.example", n)
 }
 
@@ -179,6 +166,26 @@ func probesDue(s *suite) {
 	}
 }
 
+func probesAtRandom(s *suite) {
+	l, names := s.probed(breaker.Open, 12)
+	s.fill("a.example", 12, priority(queue.Low))
+	lows, seen := 0, map[string]bool{}
+	for range 100 {
+		d := s.turn(l, 1).Deliveries[0]
+		if low := !slices.Contains(names, d.Activity.URI); low {
+			lows++
+		}
+		seen[d.Activity.URI] = true
+		s.settle(l, deferred(d, 0))
+	}
+	if lows < 10 || lows > 90 { // one in 10^17 is that bad
+		s.t.Errorf("%d of a hundred probes were of low priority, which half of what is due has", lows)
+	}
+	if len(seen) < 6 { // one in 10^30 is that bad
+		s.t.Errorf("a hundred probes were of %d of 24 deliveries", len(seen))
+	}
+}
+
 func takesNothingWaiting(s *suite) {
 	names := s.fill("a.example", 2)
 	l := s.lease("a.example")
@@ -215,7 +222,9 @@ func shares(s *suite) {
 		got[d.Activity.Priority] = append(got[d.Activity.Priority], d.Activity.URI)
 		s.settle(l, delivered(d))
 	}
-	high, normal, low := len(got[queue.High]), len(got[queue.Normal]), len(got[queue.Low])
+	high := len(got[queue.High])
+	normal := len(got[queue.Normal])
+	low := len(got[queue.Low])
 	if low == 0 || normal < low || high <= normal {
 		s.t.Errorf("of the first %d deliveries %d were high, %d normal and %d low; want each to get on, high first",
 			each, high, normal, low)
@@ -231,108 +240,4 @@ func takesAllPriorities(s *suite) {
 		names = append(names, s.fill("a.example", 4, priority(p))...)
 	}
 	s.take(s.lease("a.example"), names...)
-}
-
-// chain stores three activities with one ordering key for a host.
-func (s *suite) chain(host string) {
-	s.t.Helper()
-	for _, uri := range []string{"1", "2", "3"} {
-		s.put(uri, host, ordering("https://app.example/notes/1"))
-	}
-}
-
-func headsOnly(s *suite) {
-	s.chain("a.example")
-	l := s.lease("a.example")
-	for _, uri := range []string{"1", "2", "3"} {
-		turn := s.turn(l, 10)
-		s.same("deliveries", []string{uri}, uris(turn.Deliveries))
-		s.take(l)
-		s.settle(l, delivered(turn.Deliveries[0]))
-	}
-	s.take(l)
-}
-
-func otherLanesAndKeys(s *suite) {
-	s.chain("a.example")
-	s.chain("b.example")
-	s.put("other", "a.example", alsoTo("b.example"))
-	s.take(s.lease("a.example"), "1", "other")
-	s.take(s.lease("b.example"), "1", "other")
-}
-
-func orderWithinActivity(s *suite) {
-	s.put("1", "https://a.example/first", alsoTo("https://a.example/second"))
-	l := s.lease("a.example")
-	for _, inbox := range []string{"https://a.example/first", "https://a.example/second"} {
-		d := s.one(l, "1")
-		s.same("inbox", inbox, d.Inbox)
-		s.settle(l, delivered(d))
-	}
-}
-
-// behind checks that what shares an ordering key with a delivery that was put off waits with it.
-func behind(s *suite, putOff func(queue.Delivery, time.Duration) queue.Result) {
-	s.chain("a.example")
-	l := s.lease("a.example")
-	s.settle(l, putOff(s.one(l, "1"), second))
-	s.take(l)
-	s.finish(l)
-	l = s.lease("a.example")
-	s.take(l)
-	time.Sleep(passing)
-	s.settle(l, delivered(s.one(l, "1")))
-	s.one(l, "2")
-}
-
-func behindKey(s *suite) {
-	s.chain("a.example")
-	l := s.lease("a.example")
-	s.settle(l, waitKey(s.one(l, "1")))
-	s.take(l)
-	s.putKey(keyID)
-	s.settle(l, delivered(s.one(l, "1")))
-	s.one(l, "2")
-}
-
-func orderAcrossPriorities(s *suite) {
-	s.put("1", "a.example", ordering("key"), priority(queue.Low))
-	s.put("2", "a.example", ordering("key"), priority(queue.High))
-	s.put("3", "a.example", ordering("key"), priority(queue.Normal))
-	l := s.lease("a.example")
-	for _, uri := range []string{"1", "2", "3"} {
-		s.settle(l, delivered(s.one(l, uri)))
-	}
-}
-
-func behindDead(s *suite) {
-	s.chain("a.example")
-	l := s.lease("a.example")
-	s.settle(l, dead(s.one(l, "1"), queue.ReasonRejected))
-	s.one(l, "2")
-}
-
-func behindCancelled(s *suite) {
-	first := s.put("1", "a.example", ordering("key"))
-	second := s.put("2", "a.example", ordering("key"))
-	s.put("3", "a.example", ordering("key"))
-	s.put("4", "a.example", ordering("key"))
-	s.cancel(second)
-	s.cancel(first)
-	l := s.lease("a.example")
-	s.settle(l, delivered(s.one(l, "3")))
-	s.put("5", "a.example", ordering("key"))
-	s.cancel(s.put("6", "a.example", ordering("key")))
-	s.put("7", "a.example", ordering("key"))
-	for _, uri := range []string{"4", "5", "7"} {
-		s.settle(l, delivered(s.one(l, uri)))
-	}
-}
-
-func orderAcrossLeases(s *suite) {
-	s.chain("a.example")
-	s.one(s.lease("a.example"), "1")
-	l := s.lease("a.example")
-	s.settle(l, delivered(s.one(l, "1")))
-	s.one(l, "2")
 }

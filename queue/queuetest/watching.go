@@ -12,12 +12,12 @@ import (
 var watchingCases = []testCase{
 	{name: "knows no other activities", run: unknownActivities},
 	{name: "lists deliveries by state", run: listsByState},
-	{name: "tells when a delivery is attempted next", run: tellsNextAttempt},
+	{name: "shows when a delivery is attempted next", run: showsNextAttempt},
 	{name: "cancels what is pending", run: cancelsPending},
 	{name: "cancels only what is pending", run: cancelsOnlyPending},
 	{name: "cancels what is being attempted", run: cancelsTaken},
 	{name: "cancels again without harm", run: cancelsTwice},
-	{name: "tells totals", run: tellsTotals},
+	{name: "shows totals", run: showsTotals},
 	{name: "is ready", run: isReady},
 	{name: "says when it is closed", run: saysClosed},
 }
@@ -51,8 +51,12 @@ func unknownActivities(s *suite) {
 func listsByState(s *suite) {
 	id := s.put("1", "a.example", alsoTo("b.example:8443", "c.example", "d.example"))
 	s.put("2", "a.example")
-	la, lb, ld := s.lease("a.example"), s.lease("b.example:8443"), s.lease("d.example")
-	a, b, d := s.take(la, "1", "2")["1"], s.one(lb, "1"), s.one(ld, "1")
+	la := s.lease("a.example")
+	lb := s.lease("b.example:8443")
+	ld := s.lease("d.example")
+	a := s.take(la, "1", "2")["1"]
+	b := s.one(lb, "1")
+	d := s.one(ld, "1")
 	failed, refused := retry(a, time.Hour), dead(b, queue.ReasonGone)
 	s.finish(la, failed)
 	s.finish(lb, refused)
@@ -62,7 +66,7 @@ func listsByState(s *suite) {
 	pending := map[string]queue.DeliveryStatus{
 		"https://a.example/inbox": {
 			ID: a.ID, Inbox: "https://a.example/inbox", Host: "a.example", State: queue.StatePending, Attempts: 1,
-			NextAttemptAt: all["https://a.example/inbox"].NextAttemptAt, LastAttempt: failed.Attempt,
+			NextAttemptAt: all["https://a.example/inbox"].NextAttemptAt, History: queue.History{*failed.Attempt},
 		},
 		"https://c.example/inbox": {
 			ID: all["https://c.example/inbox"].ID, Inbox: "https://c.example/inbox", Host: "c.example",
@@ -71,7 +75,7 @@ func listsByState(s *suite) {
 	}
 	gone := queue.DeliveryStatus{
 		ID: b.ID, Inbox: "https://b.example:8443/inbox", Host: "b.example:8443", State: queue.StateDead,
-		Reason: queue.ReasonGone, Attempts: 1, LastAttempt: refused.Attempt,
+		Reason: queue.ReasonGone, Attempts: 1, History: queue.History{*refused.Attempt},
 	}
 	s.same("pending deliveries", pending, s.listed(id, queue.StatePending))
 	s.same("dead deliveries", map[string]queue.DeliveryStatus{gone.Inbox: gone}, s.listed(id, queue.StateDead))
@@ -80,7 +84,7 @@ func listsByState(s *suite) {
 	s.same("ID", s.one(s.lease("c.example"), "1").ID, all["https://c.example/inbox"].ID)
 }
 
-func tellsNextAttempt(s *suite) {
+func showsNextAttempt(s *suite) {
 	first := s.put("1", "a.example", ordering("key"))
 	second := s.put("2", "a.example", ordering("key"))
 	next := func(id string) time.Time { return s.listed(id, "")["https://a.example/inbox"].NextAttemptAt }
@@ -142,11 +146,11 @@ func cancelsTwice(s *suite) {
 	s.counts(done, queue.Counts{Delivered: 1})
 }
 
-func tellsTotals(s *suite) {
+func showsTotals(s *suite) {
 	s.same("stats of an empty store", queue.Stats{}, s.totals())
-	s.learn("a.example", healthy())
-	s.learn("b.example", failing(breaker.Open))
-	s.learn("c.example", failing(breaker.Open))
+	s.record("a.example", healthy())
+	s.record("b.example", failing(breaker.Open))
+	s.record("c.example", failing(breaker.Open))
 	s.bury("1", "a.example", queue.ReasonRejected)
 	s.put("2", "a.example", alsoTo("b.example", "c.example"))
 	got := s.totals()
@@ -157,7 +161,7 @@ func tellsTotals(s *suite) {
 	}, got)
 }
 
-// totals are the stats but for the rates, which a store need not tell exactly, nor remember.
+// totals are the stats but for the rates, which a store need not count exactly, nor remember.
 func (s *suite) totals() queue.Stats {
 	s.t.Helper()
 	st := s.stats()

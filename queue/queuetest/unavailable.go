@@ -9,10 +9,10 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-var giveUpCases = []testCase{
+var unavailableCases = []testCase{
 	{name: "buries all but the newest", run: buriesButNewest},
 	{name: "buries many", run: buriesMany},
-	{name: "keeps what is taken", run: givesUpNotTaken},
+	{name: "keeps what is taken", run: keepsTaken},
 	{name: "keeps what waits for no key", run: keepsUsable},
 	{name: "keeps what waits for a key where nothing else pends", run: keepsWaiting},
 	{name: "probes with what was kept", run: probesWithKept},
@@ -20,13 +20,13 @@ var giveUpCases = []testCase{
 	{name: "accepts one delivery of a submission as the probe", run: acceptsOneProbe},
 	{name: "accepts high priority and hastens the probe", run: acceptsHigh},
 	{name: "probes with high priority first", run: probesWithHigh},
-	{name: "still counts duplicates", run: givenUpDuplicates},
-	{name: "ends with a success", run: givesUpNoMore},
-	{name: "is remembered", run: givenUpRemembered},
+	{name: "still counts duplicates", run: unavailableDuplicates},
+	{name: "ends with a success", run: availableAgain},
+	{name: "is remembered", run: unavailableRemembered},
 }
 
-// givenUp is a host that was given up and waits for its next probe, with nothing pending.
-func (s *suite) givenUp(host string, wait time.Duration) {
+// unavailable makes a host unavailable that waits for its next probe, with nothing pending.
+func (s *suite) unavailable(host string, wait time.Duration) {
 	s.t.Helper()
 	sick := failing(breaker.Open)
 	sick.Unavailable = true
@@ -37,8 +37,8 @@ func (s *suite) givenUp(host string, wait time.Duration) {
 	s.settlement(l, queue.Settlement{Results: []queue.Result{delivered(d)}, Host: &sick, Wait: wait, Release: true})
 }
 
-// giveUp gives up a host for which something pends.
-func (s *suite) giveUp(host string, wait time.Duration) {
+// makeUnavailable makes a host unavailable that has pending deliveries.
+func (s *suite) makeUnavailable(host string, wait time.Duration) {
 	s.t.Helper()
 	sick := failing(breaker.Open)
 	sick.Unavailable = true
@@ -59,7 +59,7 @@ func buriesButNewest(s *suite) {
 	newest := s.put("newest", "a.example")
 	l := s.lease("a.example")
 	s.finish(l, hostFailed(s.take(l, "high", "1", "low", "newest")["1"], time.Hour))
-	s.giveUp("a.example", time.Hour)
+	s.makeUnavailable("a.example", time.Hour)
 	s.sweep()
 	s.buried(queue.ReasonHostUnavailable, "high", "1", "2", "3", "low")
 	s.counts(low, queue.Counts{Dead: 1, Pending: 1})
@@ -78,7 +78,7 @@ func buriesMany(s *suite) {
 	}
 	s.put("1", "a.example", alsoTo(inboxes...))
 	s.put("2", "a.example")
-	s.giveUp("a.example", time.Hour)
+	s.makeUnavailable("a.example", time.Hour)
 	s.sweep()
 	st := s.stats()
 	s.same("pending and dead", []int{1, 2101}, []int{st.Pending, st.Dead})
@@ -86,7 +86,7 @@ func buriesMany(s *suite) {
 	s.one(s.lease("a.example"), "2")
 }
 
-func givesUpNotTaken(s *suite) {
+func keepsTaken(s *suite) {
 	names := s.fill("a.example", 4)
 	l := s.lease("a.example")
 	ds := s.turn(l, 2).Deliveries
@@ -111,7 +111,7 @@ func keepsUsable(s *suite) {
 	l := s.lease("a.example")
 	ds := s.take(l, "1", "2", "3")
 	s.finish(l, waitKey(ds["3"]))
-	s.giveUp("a.example", time.Hour)
+	s.makeUnavailable("a.example", time.Hour)
 	s.sweep()
 	s.buried(queue.ReasonHostUnavailable, "1", "3")
 }
@@ -122,7 +122,7 @@ func keepsWaiting(s *suite) {
 	l := s.lease("a.example")
 	ds := s.take(l, "1", "2")
 	s.finish(l, waitKey(ds["1"]), waitKey(ds["2"]))
-	s.giveUp("a.example", time.Hour)
+	s.makeUnavailable("a.example", time.Hour)
 	s.sweep()
 	s.buried(queue.ReasonHostUnavailable, "1")
 }
@@ -149,11 +149,11 @@ func probesWithKept(s *suite) {
 		s.t.Error("a probe before its own time is not early")
 	}
 	s.fill("a.example", 1, priority(queue.High))
-	s.take(l) // there is one at a time, whatever the breaker says
+	s.take(l) // there is one at a time, in any state of the breaker
 }
 
 func acceptsProbe(s *suite) {
-	s.givenUp("a.example", second)
+	s.unavailable("a.example", second)
 	s.same("accepted while it waits", 0, s.enqueue(submission("1", "a.example")).Accepted)
 	time.Sleep(passing)
 	s.put("2", "a.example")
@@ -167,7 +167,7 @@ func acceptsProbe(s *suite) {
 }
 
 func acceptsOneProbe(s *suite) {
-	s.givenUp("a.example", -1)
+	s.unavailable("a.example", -1)
 	sub := submission("1", "https://a.example/users/1", "https://a.example/users/2", "b.example")
 	r := s.enqueue(sub)
 	s.same("accepted and refused", []int{2, 1}, []int{r.Accepted, len(r.Refused)})
@@ -175,7 +175,7 @@ func acceptsOneProbe(s *suite) {
 }
 
 func acceptsHigh(s *suite) {
-	s.givenUp("a.example", time.Hour)
+	s.unavailable("a.example", time.Hour)
 	s.put("1", "a.example", priority(queue.High))
 	s.near("end of the wait", time.Now().Add(queue.SeenPause(0)), s.host("a.example").RetryAt)
 	s.put("2", "a.example", priority(queue.High))
@@ -184,14 +184,14 @@ func acceptsHigh(s *suite) {
 	s.act("a.example", queue.Probe)
 	s.one(s.lease("a.example"), "2")
 
-	s.givenUp("b.example", -1)
+	s.unavailable("b.example", -1)
 	s.put("3", "b.example", priority(queue.High))
 	s.offers("b.example")
 }
 
 func probesWithHigh(s *suite) {
 	s.put("normal", "a.example")
-	s.giveUp("a.example", -1)
+	s.makeUnavailable("a.example", -1)
 	s.put("high", "a.example", priority(queue.High))
 	for range 16 { // whosever turn it is among the priorities
 		l := s.lease("a.example")
@@ -199,16 +199,16 @@ func probesWithHigh(s *suite) {
 	}
 }
 
-func givenUpDuplicates(s *suite) {
+func unavailableDuplicates(s *suite) {
 	s.put("1", "a.example")
-	s.giveUp("a.example", time.Hour)
+	s.makeUnavailable("a.example", time.Hour)
 	r := s.enqueue(submission("1", "a.example"))
 	s.same("duplicates and refused", []int{1, 0}, []int{r.Duplicates, len(r.Refused)})
 }
 
-func givesUpNoMore(s *suite) {
+func availableAgain(s *suite) {
 	s.put("1", "a.example")
-	s.giveUp("a.example", -1)
+	s.makeUnavailable("a.example", -1)
 	l, well := s.lease("a.example"), healthy()
 	d := s.one(l, "1")
 	s.settlement(l, queue.Settlement{Results: []queue.Result{delivered(d)}, Host: &well, Recovered: true, Release: true})
@@ -218,9 +218,9 @@ func givesUpNoMore(s *suite) {
 	s.buried(queue.ReasonHostUnavailable)
 }
 
-func givenUpRemembered(s *suite) {
+func unavailableRemembered(s *suite) {
 	names := s.fill("a.example", 3)
-	s.giveUp("a.example", time.Hour)
+	s.makeUnavailable("a.example", time.Hour)
 	s.reopen() // before it was swept
 	s.sweep()
 	s.buried(queue.ReasonHostUnavailable, names[:2]...)

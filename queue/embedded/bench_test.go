@@ -23,6 +23,11 @@ func BenchmarkWatching(b *testing.B) {
 	page := queue.Page{Limit: 50}
 	ctx := b.Context()
 	last := benchHost(benchHosts - 1)
+	letters, err := s.DeadLetters(ctx, queue.DeadLetterFilter{}, page)
+	if err != nil || len(letters.Items) == 0 {
+		b.Fatal(letters, err)
+	}
+	dead := letters.Items[0].URI
 	for _, c := range []struct {
 		name string
 		read func() (int, error)
@@ -34,10 +39,16 @@ func BenchmarkWatching(b *testing.B) {
 		}, 50},
 		{"hosts by state", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{State: queue.HostPaused}, page)) }, 50},
 		{"hosts by part of the name", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{Query: last}, page)) }, 1},
+		{"hosts by what is pending", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{Sort: queue.ByPending}, page)) }, 50},
+		{"hosts by age", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{Sort: queue.ByOldest}, page)) }, 50},
 		{"dead letters", func() (int, error) { return items(s.DeadLetters(ctx, queue.DeadLetterFilter{}, page)) }, 50},
 		{"dead letters of a host", func() (int, error) {
 			return items(s.DeadLetters(ctx, queue.DeadLetterFilter{Host: "dead.example"}, page))
 		}, 50},
+		{"dead letters of an inbox", func() (int, error) {
+			return items(s.DeadLetters(ctx, queue.DeadLetterFilter{Inbox: "https://dead.example/users/7/inbox"}, page))
+		}, 1},
+		{"dead letters of an activity", func() (int, error) { return items(s.DeadLetters(ctx, queue.DeadLetterFilter{URI: dead}, page)) }, 50},
 		{"dead letters of a host and a rare reason", func() (int, error) {
 			return items(s.DeadLetters(ctx, queue.DeadLetterFilter{Host: "dead.example", Reason: queue.ReasonGone}, page))
 		}, 0},
@@ -139,7 +150,7 @@ func submitMany(b *testing.B, s *Store, hosts []string) {
 	}
 }
 
-func actOn(b *testing.B, s *Store, host string, action queue.HostAction) {
+func actOn(b testing.TB, s *Store, host string, action queue.HostAction) {
 	b.Helper()
 	if _, err := s.Act(b.Context(), host, action); err != nil {
 		b.Fatal(err)

@@ -34,6 +34,7 @@ func writeUntilKilled(dir string) {
 	if err != nil {
 		panic(err)
 	}
+	limitWAL(s, 20) // so that kills come while the WAL is moved
 	var out sync.Mutex
 	say := func(line string) {
 		out.Lock()
@@ -49,6 +50,7 @@ func writeUntilKilled(dir string) {
 				say("+" + id)
 				deliverOne(s, host, uint64(i+1))
 				say("-" + id)
+				say("+" + submit(s, "https://app.example/"+host, "second."+host, "another.example")) // with the same body
 			}
 		})
 	}
@@ -83,7 +85,7 @@ func deliverOne(s *Store, host string, token uint64) {
 		panic(fmt.Sprint("took ", turns, err))
 	}
 	result := queue.Result{ID: turns[0].Deliveries[0].ID, Verdict: queue.Delivered}
-	if err := s.Settle(bg, lease, queue.Settlement{Results: []queue.Result{result}, Release: true}); err != nil {
+	if _, err := s.Settle(bg, lease, queue.Settlement{Results: []queue.Result{result}, Release: true}, 0); err != nil {
 		panic(err)
 	}
 }
@@ -140,6 +142,7 @@ func TestAKillLosesNothingAcknowledged(t *testing.T) {
 			t.Errorf("%s: %+v, delivered %t", id, c, delivered[id])
 		}
 	}
+	bodyRows(t, s)
 	stats, err := s.Stats(bg)
 	if err != nil {
 		t.Fatal(err)

@@ -1,17 +1,15 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/postrider/postrider/queue"
@@ -19,98 +17,130 @@ import (
 
 // Export implements queue.Moving.
 func (s *Store) Export(ctx context.Context, next func(queue.Record) error) error {
-	for _, step := range []func(context.Context, func(queue.Record) error) error{
-		s.exportKeys, s.exportHosts, s.exportActivities, s.exportReceipts,
-	} {
-		if err := step(ctx, next); err != nil {
+	e := &exporter{s: s, next: next}
+	for _, step := range []func(context.Context) error{e.keys, e.hosts, e.activities, e.receipts} {
+		if err := step(ctx); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) exportKeys(ctx context.Context, next func(queue.Record) error) error {
-	for p := (queue.Page{Limit: 500}); ; {
-		list, err := s.Keys(ctx, p)
-		if err != nil {
-			return err
-		}
-		for i := range list.Items {
-			if err := next(queue.Record{Key: &list.Items[i]}); err != nil {
-				return err
-			}
-		}
-		if p.Cursor = list.Next; p.Cursor == "" {
-			return nil
-		}
-	}
+// exporter is one pass over all that the store holds.
+type exporter struct {
+	s    *Store
+	next func(queue.Record) error
 }
 
-func (s *Store) exportHosts(_ context.Context, next func(queue.Record) error) error {
+func (e *exporter) keys(ctx context.Context) error {
+	return e.s.db.read(ctx, func(c *sqlite.Conn) error {
+		return each(c, "SELECT "+keyColumns+" FROM keys ORDER BY id", nil, func(row *sqlite.Stmt) error {
+			k := e.s.clock.shownKey(readKey(row))
+			return cmp.Or(ctx.Err(), e.next(queue.Record{Key: &k}))
+		})
+	})
+}
+
+func (e *exporter) hosts(_ context.Context) error {
 	var all []queue.MovedHost
-	s.mu.Lock()
-	now := millis(time.Now())
-	for _, l := range s.index.lanes {
-		m := queue.MovedHost{Host: l.host, Record: l.record, Hastened: l.quick, Paused: l.paused, Blocked: l.blocked}
+	e.s.mu.Lock()
+	now := e.s.clock.now()
+	for _, l := range e.s.index.lanes {
+		m := queue.MovedHost{
+			Host: l.host, Record: e.s.clock.shownRecord(l.record), Hastened: l.quick, ChangedAt: e.s.clock.shown(l.told.at),
+			Paused: l.paused, Blocked: l.blocked,
+		}
 		if l.wait > now {
 			m.Wait, m.Waited = time.Duration(l.wait-now)*time.Millisecond, time.Duration(now-l.since)*time.Millisecond
 		}
 		all = append(all, m)
 	}
-	s.mu.Unlock()
+	e.s.mu.Unlock()
 	slices.SortFunc(all, func(a, b queue.MovedHost) int { return strings.Compare(a.Host, b.Host) })
 	for i := range all {
-		if err := next(queue.Record{Host: &all[i]}); err != nil {
+		if err := e.next(queue.Record{Host: &all[i]}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) exportActivities(ctx context.Context, next func(queue.Record) error) error {
-	return s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, `SELECT seq, id, uri, type, key_id, ordering_key, priority, created, delivered, dead - letters, cancelled,
-			coalesce(done_at, 0), first, first + total, role FROM activities ORDER BY seq`, nil, func(row *sqlite.Stmt) error {
-			m := &queue.MovedActivity{
-				Activity: queue.Activity{
-					ID: uuid.UUID(blob(row, 1)).String(), URI: row.ColumnText(2), Type: row.ColumnText(3), KeyID: row.ColumnText(4),
-					OrderingKey: row.ColumnText(5), Priority: queue.Priority(row.ColumnInt(6)),
-					Role: queue.Role(row.ColumnInt(14)), CreatedAt: fromMillis(row.ColumnInt64(7)),
-				},
-				Delivered: row.ColumnInt(8), Dead: row.ColumnInt(9), Cancelled: row.ColumnInt(10),
+// describing are the columns of an activity that describe reads.
+const describing = "id, uri, type, key_id, ordering_key, priority, created, role, object, final, pin, actor, metadata"
+
+// describe reads an activity, all but its body, from the columns from the first on.
+func (k *clock) describe(a *queue.Activity, row *sqlite.Stmt, first int) error {
+	text := func(column int) string { return row.ColumnText(first + column) }
+	a.ID, a.URI = uuidOf(row, first).String(), text(1)
+	a.Type, a.KeyID = text(2), text(3)
+	a.OrderingKey = text(4)
+	a.Priority, a.CreatedAt = priorityOf(row, first+5), k.shown(row.ColumnInt64(first+6))
+	a.Role, a.Object = queue.Role(row.ColumnInt(first+7)), text(8)
+	a.Pin = text(10)
+	a.Actor, a.Metadata = text(11), metadataOf(row, first+12)
+	return decode(text(9), &a.Final)
+}
+
+// activities exports activities and tombstones in the order accepted.
+func (e *exporter) activities(ctx context.Context) error {
+	return e.s.db.read(ctx, func(c *sqlite.Conn) error {
+		before := int64(0)
+		err := each(c, `SELECT seq, delivered, dead - letters, cancelled, coalesce(done_at, 0), first, first + total, body,
+			`+describing+" FROM activities ORDER BY seq", nil, func(row *sqlite.Stmt) error {
+			seq := row.ColumnInt64(0)
+			if err := e.tombstones(c, before, seq); err != nil {
+				return err
 			}
-			if done := row.ColumnInt64(11); done != 0 {
-				m.Finished = max(0, time.Since(fromMillis(done)))
+			before = seq
+			m := &queue.MovedActivity{Delivered: row.ColumnInt(1), Dead: row.ColumnInt(2), Cancelled: row.ColumnInt(3)}
+			if done := row.ColumnInt64(4); done != 0 {
+				m.Finished = max(0, time.Duration(e.s.clock.now()-done)*time.Millisecond)
 			}
-			err := s.exportDeliveries(c, m, row.ColumnInt64(12), row.ColumnInt64(13))
-			if err == nil {
-				m.Body, err = readBody(c, row.ColumnInt64(0))
+			if err := e.s.clock.describe(&m.Activity, row, 8); err != nil {
+				logDamage(e.s.opts.Log, &damage{"activities", seq, err.Error()}) // it moves without its final statuses
+			}
+			err := e.deliveries(c, m, row.ColumnInt64(5), row.ColumnInt64(6))
+			if err == nil && len(m.Deliveries) > 0 {
+				m.Body, err = readBody(c, row.ColumnInt64(7))
 			}
 			if err := errors.Join(err, ctx.Err()); err != nil {
 				return err
 			}
-			return next(queue.Record{Activity: m})
+			return e.next(queue.Record{Activity: m})
 		})
+		if err != nil {
+			return err
+		}
+		return e.tombstones(c, before, never)
 	})
 }
 
-func readBody(c *sqlite.Conn, seq int64) (body []byte, err error) {
-	err = each(c, "SELECT body FROM bodies WHERE activity = ?", []any{seq}, func(row *sqlite.Stmt) error {
-		body = blob(row, 0)
-		return nil
-	})
+// tombstones exports those with a seq from one up to, but not including, another.
+func (e *exporter) tombstones(c *sqlite.Conn, from, to int64) error {
+	return each(c, "SELECT object, uri, activity, created FROM tombstones WHERE seq >= ? AND seq < ? ORDER BY seq", []any{from, to},
+		func(row *sqlite.Stmt) error {
+			return e.next(queue.Record{Tombstone: &queue.MovedTombstone{
+				Object: row.ColumnText(0), Deletion: row.ColumnText(1), ActivityID: uuidOf(row, 2).String(),
+				CreatedAt: e.s.clock.shown(row.ColumnInt64(3)),
+			}})
+		})
+}
+
+// readBody returns nil if there is no such body.
+func readBody(c *sqlite.Conn, id int64) (body []byte, err error) {
+	body, _, err = one(c, blob, "SELECT body FROM bodies WHERE activity = ?", id)
 	return body, err
 }
 
-func (s *Store) exportDeliveries(c *sqlite.Conn, m *queue.MovedActivity, first, end int64) error {
-	s.mu.Lock()
-	_, keyThere := s.keys.get(m.KeyID)
-	s.mu.Unlock()
-	now := time.Now()
-	until := func(ms int64) time.Duration { return time.Duration(ms-millis(now)) * time.Millisecond }
-	return each(c, `SELECT d.id, d.inbox, h.host, d.headers, d.attempts, d.last, '', d.due, d.expires, d.flags
+func (e *exporter) deliveries(c *sqlite.Conn, m *queue.MovedActivity, first, end int64) error {
+	e.s.mu.Lock()
+	_, keyThere := e.s.keys.get(m.KeyName())
+	e.s.mu.Unlock()
+	now := e.s.clock.now()
+	until := func(ms int64) time.Duration { return time.Duration(ms-now) * time.Millisecond }
+	return each(c, `SELECT d.id, d.inbox, h.host, d.headers, d.attempts, d.history, '', d.due, d.expires, d.flags, d.ids
 		FROM deliveries d JOIN hosts h ON h.lane = d.lane WHERE d.id >= ?1 AND d.id < ?2
-		UNION ALL SELECT id, inbox, host, headers, attempts, last, reason, died_at, 0, 0 FROM dead WHERE id >= ?1 AND id < ?2
+		UNION ALL SELECT id, inbox, host, headers, attempts, history, reason, died_at, 0, 0, ids FROM dead WHERE id >= ?1 AND id < ?2
 		ORDER BY 1`, []any{first, end}, func(row *sqlite.Stmt) error {
 		d := queue.MovedDelivery{
 			Recipient: queue.Recipient{Inbox: row.ColumnText(1), Host: row.ColumnText(2)},
@@ -119,63 +149,46 @@ func (s *Store) exportDeliveries(c *sqlite.Conn, m *queue.MovedActivity, first, 
 		flags := uint8(row.ColumnInt64(9)) //nolint:gosec // a few bits
 		switch {
 		case d.Reason != "":
-			d.DiedAt = fromMillis(row.ColumnInt64(7))
+			d.DiedAt = e.s.clock.shown(row.ColumnInt64(7))
 		case flags&waitsKey != 0: // if its key is there it is due since that came
 			d.WaitKey = !keyThere
 		default:
-			d.After = max(0, until(row.ColumnInt64(7)))
+			d.After = until(row.ColumnInt64(7))
 		}
 		if d.Reason == "" {
 			d.TTL, d.HostFailed = until(row.ColumnInt64(8)), flags&hostFailed != 0
 		}
 		m.Deliveries = append(m.Deliveries, d)
 		last := &m.Deliveries[len(m.Deliveries)-1]
-		return errors.Join(decode(row.ColumnText(3), &last.Headers), decode(row.ColumnText(5), &last.LastAttempt))
+		last.History, last.IDs = historyOf(row, 5), idsOf(row, 10)
+		if err := decode(row.ColumnText(3), &last.Headers); err != nil {
+			logDamage(e.s.opts.Log, &damage{"deliveries", row.ColumnInt64(0), "its headers: " + err.Error()}) // it moves without them
+		}
+		return nil
 	})
 }
 
-func (s *Store) exportReceipts(ctx context.Context, next func(queue.Record) error) error {
-	since := millis(time.Now().Add(-queue.IdempotencyTTL))
-	return s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, `SELECT id, uri, total, duplicates, note, idempotency, fingerprint, created, refused, superseded FROM activities
+func (e *exporter) receipts(ctx context.Context) error {
+	since := e.s.clock.now() - queue.IdempotencyTTL.Milliseconds()
+	return e.s.db.read(ctx, func(c *sqlite.Conn) error {
+		return each(c, `SELECT id, uri, total, duplicates, note, idempotency, fingerprint, created, refused FROM activities
 			WHERE idempotency IS NOT NULL AND created > ? ORDER BY seq`, []any{since}, func(row *sqlite.Stmt) error {
+			key, fingerprint := blob(row, 5), blob(row, 6)
+			if len(key) != sha256.Size || len(fingerprint) != sha256.Size {
+				return nil // it is damaged
+			}
 			m := &queue.MovedReceipt{
 				Receipt: queue.Receipt{
-					ID: uuid.UUID(blob(row, 0)).String(), URI: row.ColumnText(1), Accepted: row.ColumnInt(2),
-					Duplicates: row.ColumnInt(3), Superseded: row.ColumnInt(9), Note: blob(row, 4),
+					ID: uuidOf(row, 0).String(), URI: row.ColumnText(1), Accepted: row.ColumnInt(2),
+					Duplicates: row.ColumnInt(3), Note: blob(row, 4),
 				},
-				Idempotency: queue.Idempotency{Key: [32]byte(blob(row, 5)), Fingerprint: [32]byte(blob(row, 6))},
+				Idempotency: queue.Idempotency{Key: [32]byte(key), Fingerprint: [32]byte(fingerprint)},
 				TTL:         time.Duration(row.ColumnInt64(7)-since) * time.Millisecond,
 			}
 			if err := errors.Join(decode(row.ColumnText(8), &m.Refused), ctx.Err()); err != nil {
 				return err
 			}
-			return next(queue.Record{Receipt: m})
+			return e.next(queue.Record{Receipt: m})
 		})
 	})
-}
-
-func (s *Store) markFile() string { return filepath.Join(filepath.Dir(s.lock.Path()), "mark") }
-
-// Mark implements queue.Moving. It is a file in the store's folder.
-func (s *Store) Mark(context.Context) (queue.Mark, error) {
-	text, err := os.ReadFile(s.markFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return queue.Mark{}, nil
-	}
-	if err != nil {
-		return queue.Mark{}, fmt.Errorf("mark: %w", err)
-	}
-	return queue.Mark{Text: strings.TrimSpace(string(text)), Remove: "rm " + s.markFile()}, nil
-}
-
-// SetMark implements queue.Moving.
-func (s *Store) SetMark(_ context.Context, text string) error {
-	if text != "" {
-		return writeWhole(s.markFile(), text+"\n")
-	}
-	if err := os.Remove(s.markFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove mark: %w", err)
-	}
-	return syncDir(filepath.Dir(s.markFile()))
 }

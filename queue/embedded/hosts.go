@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -13,21 +12,25 @@ import (
 func (s *Store) Host(_ context.Context, host string) (queue.HostStatus, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock.now()
+	s.index.endThrottles(now)
 	if l := s.index.lanes[host]; l != nil {
-		return l.status(millis(time.Now())), nil
+		return l.status(s.clock, now), nil
 	}
 	return queue.HostStatus{Host: host, State: queue.HostHealthy}, nil
 }
 
-func (l *lane) status(now int64) queue.HostStatus {
+// status returns what the API shows of a lane.
+func (l *lane) status(k *clock, now int64) queue.HostStatus {
 	h := queue.HostStatus{
-		Host: l.host, State: l.state, Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)), Record: l.record,
+		Host: l.host, State: l.state, Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)),
+		Record: k.shownRecord(l.record), ChangedAt: k.shown(l.told.at),
 	}
 	if l.wait > now {
-		h.RetryAt = fromMillis(l.wait)
+		h.RetryAt = k.shown(l.wait)
 	}
 	if oldest := l.oldest(); oldest != nil {
-		h.OldestPendingAt = fromMillis(oldest.act.created)
+		h.OldestPendingAt = k.shown(oldest.act.created)
 	}
 	return h
 }
@@ -36,36 +39,54 @@ func (l *lane) status(now int64) queue.HostStatus {
 const hostsAtOnce = 500
 
 // Hosts implements queue.Watching.
-func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (queue.List[queue.HostStatus], error) {
-	after, err := nameAfter(p.Cursor)
+func (s *Store) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (list queue.List[queue.HostStatus], err error) {
+	f.Query = strings.ToLower(f.Query)
+	o := hostPage{s: s, HostFilter: f, limit: p.Limit}
+	if !f.ChangedSince.IsZero() {
+		o.since = s.clock.stored(f.ChangedSince)
+	}
+	if f.Sort == queue.ByName {
+		list, err = o.byName(ctx, p.Cursor)
+	} else {
+		list, err = (&rankedPage{hostPage: o}).read(ctx, p.Cursor)
+	}
 	if err != nil {
-		return queue.List[queue.HostStatus]{}, err
+		return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
 	}
-	o := &hostPage{HostFilter: f, limit: p.Limit, after: after}
-	o.Query = strings.ToLower(o.Query)
-	for !o.done {
-		if err := ctx.Err(); err != nil {
-			return queue.List[queue.HostStatus]{}, fmt.Errorf("hosts: %w", err)
-		}
-		s.addHosts(o)
-	}
-	return o.list, nil
+	return list, nil
 }
 
-// hostPage is a page of hosts in the making.
+// hostPage is a page of hosts while it is filled.
 type hostPage struct {
+	s *Store
 	queue.HostFilter
+	since int64 // ChangedSince
 	limit int
 	after string // the last name looked at
 	list  queue.List[queue.HostStatus]
 	done  bool
 }
 
-// addHosts looks at the next few hosts.
-func (s *Store) addHosts(o *hostPage) {
+func (o *hostPage) byName(ctx context.Context, cursor string) (list queue.List[queue.HostStatus], err error) {
+	if o.after, err = nameAfter(cursor); err != nil {
+		return list, err
+	}
+	for !o.done {
+		if err := ctx.Err(); err != nil {
+			return list, err
+		}
+		o.add()
+	}
+	return o.list, nil
+}
+
+// add looks at the next few hosts.
+func (o *hostPage) add() {
+	s := o.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, looked := millis(time.Now()), 0
+	now, looked := s.clock.now(), 0
+	s.index.endThrottles(now)
 	o.done = true
 	s.index.names.after(o.State, o.after, func(l *lane) bool {
 		if looked == hostsAtOnce {
@@ -74,14 +95,19 @@ func (s *Store) addHosts(o *hostPage) {
 		}
 		looked++
 		o.after = l.host
-		if !strings.Contains(l.host, o.Query) {
+		if !o.passes(l) {
 			return true
 		}
 		if len(o.list.Items) == o.limit {
 			o.list.Next = cursorAfter(o.list.Items[o.limit-1].Host)
 			return false
 		}
-		o.list.Items = append(o.list.Items, l.status(now))
+		o.list.Items = append(o.list.Items, l.status(s.clock, now))
 		return true
 	})
+}
+
+// passes reports whether a host passes the filter, but for its state.
+func (o *hostPage) passes(l *lane) bool {
+	return l.told.at >= o.since && strings.Contains(l.host, o.Query)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,11 +28,13 @@ func benchStore(b *testing.B) (*Store, func(hosts int)) {
 			b.Error(err)
 		}
 	})
-	body := []byte(strings.Repeat("x", 2048))
+	var calls atomic.Int64
 	return s, func(hosts int) {
+		actor := fmt.Sprintf("https://a.example/users/%d", calls.Add(1)%1000)
 		id := uuid.Must(uuid.NewV7()).String()
+		body := []byte(id + strings.Repeat("x", 2048)) // another each time: equal ones would share it
 		sub := &queue.Submission{TTL: time.Hour, Idempotency: queue.Idempotency{Key: sha256.Sum256([]byte(id))}, Activity: queue.Activity{
-			ID: id, URI: "https://a.example/" + id, Type: "Create", KeyID: "https://a.example/#key", OrderingKey: id,
+			ID: id, URI: "https://a.example/" + id, Type: "Create", Actor: actor, KeyID: actor + "#main-key", OrderingKey: id,
 			Priority: queue.Normal, Body: body, Digest: sha256.Sum256(body),
 		}}
 		for i := range hosts {
@@ -95,7 +98,7 @@ func benchTurn(ctx context.Context, s *Store, locks lockmgr.Manager) error {
 		return err
 	}
 	result := queue.Result{ID: turns[0].Deliveries[0].ID, Verdict: queue.Delivered}
-	if err := s.Settle(ctx, leases[0], queue.Settlement{Results: []queue.Result{result}, Release: true}); err != nil {
+	if _, err := s.Settle(ctx, leases[0], queue.Settlement{Results: []queue.Result{result}, Release: true}, 0); err != nil {
 		return err
 	}
 	return locks.Release(ctx, leases)
@@ -134,8 +137,55 @@ func benchClaim(b *testing.B, s *Store, locks lockmgr.Manager) {
 	if err != nil || len(turns) != 1 || len(turns[0].Deliveries) != 16 {
 		b.Fatal(turns, err)
 	}
-	err = errors.Join(s.Settle(ctx, leases[0], queue.Settlement{Release: true}), locks.Release(ctx, leases))
-	if err != nil {
+	_, err = s.Settle(ctx, leases[0], queue.Settlement{Release: true}, 0)
+	if err = errors.Join(err, locks.Release(ctx, leases)); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkOneInboxCalls stores activities for an inbox each on hosts that are paused, from many callers at once: the same
+// activity in every call, as applications do that have no fan-out of their own, and a different one in each.
+func BenchmarkOneInboxCalls(b *testing.B) {
+	const hosts = 1000
+	for _, kind := range []string{"different", "equal"} {
+		b.Run(kind, func(b *testing.B) {
+			s, enqueue := benchStore(b)
+			enqueue(hosts)
+			for i := range hosts {
+				actOn(b, s, fmt.Sprintf("h%d.example", i), queue.Pause)
+			}
+			var calls atomic.Int64
+			b.SetParallelism(32)
+			b.ReportAllocs()
+			b.ResetTimer()
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					n := calls.Add(1)
+					if err := oneInboxCall(b.Context(), s, kind == "equal", n, n%hosts); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func oneInboxCall(ctx context.Context, s *Store, equal bool, n, host int64) error {
+	uri := "https://a.example/announce"
+	if !equal {
+		uri += fmt.Sprint(n)
+	}
+	body := []byte(uri + strings.Repeat("x", 2048))
+	name := fmt.Sprintf("h%d.example", host)
+	r, err := s.Enqueue(ctx, &queue.Submission{
+		Activity: queue.Activity{
+			ID: uuid.Must(uuid.NewV7()).String(), URI: uri, Type: "Announce", KeyID: "https://a.example/#key", OrderingKey: uri,
+			Priority: queue.Normal, Body: body,
+		},
+		TTL: time.Hour, Recipients: []queue.Recipient{{Host: name, Inbox: fmt.Sprintf("https://%s/users/%d/inbox", name, n)}},
+	})
+	if err == nil && r.Accepted != 1 {
+		err = fmt.Errorf("accepted %d", r.Accepted)
+	}
+	return err
 }

@@ -21,17 +21,18 @@ func (s *Store) Import(ctx context.Context, records []queue.Record) (int, error)
 	return o.stored, nil
 }
 
-// moving is records on their way in.
+// moving is the operation that stores some records.
 type moving struct {
 	s       *Store
 	records []queue.Record
 	now     int64
 	stored  int
-	applies []func() // what their storing means for the memory
+	applies []func() // the changes in memory
 }
 
 func (o *moving) run(t *tx) error {
-	o.now, o.stored, o.applies = millis(t.now), 0, nil // may run twice
+	o.now, o.stored = t.now, 0
+	o.applies = nil // may run twice
 	for _, r := range o.records {
 		var isNew bool
 		var err error
@@ -42,6 +43,8 @@ func (o *moving) run(t *tx) error {
 			isNew, err = o.host(t, r.Host)
 		case r.Activity != nil:
 			isNew, err = o.activity(t, r.Activity)
+		case r.Tombstone != nil:
+			isNew, err = o.tombstone(t, r.Tombstone)
 		case r.Receipt != nil:
 			isNew, err = o.receipt(t, r.Receipt)
 		}
@@ -64,20 +67,24 @@ func (o *moving) apply() {
 func (o *moving) later(apply func()) { o.applies = append(o.applies, apply) }
 
 func (o *moving) key(t *tx, k *queue.Key) (isNew bool, err error) {
-	err = t.exec("INSERT OR IGNORE INTO keys (id, algorithm, public_pem, fingerprint, sealed, created) VALUES (?,?,?,?,?,?)",
-		k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(k.CreatedAt))
+	stored := *k
+	stored.CreatedAt = fromMillis(o.s.clock.stored(k.CreatedAt))
+	err = t.exec("INSERT OR IGNORE INTO keys ("+keyColumns+") VALUES (?,?,?,?,?,?,?)",
+		k.Name(), k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(stored.CreatedAt), k.WhenIdle)
 	if err != nil || t.conn.Changes() == 0 {
 		return false, err
 	}
 	o.later(func() {
-		o.s.keys.put(*k)
-		o.s.index.keyCame(k.ID, o.now)
+		o.s.keys.put(stored)
+		o.s.index.keyCame(k.Name(), o.now)
+		o.s.index.retiresAt(&stored)
 	})
 	return true, nil
 }
 
 func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
-	record, err := json.Marshal(m.Record)
+	record := o.s.clock.storedRecord(m.Record)
+	text, err := json.Marshal(record)
 	if err != nil {
 		return false, err
 	}
@@ -85,13 +92,17 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	if m.Wait > 0 {
 		wait, since = o.now+m.Wait.Milliseconds(), o.now-m.Waited.Milliseconds()
 	}
-	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, hastened, paused, blocked) VALUES (?,?,?,?,?,?,?)",
-		m.Host, string(record), wait, since, m.Hastened, m.Paused, m.Blocked)
+	l := newLane(0, m.Host)
+	l.record, l.wait = record, wait
+	l.since, l.quick = since, m.Hastened
+	l.paused, l.blocked = m.Paused, m.Blocked
+	l.told = turned{l.stateAt(o.now), o.s.clock.stored(m.ChangedAt)} // which is nothing new
+	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, hastened, paused, blocked, state, changed) VALUES (?,?,?,?,?,?,?,?,?)",
+		m.Host, string(text), wait, since, m.Hastened, m.Paused, m.Blocked, string(l.told.state), l.told.at)
 	if err != nil || t.conn.Changes() == 0 {
 		return false, err
 	}
-	l := newLane(t.conn.LastInsertRowID(), m.Host)
-	l.record, l.wait, l.since, l.quick, l.paused, l.blocked = m.Record, wait, since, m.Hastened, m.Paused, m.Blocked
+	l.id = t.conn.LastInsertRowID()
 	o.later(func() {
 		o.s.index.add(l)
 		o.s.index.place(l, o.now)
@@ -99,8 +110,8 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	return true, nil
 }
 
-// receipt gives an activity back what answers the call that made it. A receipt ends a day after its activity was created;
-// where the other store's clock was behind, that is moved.
+// receipt gives an activity its idempotency key and receipt back. A receipt ends a day after its activity was created; that time
+// is moved if the other store's clock was behind.
 func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 	const clocksDiffer = int64(time.Minute / time.Millisecond)
 	id, err := uuid.Parse(m.ID)
@@ -112,149 +123,98 @@ func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 		return false, err
 	}
 	day := queue.IdempotencyTTL.Milliseconds()
-	if known, err := o.s.hasReceipt(t, &m.Key, o.now-day); known || err != nil {
+	if known, err := t.hasReceipt(&m.Key, o.now-day); known || err != nil {
 		return false, err
 	}
 	created := o.now + m.TTL.Milliseconds() - day
-	err = each(t.conn, `UPDATE activities SET idempotency = ?, fingerprint = ?, duplicates = ?, superseded = ?, refused = ?, note = ?,
-		created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL RETURNING seq`,
-		[]any{m.Key[:], m.Fingerprint[:], m.Duplicates, m.Superseded, refused, m.Note, created - clocksDiffer, created, id[:]},
-		func(row *sqlite.Stmt) error {
-			isNew = true
-			t.remember(&m.Key, row.ColumnInt64(0))
-			return nil
-		})
+	seq, isNew, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, `UPDATE activities SET idempotency = ?, fingerprint = ?, duplicates = ?,
+		refused = ?, note = ?, created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL RETURNING seq`,
+		m.Key[:], m.Fingerprint[:], m.Duplicates, refused, m.Note, created-clocksDiffer, created, id[:])
+	if isNew {
+		t.remember(&m.Key, seq)
+	}
 	return isNew, err
 }
 
-// movedActivity is an activity on its way in.
-type movedActivity struct {
-	*queue.MovedActivity
-	act     *activity
-	pending []*entry
-	waiting map[*entry]bool // for their key
-	letters int
-	expires int64 // when the first does
+// tombstone stores a tombstone as later than everything imported before.
+func (o *moving) tombstone(t *tx, m *queue.MovedTombstone) (isNew bool, err error) {
+	if known, err := t.tombstone(m.Object); known != 0 || err != nil {
+		return false, err
+	}
+	return true, t.leaveTombstone(t.newSeq(), m)
 }
 
+// activity stores an activity and its deliveries as a submission is stored.
 func (o *moving) activity(t *tx, m *queue.MovedActivity) (isNew bool, err error) {
 	id, err := uuid.Parse(m.ID)
 	if err != nil {
 		return false, fmt.Errorf("activity ID: %w", err)
 	}
-	known := false
-	err = each(t.conn, "SELECT 1 FROM activities WHERE id = ?", []any{id[:]}, func(*sqlite.Stmt) error {
-		known = true
-		return nil
-	})
-	if known || err != nil {
+	if known, err := exists(t.conn, "SELECT 1 FROM activities WHERE id = ?", id[:]); known || err != nil {
 		return false, err
 	}
-	a := &movedActivity{MovedActivity: m, expires: never, waiting: map[*entry]bool{}}
-	for _, d := range m.Deliveries {
-		if d.Reason != "" {
-			a.letters++
-		} else {
-			a.expires = min(a.expires, o.now+d.TTL.Milliseconds())
-		}
-	}
-	if err := o.insertActivity(t, id, a); err != nil {
+	e := newEnqueue(o.s, &queue.Submission{Activity: m.Activity}, id)
+	e.begin(t)
+	e.arrive(m)
+	o.later(e.apply)
+	if err := e.insert(t); err != nil {
 		return false, err
 	}
+	return true, e.insertLetters(t, m)
+}
+
+// arrive makes arrivals of the deliveries that were pending in another store.
+func (e *enqueue) arrive(m *queue.MovedActivity) {
+	e.s.mu.Lock()
+	defer e.s.mu.Unlock()
+	e.moved, e.created = true, e.s.clock.stored(m.CreatedAt)
+	e.finished, e.expires = e.now-m.Finished.Milliseconds(), never
+	e.before = queue.Counts{Delivered: m.Delivered, Dead: m.Dead, Cancelled: m.Cancelled}
 	for i := range m.Deliveries {
-		if err := o.insertDelivery(t, a, a.act.first+int64(i), &m.Deliveries[i]); err != nil {
-			return false, err
+		d := &m.Deliveries[i]
+		if d.Reason != "" {
+			e.letters++
+			continue
 		}
+		a := arrival{
+			Recipient: d.Recipient, lane: e.s.index.lanes[d.Host], id: int64(i), due: e.now + d.After.Milliseconds(),
+			expires: e.now + d.TTL.Milliseconds(), history: d.History, flags: flagsOf(d.Recipient),
+			attempts: uint16(d.Attempts), //nolint:gosec // at most 1,000
+		}
+		for flag, is := range map[uint8]bool{hostFailed: d.HostFailed, waitsKey: d.WaitKey, tried: len(d.History) > 0 || d.Attempts > 0} {
+			if is {
+				a.flags |= flag
+			}
+		}
+		e.expires = min(e.expires, a.expires)
+		e.accepted = append(e.accepted, a)
 	}
-	o.later(func() { o.s.adopt(a, o.now) })
-	return true, nil
 }
 
-func (o *moving) insertActivity(t *tx, id uuid.UUID, a *movedActivity) error {
-	total := a.Delivered + a.Dead + a.Cancelled + len(a.Deliveries)
-	a.act = &activity{
-		first: o.s.reserve(t, total), id: id, keyID: a.KeyID, uri: hashOf(a.URI), ordering: hashOf(a.OrderingKey),
-		priority: a.Priority, role: a.Role, created: millis(a.CreatedAt),
-	}
-	var expires, done any = a.expires, nil
-	if a.expires == never {
-		expires, done = nil, o.now-a.Finished.Milliseconds()
-	}
-	dead := a.Dead + a.letters
-	err := t.exec(`INSERT INTO activities (id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
-		cancelled, letters, expires_next, done_at, role) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		id[:], a.URI, a.Type, a.KeyID, a.OrderingKey, int64(a.Priority), a.act.created, a.act.first,
-		total, a.Delivered, dead, a.Cancelled, a.letters, expires, done, int64(a.Role))
-	if err != nil {
-		return err
-	}
-	a.act.seq = t.conn.LastInsertRowID()
-	if len(a.Deliveries) == 0 {
-		return nil
-	}
-	return t.insertBody(a.act, a.Body)
-}
-
-func (o *moving) insertDelivery(t *tx, a *movedActivity, id int64, d *queue.MovedDelivery) error {
-	headers, err := encode(d.Headers, len(d.Headers) == 0)
-	if err != nil {
-		return err
-	}
-	last, err := encode(d.LastAttempt, d.LastAttempt == nil)
-	if err != nil {
-		return err
-	}
-	if d.Reason != "" {
-		return t.exec("INSERT INTO dead (id, activity, host, inbox, headers, reason, attempts, last, died_at) VALUES (?,?,?,?,?,?,?,?,?)",
-			id, a.act.seq, d.Host, d.Inbox, headers, string(d.Reason), d.Attempts, last, millis(d.DiedAt))
-	}
-	lane, err := t.lane(d.Host)
-	if err != nil {
-		return err
-	}
-	e := &entry{
-		id: id, act: a.act, lane: newLane(lane, d.Host), inbox: &inbox{url: d.Inbox}, due: o.now + d.After.Milliseconds(),
-		attempts: uint16(d.Attempts), //nolint:gosec // at most 1,000
-	}
-	if d.HostFailed {
-		e.flags |= hostFailed
-	}
-	if d.LastAttempt != nil || d.Attempts > 0 {
-		e.flags |= tried
-	}
-	if len(d.Headers) > 0 {
-		e.flags |= headed
-	}
-	flags := e.flags
-	if d.WaitKey {
-		a.waiting[e] = true
-		flags |= waitsKey
-	}
-	a.pending = append(a.pending, e)
-	return t.exec(`INSERT INTO deliveries (id, activity, lane, inbox, headers, attempts, due, expires, flags, last)
-		VALUES (?,?,?,?,?,?,?,?,?,?)`,
-		id, a.act.seq, lane, d.Inbox, headers, d.Attempts, e.due, o.now+d.TTL.Milliseconds(), int64(flags), last)
-}
-
-// adopt puts a moved activity into the index.
-func (s *Store) adopt(a *movedActivity, now int64) {
-	x := s.index
-	s.stats.activities++
-	s.stats.dead += a.letters
-	if len(a.pending) == 0 {
-		return
-	}
-	x.addActivity(a.act)
-	for _, e := range a.pending {
-		if x.byID[e.lane.id] == nil {
-			x.add(e.lane)
+// insertLetters stores the dead letters of another store.
+func (e *enqueue) insertLetters(t *tx, m *queue.MovedActivity) error {
+	t.totals.dead += e.letters
+	for i, d := range m.Deliveries {
+		if d.Reason == "" {
+			continue
 		}
-		e.lane = x.byID[e.lane.id]
-		if _, there := s.keys.get(a.KeyID); a.waiting[e] && !there {
-			x.park(e)
+		headers, err := encode(d.Headers, len(d.Headers) == 0)
+		if err != nil {
+			return err
 		}
-		x.push(e, e.inbox.url, nil, now)
-		x.place(e.lane, now)
+		ids, err := encode(d.IDs, len(d.IDs) == 0)
+		if err != nil {
+			return err
+		}
+		history, err := encode(d.History, len(d.History) == 0)
+		if err != nil {
+			return err
+		}
+		err = t.exec("INSERT INTO dead (id, activity, host, inbox, headers, ids, reason, attempts, history, died_at, uri) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+			e.act.first+int64(i), e.act.seq, d.Host, d.Inbox, headers, ids, string(d.Reason), d.Attempts, history, e.s.clock.stored(d.DiedAt), int64(e.act.uri))
+		if err != nil {
+			return err
+		}
 	}
-	s.expiryAt(a.expires)
+	return nil
 }

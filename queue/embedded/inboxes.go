@@ -1,28 +1,46 @@
 package embedded
 
-// inbox is an inbox with something pending. Many deliveries go to the same few, so that holding these in memory costs
-// little, and what is taken need not be read from wherever in the database it is.
+// inbox is an inbox with pending deliveries. Many deliveries go to the same few inboxes, so it costs little memory to hold them,
+// and Take need not read them from the database.
 type inbox struct {
 	url     string
-	pending int
+	id      uint32 // while something pends; another may have it afterwards
+	pending int32
 }
 
-// inboxes are all inboxes with something pending, by URL.
-type inboxes map[string]*inbox
+// inboxes are all inboxes with pending deliveries.
+type inboxes struct {
+	byURL map[string]*inbox
+	last  uint32   // the greatest id ever given
+	free  []uint32 // ids that were given back
+}
+
+func newInboxes() inboxes { return inboxes{byURL: map[string]*inbox{}} }
 
 // get returns an inbox for one more delivery, for which put is called in the end.
-func (all inboxes) get(url string) *inbox {
-	in := all[url]
+func (all *inboxes) get(url string) *inbox {
+	in := all.byURL[url]
 	if in == nil {
-		in = &inbox{url: url}
-		all[url] = in
+		in = &inbox{url: url, id: all.newID()}
+		all.byURL[url] = in
 	}
 	in.pending++
 	return in
 }
 
-func (all inboxes) put(in *inbox) {
+func (all *inboxes) put(in *inbox) {
 	if in.pending--; in.pending == 0 {
-		delete(all, in.url)
+		delete(all.byURL, in.url)
+		all.free = append(all.free, in.id)
 	}
+}
+
+func (all *inboxes) newID() uint32 {
+	if n := len(all.free) - 1; n >= 0 {
+		id := all.free[n]
+		all.free = all.free[:n]
+		return id
+	}
+	all.last++
+	return all.last
 }

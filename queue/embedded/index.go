@@ -5,31 +5,41 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/postrider/postrider/queue"
 )
 
-// index decides who goes next. It holds a small entry for every pending delivery and no bytes of any; all times are in
-// milliseconds since the Unix epoch. It is not safe for concurrent use.
+// index decides which delivery is next. It holds a small entry for every pending delivery, without its contents; all times are
+// in milliseconds since the Unix epoch. It is not safe for concurrent use.
 type index struct {
 	lanes      map[string]*lane
 	byID       map[int64]*lane
 	entries    map[int64]*entry // by delivery
 	activities map[int64]*activity
 	bySeq      map[[16]byte]*activity
-	byURI      map[uint32]*activity        // the newest with each hash
-	tails      map[chainKey]*entry         // the newest of each ordering key in each lane
-	parked     map[string]map[int64]*entry // by key ID: what waits for the key
+	byURI      map[uint32]*activity // the newest with each hash
+	tails      map[chainKey]*entry  // the newest of each chain
+	tombstones tombstones
+	awaiting   map[string]map[int64]*entry // by the key's name: deliveries that wait for the key
+	signing    map[string]int              // by the key's name: how many deliveries wait to be signed by it
+	retiring   map[string]struct{}         // names of keys to be removed when idle
 	inboxes    inboxes
 	names      names
-	excess     map[*lane]struct{} // lanes of which Sweep may have something to give up
-	gone       int                // how many entries are
-	laneCap    int                // how many deliveries may be pending in a lane, 0 is any number
+	busy       busyLanes
+	unused     idleLanes
+	health     health
+	excess     map[*lane]struct{} // lanes in which Sweep may have something to shed
+	gone       int                // how many entries are gone
+	keys       *keyring
+	sweepAt    int64 // when Sweep may find something, in ms
+	laneCap    int   // how many deliveries may be pending in a lane, 0 is any number
 
-	due    [classes][queue.Priorities]laneSet // lanes with work due, by class and best priority
-	future laneHeap                           // lanes with work due later
-	wake   func()                             // called when a lane becomes due earlier than may be known
-	turned func(*lane)                        // called when a lane's state is another than before
-	random func(n int) int                    // a random number in [0,n)
+	due     [classes][queue.Priorities]laneSet // lanes with work due, by class and best priority
+	future  laneHeap                           // lanes with work due later
+	wake    signal                             // called when a lane becomes due earlier than may be known
+	changed func(*lane)                        // called when a host changed state
+	random  func(n int) int                    // a random number in [0,n)
 }
 
 // A lane is in one of two classes, which share a node's slots differently.
@@ -43,26 +53,24 @@ const (
 type activity struct {
 	seq, first int64
 	id         [16]byte
-	keyID      string
-	uri        uint32    // its hash
-	namesake   *activity // an older one with that hash
-	ordering   uint32    // a hash, too
+	keyName    string
+	body       int64  // the id of its body, which equal activities share
+	makes      uint64 // the hash of the object that it makes, 0 if there is none
+	uri        uint32 // its hash
+	ordering   uint32 // a hash, too
 	priority   queue.Priority
-	role       queue.Role
 	pending    int32
 	created    int64
 	full       fullActivity
+	damaged    bool // as its row was when it was loaded: nothing of it is sent
+
+	older, newer *activity // with the same hash of the URI
 }
 
 // chainKey is small, because there may be as many as there are deliveries.
-type chainKey struct{ lane, ordering uint32 }
+type chainKey struct{ inbox, ordering uint32 }
 
-// chain returns the key of what a lane holds of an ordering key.
-func (l *lane) chain(ordering uint32) chainKey {
-	return chainKey{uint32(l.id), ordering} //nolint:gosec // there are never so many lanes
-}
-
-// entry is a pending delivery. Those of one lane and ordering key are chained in the order accepted; only the head of
+// entry is a pending delivery. Those to one inbox with one ordering key are chained in the order accepted; only the head of
 // a chain, while it is not taken, is in one of its lane's heaps.
 type entry struct {
 	id           int64
@@ -77,31 +85,33 @@ type entry struct {
 	flags        uint8
 }
 
-// chain tells which chain a delivery is in.
-func (e *entry) chain() chainKey { return e.lane.chain(e.act.ordering) }
+// chain returns the key of a delivery's chain.
+func (e *entry) chain() chainKey { return chainKey{e.inbox.id, e.act.ordering} }
 
-// waitsForHost tells that a delivery waits because the host failed.
+// waitsForHost reports whether a delivery waits because the host failed.
 func (e *entry) waitsForHost() bool { return e.flags&hostFailed != 0 && e.flags&waitsKey == 0 }
 
 const (
-	hostFailed uint8 = 1 << iota // waits because the host failed
-	waitsKey                     // waits for its key
-	taken
-	gone   // ended while it is taken: leaves when that is over
-	tried  // was attempted, whether or not that spent an attempt
-	headed // has headers of its own, which are read when it is taken
+	hostFailed uint8 = queue.FlagHostFailed
+	waitsKey   uint8 = queue.FlagWaitsKey
+	taken      uint8 = queue.FlagTaken
+	gone       uint8 = queue.FlagGone
+	tried      uint8 = queue.FlagTried
+	headed     uint8 = queue.FlagHeaded // they are read when it is taken
 
 	lasting = hostFailed | tried | headed // what of an entry's flags is in the database, beside waitsKey
 )
 
 const never = math.MaxInt64
 
-func newIndex() *index {
+func newIndex(keys *keyring) *index {
 	return &index{
 		lanes: map[string]*lane{}, byID: map[int64]*lane{}, entries: map[int64]*entry{},
 		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{}, byURI: map[uint32]*activity{},
-		tails: map[chainKey]*entry{}, parked: map[string]map[int64]*entry{},
-		inboxes: inboxes{}, names: newNames(), excess: map[*lane]struct{}{}, random: rand.IntN,
+		tails: map[chainKey]*entry{}, awaiting: map[string]map[int64]*entry{},
+		signing: map[string]int{}, retiring: map[string]struct{}{},
+		tombstones: newTombstones(), inboxes: newInboxes(), names: newNames(), unused: newIdleLanes(), health: newHealth(), excess: map[*lane]struct{}{},
+		keys: keys, random: rand.IntN,
 	}
 }
 
@@ -112,79 +122,106 @@ func (x *index) add(l *lane) {
 	x.names.add(l)
 }
 
-// addActivity puts an activity in.
-func (x *index) addActivity(a *activity) {
+// lane returns the lane with an id, and puts it in if it is not there: its row is new, or its host was forgotten.
+func (x *index) lane(id int64, host string) *lane {
+	if x.byID[id] == nil {
+		x.add(newLane(id, host))
+	}
+	return x.byID[id]
+}
+
+// expiryAt notes that something may expire at a time, so that a sweep runs by then.
+func (x *index) expiryAt(ms int64) { x.sweepAt = min(x.sweepAt, ms) }
+
+// addActivity puts an activity in, in order among those with the same hash of the URI. It searches backwards from near: one that
+// is newer, or nil for the newest of all.
+func (x *index) addActivity(a, near *activity) {
 	x.activities[a.seq] = a
 	x.bySeq[a.id] = a
-	a.namesake, x.byURI[a.uri] = x.byURI[a.uri], a
+	var newer *activity
+	older := x.byURI[a.uri]
+	if near != nil {
+		older = near
+	}
+	for older != nil && older.seq > a.seq {
+		newer, older = older, older.older
+	}
+	a.older, a.newer = older, newer
+	if older != nil {
+		older.newer = a
+	}
+	if newer != nil {
+		newer.older = a
+	} else {
+		x.byURI[a.uri] = a
+	}
 }
 
 // removeActivity takes an activity out.
 func (x *index) removeActivity(a *activity) {
 	delete(x.activities, a.seq)
 	delete(x.bySeq, a.id)
-	newest := x.byURI[a.uri]
+	if a.older != nil {
+		a.older.newer = a.newer
+	}
 	switch {
-	case newest != a:
-		for newest.namesake != a {
-			newest = newest.namesake
-		}
-		newest.namesake = a.namesake
-	case a.namesake != nil:
-		x.byURI[a.uri] = a.namesake
+	case a.newer != nil:
+		a.newer.older = a.older
+	case a.older != nil:
+		x.byURI[a.uri] = a.older
 	default:
 		delete(x.byURI, a.uri)
 	}
+	a.older, a.newer = nil, nil
 }
 
-// park makes a delivery wait for its key, which unpark ends. It must be in no heap.
-func (x *index) park(e *entry) {
+// awaitKey makes a delivery wait for its key, which endAwait ends. It must be in no heap.
+func (x *index) awaitKey(e *entry) {
 	e.flags |= waitsKey
 	e.due = never
-	m := x.parked[e.act.keyID]
+	m := x.awaiting[e.act.keyName]
 	if m == nil {
 		m = map[int64]*entry{}
-		x.parked[e.act.keyID] = m
+		x.awaiting[e.act.keyName] = m
 	}
 	m[e.id] = e
 }
 
-func (x *index) unpark(e *entry) {
+func (x *index) endAwait(e *entry) {
 	if e.flags&waitsKey == 0 {
 		return
 	}
 	e.flags &^= waitsKey
-	delete(x.parked[e.act.keyID], e.id)
-	if len(x.parked[e.act.keyID]) == 0 {
-		delete(x.parked, e.act.keyID)
+	delete(x.awaiting[e.act.keyName], e.id)
+	if len(x.awaiting[e.act.keyName]) == 0 {
+		delete(x.awaiting, e.act.keyName)
 	}
 }
 
-// place puts a lane where Due finds it, after anything about it changed.
+// place puts a lane where Due finds it, after a change.
 func (x *index) place(l *lane, now int64) {
 	x.lift(l)
+	l.end()
 	l.ripen(now)
-	x.judge(l)
+	x.reclassify(l, now)
+	x.unused.note(l, now)
 	switch at := l.dueAt(now); at {
 	case never:
 	case 0:
 		x.due[l.class()][l.urgency()].add(l)
-		x.wake()
+		x.wake.send()
 	default:
 		l.at = at
 		heap.Push(&x.future, l)
 		if l.pos == 0 {
-			x.wake()
+			x.wake.send()
 		}
 	}
 }
 
-// judge brings up to date what follows from how a lane is now.
-func (x *index) judge(l *lane) {
-	if state := l.judge(); state != l.state {
-		x.names.move(l, state)
-		x.turned(l)
-	}
+// reclassify updates what follows from the state of a lane.
+func (x *index) reclassify(l *lane, now int64) {
+	x.classify(l, now)
 	if x.excessive(l) {
 		x.excess[l] = struct{}{}
 	} else {
@@ -204,7 +241,7 @@ func (x *index) lift(l *lane) {
 	l.pos = -1
 }
 
-// ripen places the lanes whose time has come.
+// ripen places the lanes that have become due.
 func (x *index) ripen(now int64) {
 	for len(x.future) > 0 && x.future[0].at <= now {
 		x.place(x.future[0], now)
@@ -224,16 +261,10 @@ func (x *index) draw(suspects bool) *lane {
 	return l
 }
 
-// drawFrom returns a random lane of a class: of sixteen draws nine look at lanes with High work first, five at Normal,
-// two at Low, so that each gets its share while there is any of it.
+// drawFrom returns a random lane of a class. It begins with a priority drawn by queue.DueShares, so that each priority gets its
+// share while there is work of it.
 func (x *index) drawFrom(class int) *lane {
-	first := 0
-	switch n := x.random(16); {
-	case n >= 14:
-		first = int(queue.Low)
-	case n >= 9:
-		first = int(queue.Normal)
-	}
+	first := int(queue.DueShares[x.random(len(queue.DueShares))])
 	sets := &x.due[class]
 	for i := range sets {
 		if set := sets[(first+i)%len(sets)]; len(set.ls) > 0 {
@@ -241,4 +272,10 @@ func (x *index) drawFrom(class int) *lane {
 		}
 	}
 	return nil
+}
+
+// hashOf shortens an ordering key or a URI. If two ordering keys share a hash, deliveries of one may wait for the other; if two
+// URIs do, more rows are read.
+func hashOf(text string) uint32 {
+	return uint32(xxhash.Sum64String(text)) //nolint:gosec // half of it is enough
 }

@@ -23,7 +23,7 @@ func TestFanOutIsWrittenAsGiven(t *testing.T) {
 			}
 			fan.sub.Recipients = append(fan.sub.Recipients, r)
 		}
-		s.together(t, nothing, before, fan)
+		together(t, s, nothing, before, fan)
 		var got []queue.Recipient
 		err := s.Export(bg, func(r queue.Record) error {
 			if r.Activity != nil && r.Activity.ID == fan.sub.ID {

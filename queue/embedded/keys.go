@@ -3,64 +3,68 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/postrider/postrider/queue"
 )
 
-// keyring holds the keys. It has a lock of its own, so that who only looks for a key, as every call does, never waits for
-// what the writer does to the index.
+// keyring holds the keys. It has a lock of its own, so that looking a key up, as every call does, never waits for changes of the
+// index.
 type keyring struct {
 	mu   sync.RWMutex
-	byID map[string]queue.Key
+	keys map[string]queue.Key // by name
 }
 
-func newKeyring() *keyring { return &keyring{byID: map[string]queue.Key{}} }
+func newKeyring() *keyring { return &keyring{keys: map[string]queue.Key{}} }
 
-func (r *keyring) get(id string) (k queue.Key, ok bool) {
+func (r *keyring) get(name string) (k queue.Key, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	k, ok = r.byID[id]
+	k, ok = r.keys[name]
 	return k, ok
 }
 
-// put adds or replaces a key, and tells whether it was there.
+// put adds or replaces a key, and reports whether it was there.
 func (r *keyring) put(k queue.Key) (known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, known = r.byID[k.ID]
-	r.byID[k.ID] = k
+	_, known = r.keys[k.Name()]
+	r.keys[k.Name()] = k
 	return known
 }
 
-func (r *keyring) remove(id string) {
+func (r *keyring) remove(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.byID, id)
+	delete(r.keys, name)
 }
 
-func (s *Store) loadKeys(c *sqlite.Conn) error {
-	return each(c, "SELECT id, algorithm, public_pem, fingerprint, sealed, created FROM keys", nil, func(row *sqlite.Stmt) error {
-		s.keys.put(queue.Key{
-			ID: row.ColumnText(0), Algorithm: row.ColumnText(1), PublicPEM: row.ColumnText(2), Fingerprint: row.ColumnText(3),
-			Sealed: blob(row, 4), CreatedAt: fromMillis(row.ColumnInt64(5)),
-		})
-		return nil
-	})
+const keyColumns = "id, algorithm, public_pem, fingerprint, sealed, created, when_idle"
+
+// readKey reads the keyColumns of a row. Its time is by the store's clock, as in the keyring; shownKey converts it.
+func readKey(row *sqlite.Stmt) queue.Key {
+	k := queue.Key{
+		Algorithm: row.ColumnText(1), PublicPEM: row.ColumnText(2), Fingerprint: row.ColumnText(3),
+		Sealed: blob(row, 4), CreatedAt: fromMillis(row.ColumnInt64(5)), WhenIdle: row.ColumnBool(6),
+	}
+	k.ID, k.Pin, _ = strings.Cut(row.ColumnText(0), "\n")
+	return k
 }
 
 // PutKey implements queue.Keys.
 func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
+	k.WhenIdle = k.WhenIdle || k.Pin != ""
 	err = s.writer.do(ctx, func(t *tx) error {
-		k.CreatedAt = fromMillis(millis(t.now))
-		return t.exec("INSERT OR REPLACE INTO keys (id, algorithm, public_pem, fingerprint, sealed, created) VALUES (?,?,?,?,?,?)",
-			k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(k.CreatedAt))
+		k.CreatedAt = fromMillis(t.now)
+		return t.exec("INSERT OR REPLACE INTO keys ("+keyColumns+") VALUES (?,?,?,?,?,?,?)",
+			k.Name(), k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(k.CreatedAt), k.WhenIdle)
 	}, func() {
 		created = !s.keys.put(k)
-		s.index.keyCame(k.ID, millis(time.Now()))
+		s.index.keyCame(k.Name(), s.clock.now())
+		s.index.retiresAt(&k)
 	})
 	if err != nil {
 		return false, fmt.Errorf("put key: %w", err)
@@ -68,10 +72,10 @@ func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err erro
 	return created, nil
 }
 
-// keyCame makes due what waits for a key.
-func (x *index) keyCame(id string, now int64) {
-	for _, e := range x.parked[id] {
-		x.unpark(e)
+// keyCame makes due the deliveries that wait for a key.
+func (x *index) keyCame(name string, now int64) {
+	for _, e := range x.awaiting[name] {
+		x.endAwait(e)
 		if e.flags&taken == 0 {
 			x.reschedule(e, now, now)
 			x.place(e.lane, now)
@@ -80,56 +84,123 @@ func (x *index) keyCame(id string, now int64) {
 }
 
 // Key implements queue.Keys.
-func (s *Store) Key(_ context.Context, id string) (queue.Key, error) {
-	k, ok := s.keys.get(id)
+func (s *Store) Key(_ context.Context, id, pin string) (queue.Key, error) {
+	k, ok := s.keys.get(queue.KeyName(id, pin))
 	if !ok {
 		return k, queue.ErrNotFound
 	}
-	return k, nil
+	return s.clock.shownKey(k), nil
 }
 
 // Keys implements queue.Keys.
-func (s *Store) Keys(ctx context.Context, p queue.Page) (queue.List[queue.Key], error) {
+func (s *Store) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (queue.List[queue.Key], error) {
 	var list queue.List[queue.Key]
 	after, err := nameAfter(p.Cursor)
 	if err != nil {
 		return list, err
 	}
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return each(c, "SELECT id, algorithm, public_pem, fingerprint, sealed, created FROM keys WHERE id > ? ORDER BY id LIMIT ?",
-			[]any{after, p.Limit + 1}, func(row *sqlite.Stmt) error {
-				if len(list.Items) == p.Limit {
-					list.Next = cursorAfter(list.Items[p.Limit-1].ID)
-					return nil
-				}
-				list.Items = append(list.Items, queue.Key{
-					ID: row.ColumnText(0), Algorithm: row.ColumnText(1), PublicPEM: row.ColumnText(2),
-					Fingerprint: row.ColumnText(3), Sealed: blob(row, 4), CreatedAt: fromMillis(row.ColumnInt64(5)),
-				})
-				return nil
+	err = s.db.read(ctx, func(c *sqlite.Conn) error {
+		list, err = page(c, p.Limit, "SELECT "+keyColumns+" FROM keys WHERE id > ?1 AND (?2 OR instr(id, char(10)) = 0) AND "+
+			"(?3 = '' OR id = ?3 OR id > ?3 || char(10) AND id < ?3 || char(11)) ORDER BY id", []any{after, f.Pinned, f.ID},
+			func(row *sqlite.Stmt) (queue.Key, string) {
+				k := s.clock.shownKey(readKey(row))
+				return k, cursorAfter(k.Name())
 			})
+		return err
 	})
 	if err != nil {
 		return queue.List[queue.Key]{}, fmt.Errorf("keys: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range list.Items {
+		list.Items[i].Pending = s.index.signing[list.Items[i].Name()]
 	}
 	return list, nil
 }
 
 // DeleteKey implements queue.Keys.
 func (s *Store) DeleteKey(ctx context.Context, id string) error {
+	return s.changeKey(ctx, id, "DELETE FROM keys WHERE id = ?", func() { s.keys.remove(id) })
+}
+
+// RetireKey implements queue.Keys.
+func (s *Store) RetireKey(ctx context.Context, id string) error {
+	return s.changeKey(ctx, id, "UPDATE keys SET when_idle = 1 WHERE id = ?", func() {
+		k, _ := s.keys.get(id)
+		k.WhenIdle = true
+		s.keys.put(k)
+		s.index.retiresAt(&k)
+	})
+}
+
+// changeKey changes a key by a query with its ID, and then in memory, or returns ErrNotFound.
+func (s *Store) changeKey(ctx context.Context, id, query string, apply func()) error {
 	var found bool
 	err := s.writer.do(ctx, func(t *tx) error {
-		err := t.exec("DELETE FROM keys WHERE id = ?", id)
+		err := t.exec(query, id)
 		found = t.conn.Changes() > 0
 		return err
-	}, func() { s.keys.remove(id) })
+	}, func() {
+		if found {
+			apply()
+		}
+	})
 	if err != nil {
-		return fmt.Errorf("delete key: %w", err)
+		return fmt.Errorf("change key: %w", err)
 	}
 	if !found {
 		return queue.ErrNotFound
 	}
 	return nil
+}
+
+// retiresAt has a sweep check a key that is to be removed when idle.
+func (x *index) retiresAt(k *queue.Key) {
+	if !k.WhenIdle {
+		return
+	}
+	x.retiring[k.Name()] = struct{}{}
+	if x.signing[k.Name()] == 0 {
+		x.expiryAt(mayRetire(k))
+	}
+}
+
+// mayRetire returns the earliest time at which a key that is to be removed when idle may be.
+func mayRetire(k *queue.Key) int64 {
+	if k.Pin == "" {
+		return 0
+	}
+	return millis(k.CreatedAt) + queue.PinGrace.Milliseconds()
+}
+
+// retireKeys removes keys that are to be removed when idle and for which nothing pends. A submission of the same
+// transaction waits for its key, as it does when it comes after.
+func (o *sweep) retireKeys(t *tx) error {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	for name := range o.s.index.retiring {
+		k, there := o.s.keys.get(name)
+		switch at := mayRetire(&k); {
+		case there && k.WhenIdle && o.s.index.signing[name] > 0:
+			continue // once that is 0 a sweep looks again
+		case there && k.WhenIdle && at > o.now:
+			o.next = min(o.next, at)
+			continue
+		case there && k.WhenIdle:
+			if err := t.exec("DELETE FROM keys WHERE id = ?", name); err != nil {
+				return err
+			}
+		}
+		o.retired = append(o.retired, retired{name, there && k.WhenIdle})
+	}
+	return nil
+}
+
+// retired is a key that no sweep need check again, and whether it was removed.
+type retired struct {
+	name    string
+	removed bool
 }
 
 // ResealKeys implements queue.Keys. All are replaced in one operation of the writer.
@@ -138,7 +209,7 @@ func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error
 	err := s.writer.do(ctx, func(t *tx) error {
 		replaced = replaced[:0] // the writer may run this again
 		for _, k := range keys {
-			if err := t.exec("UPDATE keys SET sealed = ? WHERE id = ? AND sealed = ?", k.New, k.ID, k.Old); err != nil {
+			if err := t.exec("UPDATE keys SET sealed = ? WHERE id = ? AND sealed = ?", k.New, k.Name, k.Old); err != nil {
 				return err
 			}
 			if t.conn.Changes() > 0 {
@@ -148,7 +219,7 @@ func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error
 		return nil
 	}, func() {
 		for _, r := range replaced {
-			k, _ := s.keys.get(r.ID)
+			k, _ := s.keys.get(r.Name)
 			k.Sealed = r.New
 			s.keys.put(k)
 		}

@@ -12,7 +12,8 @@ type lane struct {
 	id      int64
 	host    string
 	record  queue.HostRecord
-	state   queue.HostState // as judged last
+	state   queue.HostState // as of the last place
+	told    turned          // as the feed has it
 	wait    int64           // nothing is due before
 	since   int64           // from when SeenPause counts
 	quick   int             // probes hastened by Seen since the last success
@@ -20,19 +21,44 @@ type lane struct {
 	token   uint64          // the latest seen
 	paused  bool
 	blocked bool
+	answer  queue.AnswerKind // as counted last
 	pending int
-	fifos   [queue.Priorities]fifo // what is pending
-	taken   []*entry
-	ready   [queue.Priorities]entryHeap // heads due, oldest first
-	later   entryHeap                   // heads due later, soonest first
-	turn    uint8                       // whose turn it is among the priorities
-	at      int64                       // when it is due, if in future
-	pos     int32                       // in the set or heap it is in, -1 in none
-	set     *laneSet                    // the set it is in, nil in none or in future
+	*backlog
+	turn   uint8    // the next of queue.TakeShares
+	at     int64    // when it is due, if in future
+	idle   int64    // since when it may be forgotten, 0 if it may not
+	pos    int32    // in the set or heap it is in, -1 in none
+	busyAt int32    // in busyLanes, if something is pending
+	set    *laneSet // the set it is in, nil in none or in future
 }
 
+// backlog is the part of a lane that exists only while something is pending or taken: most known hosts have nothing.
+type backlog struct {
+	fifos [queue.Priorities]fifo // what is pending
+	taken []*entry
+	ready [queue.Priorities]entryHeap // heads due, oldest first
+	later entryHeap                   // heads due later, soonest first
+}
+
+// noBacklog is shared by all lanes without work. Nothing is put in.
+var noBacklog = &backlog{}
+
 func newLane(id int64, host string) *lane {
-	return &lane{id: id, host: host, state: queue.HostHealthy, pos: -1, later: entryHeap{byDue: true}}
+	return &lane{id: id, host: host, state: queue.HostHealthy, told: turned{state: queue.HostHealthy}, pos: -1, backlog: noBacklog}
+}
+
+// begin allocates the backlog.
+func (l *lane) begin() {
+	if l.backlog == noBacklog {
+		l.backlog = &backlog{later: entryHeap{byDue: true}}
+	}
+}
+
+// end releases the backlog if there is no work left.
+func (l *lane) end() {
+	if l.pending == 0 && len(l.taken) == 0 {
+		l.backlog = noBacklog
+	}
 }
 
 // offer puts a head where Take finds it.
@@ -68,16 +94,13 @@ func (l *lane) withdraw(e *entry) {
 	heap.Remove(&l.later, int(e.pos))
 }
 
-// ripen moves heads whose time has come from later to ready.
+// ripen moves heads that have become due from later to ready.
 func (l *lane) ripen(now int64) {
 	for len(l.later.es) > 0 && l.later.es[0].due <= now {
 		e := heap.Pop(&l.later).(*entry)
 		heap.Push(&l.ready[e.act.priority], e)
 	}
 }
-
-// shares says whose turn it is: of eight takes five begin at High, two at Normal and one at Low, so that all get on.
-var shares = [8]queue.Priority{queue.High, queue.Normal, queue.High, queue.High, queue.Low, queue.High, queue.Normal, queue.High}
 
 // best returns the first priority with something ready.
 func (l *lane) best() (queue.Priority, bool) {
@@ -89,9 +112,8 @@ func (l *lane) best() (queue.Priority, bool) {
 	return 0, false
 }
 
-// pop takes the next head out of the heaps: one that is ready, which of a lane that is probed is the best, or else, if it
-// is probed, the one due first.
-func (l *lane) pop(probe bool) (e *entry, early bool) {
+// pop takes the next head out of the heaps: one that is ready, or else, if the lane is probed, the one due first.
+func (l *lane) pop(probe bool, random func(n int) int) (e *entry, early bool) {
 	best, ok := l.best()
 	if !ok {
 		if !probe || len(l.later.es) == 0 || l.later.es[0].due == never {
@@ -99,21 +121,35 @@ func (l *lane) pop(probe bool) (e *entry, early bool) {
 		}
 		return heap.Pop(&l.later).(*entry), true
 	}
-	p := best
-	if !probe {
-		if turn := shares[l.turn%uint8(len(shares))]; len(l.ready[turn].es) > 0 {
-			p = turn
-		}
-		l.turn++
+	if probe {
+		return l.draw(random), false
 	}
+	p := best
+	if turn := queue.TakeShares[l.turn%uint8(len(queue.TakeShares))]; len(l.ready[turn].es) > 0 {
+		p = turn
+	}
+	l.turn++
 	return heap.Pop(&l.ready[p]).(*entry), false
 }
 
-// probing tells that the lane gives one delivery only, and that one also before its time.
-func (l *lane) probing() bool { return l.record.Probed() }
+// draw takes a random ready head out of the heaps, for a probe: it draws the priority (the best, if the host is unavailable),
+// then the delivery, so that one inbox that fails does not decide for its host.
+func (l *lane) draw(random func(n int) int) *entry {
+	var due []*entryHeap
+	for p := range l.ready {
+		if h := &l.ready[p]; h.Len() > 0 {
+			due = append(due, h)
+		}
+	}
+	h := due[0]
+	if !l.record.Unavailable {
+		h = due[random(len(due))]
+	}
+	return heap.Remove(h, random(h.Len())).(*entry)
+}
 
-// silent tells that the host gets nothing now, or a probe at the most.
-func (l *lane) silent(now int64) bool { return l.paused || l.wait > now || l.probing() }
+// probing reports whether the lane gives only one delivery, which need not be due.
+func (l *lane) probing() bool { return l.record.Probed() }
 
 // dueAt returns when the lane is due, or never.
 func (l *lane) dueAt(now int64) int64 {
@@ -159,8 +195,8 @@ func (l *lane) class() int {
 	return healthy
 }
 
-// judge returns the state of a lane.
-func (l *lane) judge() queue.HostState {
+// stateAt returns the state of a lane.
+func (l *lane) stateAt(now int64) queue.HostState {
 	switch {
 	case l.blocked:
 		return queue.HostBlocked
@@ -172,6 +208,10 @@ func (l *lane) judge() queue.HostState {
 		return queue.HostOpen
 	case l.record.Breaker.Failed:
 		return queue.HostFailing
+	case l.record.Refusing():
+		return queue.HostRefusing
+	case l.record.Throttled() && l.wait > now:
+		return queue.HostThrottled
 	}
 	return queue.HostHealthy
 }

@@ -40,7 +40,7 @@ func MasterKeys(dir string) ([][]byte, error) {
 	return keys, nil
 }
 
-// makeMasterKey writes a new key. A torn one could never be replaced once a key was sealed with it.
+// makeMasterKey writes a new key, whole or not at all: it could not be replaced once a private key was sealed with it.
 func makeMasterKey(path string) ([]byte, error) {
 	key := make([]byte, masterKeySize)
 	rand.Read(key) // never fails
@@ -48,28 +48,4 @@ func makeMasterKey(path string) ([]byte, error) {
 		return nil, fmt.Errorf("make master key: %w", err)
 	}
 	return key, nil
-}
-
-// writeWhole writes a file durably, whole or not at all.
-func writeWhole(path, text string) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -35,8 +36,9 @@ func TestMemoryIsWhatTheDatabaseSays(t *testing.T) {
 						m.step()
 					}
 					for host := range m.held { // hand back what is taken: a restart does the same
-						m.settle(host, queue.Settlement{Release: true})
+						m.settle(host, queue.Settlement{Release: true}, 0)
 					}
+					bodyRows(t, m.s)
 					before := dump(m.s)
 					if err := m.s.Close(); err != nil {
 						t.Fatal(err)
@@ -45,7 +47,7 @@ func TestMemoryIsWhatTheDatabaseSays(t *testing.T) {
 						t.Fatal(err)
 					}
 					t.Cleanup(func() { _ = m.s.Close() })
-					if diff := cmp.Diff(before, dump(m.s), cmp.AllowUnexported(totals{})); diff != "" {
+					if diff := cmp.Diff(before, dump(m.s), cmp.AllowUnexported(totals{}, heldBody{}, tombstones{})); diff != "" {
 						t.Fatalf("round %d: memory (-) and database (+):\n%s", round, diff)
 					}
 				}
@@ -75,7 +77,7 @@ func (m *monkey) step() {
 	case n < 9:
 		m.take(host)
 	case n < 13:
-		m.settle(host, m.settlement(host))
+		m.settle(host, m.settlement(host), m.rand.IntN(3))
 	case n < 15:
 		_, err = m.s.Act(bg, m.name(host), queue.HostActions[m.rand.IntN(len(queue.HostActions))])
 	case n < 16:
@@ -95,18 +97,33 @@ func (m *monkey) step() {
 }
 
 func (m *monkey) submission() *queue.Submission {
-	id := uuid.Must(uuid.NewV7())
+	id, n := uuid.Must(uuid.NewV7()), m.rand.IntN(40)
+	object := fmt.Sprint(n % 4)
 	sub := &queue.Submission{
 		Activity: queue.Activity{
-			ID: id.String(), URI: id.URN(), KeyID: fmt.Sprint(m.rand.IntN(2)), OrderingKey: fmt.Sprint(m.rand.IntN(4)),
-			Priority: queue.Priority(m.rand.IntN(queue.Priorities)), Role: queue.Role(m.rand.IntN(3)), Body: []byte("{}"),
+			ID: id.String(), URI: fmt.Sprint("activity ", n), KeyID: fmt.Sprint(m.rand.IntN(2)), OrderingKey: object,
+			Priority: queue.Priority(m.rand.IntN(queue.Priorities)), Role: queue.Role(m.rand.IntN(4)),
+			Object: object, Final: []int{401}, Pin: "pin",
 		},
-		TTL:         time.Duration(1+m.rand.IntN(5)) * time.Hour,
-		Idempotency: queue.Idempotency{Key: [32]byte(append(id[:], id[:]...))},
+		TTL: time.Duration(1+m.rand.IntN(5)) * time.Hour,
+	}
+	sub.Body = []byte(sub.URI)
+	if m.rand.IntN(4) == 0 {
+		sub.Refers = fmt.Sprint("activity ", m.rand.IntN(40))
+		sub.OrderingKey = sub.Refers
+	}
+	if m.rand.IntN(4) == 0 { // it refers to a Delete
+		sub.Object = ""
+	}
+	if m.rand.IntN(2) == 0 {
+		sub.Idempotency.Key = [32]byte(append(id[:], id[:]...))
 	}
 	for host := range m.held {
 		if m.rand.IntN(2) == 0 {
-			sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: "https://" + m.name(host), Host: m.name(host)})
+			for n := range 1 + m.rand.IntN(3) {
+				inbox := fmt.Sprintf("https://%s/%d", m.name(host), n)
+				sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: inbox, Host: m.name(host)})
+			}
 		}
 	}
 	return sub
@@ -129,11 +146,13 @@ func (m *monkey) take(host int) {
 	}
 }
 
-func (m *monkey) settle(host int, st queue.Settlement) {
-	if err := m.s.Settle(bg, m.held[host], st); err != nil && m.held[host].Token != 0 {
+func (m *monkey) settle(host int, st queue.Settlement, n int) {
+	next, err := m.s.Settle(bg, m.held[host], st, n)
+	if err != nil && m.held[host].Token != 0 {
 		m.t.Fatal(err)
 	}
-	if st.Release {
+	m.taken[host] = append(m.taken[host], next...)
+	if st.Release && len(next) == 0 {
 		m.held[host], m.taken[host] = lockmgr.Lease{}, nil
 	}
 }
@@ -160,7 +179,12 @@ func (m *monkey) settlement(host int) (st queue.Settlement) {
 	if m.rand.IntN(2) == 0 {
 		st.Host = &queue.HostRecord{
 			Breaker: breaker.Record{State: breaker.State(m.rand.IntN(3)), Failed: m.rand.IntN(2) == 0}, Unavailable: m.rand.IntN(4) == 0,
-			Epoch: int64(m.rand.IntN(20)),
+			Throttles: m.rand.IntN(2), Refusals: 5 * m.rand.IntN(4), Epoch: int64(m.rand.IntN(20)),
+		}
+		if at := time.Now().UTC(); m.rand.IntN(2) == 0 {
+			st.Host.LastAnswer, st.Host.LastError = at, &queue.LastAttempt{At: at, Status: 400 + m.rand.IntN(2)}
+		} else {
+			st.Host.LastAnswer, st.Host.LastSuccess = at, at
 		}
 	}
 	return st
@@ -170,12 +194,15 @@ func (m *monkey) settlement(host int) (st queue.Settlement) {
 type picture struct {
 	Totals  totals
 	Lanes   map[string]laneView
-	Chains  map[chainKey][]int64
+	Chains  map[[2]string][]int64 // by inbox and hash of the ordering key
 	Entries map[int64]entryView
 	Acts    map[int64]int
 	Inboxes map[string]int
 	URIs    map[uint32][]int64
+	Bodies  bodies
+	Tombs   tombstones
 	States  map[queue.HostState]int
+	Answers [queue.AnswerKinds]int
 }
 
 type laneView struct {
@@ -192,7 +219,8 @@ type entryView struct {
 	Due      int64
 	Attempts uint16
 	Flags    uint8
-	Role     queue.Role
+	Makes    uint64
+	Body     int64
 	Inbox    string
 }
 
@@ -200,33 +228,36 @@ func dump(s *Store) picture {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x := s.index
+	x.endThrottles(s.clock.now())
 	p := picture{
-		Totals: s.stats, Lanes: map[string]laneView{}, Chains: map[chainKey][]int64{}, Entries: map[int64]entryView{},
+		Totals: s.stats, Lanes: map[string]laneView{}, Chains: map[[2]string][]int64{}, Entries: map[int64]entryView{},
 		Acts: map[int64]int{}, Inboxes: map[string]int{}, URIs: map[uint32][]int64{}, States: x.names.counts(),
+		Bodies: maps.Clone(s.writer.ledger.bodies), Tombs: tombstones{maps.Clone(x.tombstones.objects), maps.Clone(x.tombstones.deletions)},
+		Answers: x.health.answers,
 	}
 	p.Totals.accepted = 0
 	for _, l := range x.lanes {
 		p.Lanes[l.host] = l.view()
 	}
 	for key, e := range x.tails {
+		key := [2]string{e.inbox.url, fmt.Sprint(key.ordering)}
 		for ; e != nil; e = e.prev {
 			p.Chains[key] = append(p.Chains[key], e.id)
 		}
 	}
 	for id, e := range x.entries {
-		p.Entries[id] = entryView{Due: upcoming(e.due), Attempts: e.attempts, Flags: e.flags, Role: e.act.role, Inbox: e.inbox.url}
+		p.Entries[id] = entryView{Due: upcoming(e.due), Attempts: e.attempts, Flags: e.flags, Makes: e.act.makes, Body: e.act.body, Inbox: e.inbox.url}
 	}
 	for seq, a := range x.activities {
 		p.Acts[seq] = int(a.pending)
 	}
-	for url, in := range x.inboxes {
-		p.Inboxes[url] = in.pending
+	for url, in := range x.inboxes.byURL {
+		p.Inboxes[url] = int(in.pending)
 	}
 	for uri, a := range x.byURI {
-		for ; a != nil; a = a.namesake {
+		for ; a != nil; a = a.older {
 			p.URIs[uri] = append(p.URIs[uri], a.seq)
 		}
-		slices.Sort(p.URIs[uri])
 	}
 	return p
 }
@@ -243,7 +274,9 @@ func (l *lane) view() laneView {
 	v := laneView{
 		Record: l.record, Wait: l.wait, Since: l.since, Paused: l.paused, Blocked: l.blocked, State: l.state, Pending: l.pending,
 	}
-	v.Record.Breaker.Window = 0 // it is not worth an fsync
+	// None of these is worth an fsync.
+	v.Record.Breaker.Window, v.Record.LastAnswer = 0, time.Time{}
+	v.Record.LastSuccess = time.Time{}
 	for p := range l.fifos {
 		for e := l.fifos[p].oldest; e != nil; e = e.newer {
 			v.Fifos[p] = append(v.Fifos[p], e.id)

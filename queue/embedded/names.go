@@ -6,7 +6,7 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// names keeps all lanes by name, also apart by state, so that a page of a list costs no more than what is on it.
+// names keeps all lanes by name, and those of each state, so that a page of a list costs no more than its items.
 type names struct {
 	all     *btree.BTreeG[*lane]
 	byState map[queue.HostState]*btree.BTreeG[*lane]
@@ -25,6 +25,11 @@ func (n *names) add(l *lane) {
 	n.tree(l.state).Set(l)
 }
 
+func (n *names) remove(l *lane) {
+	n.all.Delete(l)
+	n.tree(l.state).Delete(l)
+}
+
 // move gives a lane another state.
 func (n *names) move(l *lane, to queue.HostState) {
 	n.tree(l.state).Delete(l)
@@ -41,7 +46,10 @@ func (n *names) tree(state queue.HostState) *btree.BTreeG[*lane] {
 	return t
 }
 
-// after calls f for the lanes of a state, or all if that is "", whose names come after the one given, until f says no.
+// in returns the lanes of a state.
+func (n *names) in(state queue.HostState) []*lane { return n.tree(state).Items() }
+
+// after calls f for the lanes of a state, or all if that is "", whose names come after the one given, until f returns false.
 func (n *names) after(state queue.HostState, name string, f func(*lane) bool) {
 	t := n.all
 	if state != "" {

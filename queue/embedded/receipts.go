@@ -6,36 +6,37 @@ import (
 	"maps"
 	"time"
 
-	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/postrider/postrider/queue"
 )
 
-// receipts find the activity that a call made by the call's idempotency key. They are in memory because keys are random:
-// an index of them would make each new one write a page of its own. Of a key they know the first bytes, for a day at
-// least and a third of one more at most; who finds something has to look whether it is that. Only the writer uses them.
+// receipts find the activity of a call by its idempotency key. They are in memory because keys are random: an index in the
+// database would write a page for each. They know only the first bytes of a key, for 24 to 32 hours, so the row must be compared
+// too. Only the writer uses them.
 type receipts struct {
-	turns  [4]map[uint64]int64 // activities by key, the youngest first
-	turned int64
+	generations [4]map[uint64]int64 // activities by key, the youngest first
+	rotated     int64
 }
 
-const receiptTurn = int64(queue.IdempotencyTTL / 3 / time.Millisecond)
+const receiptGeneration = int64(queue.IdempotencyTTL / 3 / time.Millisecond)
 
-func newReceipts(now int64) receipts { return receipts{turns: [4]map[uint64]int64{{}}, turned: now} }
+func newReceipts(now int64) receipts {
+	return receipts{generations: [4]map[uint64]int64{{}}, rotated: now}
+}
 
-// add remembers what a transaction has made.
+// add adds the receipts of a transaction.
 func (r *receipts) add(made map[uint64]int64, now int64) {
-	for ; len(made) > 0 && r.turned <= now-receiptTurn; r.turned += receiptTurn {
-		copy(r.turns[1:], r.turns[:])
-		r.turns[0] = map[uint64]int64{}
+	for ; len(made) > 0 && r.rotated <= now-receiptGeneration; r.rotated += receiptGeneration {
+		copy(r.generations[1:], r.generations[:])
+		r.generations[0] = map[uint64]int64{}
 	}
-	maps.Copy(r.turns[0], made)
+	maps.Copy(r.generations[0], made)
 }
 
 func (r *receipts) find(key uint64) (activity int64, ok bool) {
-	for _, turn := range r.turns {
-		if activity, ok = turn[key]; ok {
+	for _, generation := range r.generations {
+		if activity, ok = generation[key]; ok {
 			break
 		}
 	}
@@ -45,38 +46,31 @@ func (r *receipts) find(key uint64) (activity int64, ok bool) {
 func receiptKey(key []byte) uint64 { return binary.BigEndian.Uint64(key) }
 
 // receipt returns the activity that may have an idempotency key, also if this transaction made it.
-func (s *Store) receipt(t *tx, key *[32]byte) (activity int64, ok bool) {
+func (t *tx) receipt(key *[32]byte) (activity int64, ok bool) {
 	if activity, ok = t.receipts[receiptKey(key[:])]; ok {
 		return activity, ok
 	}
-	return s.receipts.find(receiptKey(key[:]))
+	return t.ledger.receipts.find(receiptKey(key[:]))
 }
 
-// remember keeps an activity's idempotency key, once the transaction is durable.
+// remember keeps an activity's idempotency key, if it has one, once the transaction is durable.
 func (t *tx) remember(key *[32]byte, activity int64) {
+	if *key == ([32]byte{}) {
+		return
+	}
 	if t.receipts == nil {
 		t.receipts = map[uint64]int64{}
 	}
 	t.receipts[receiptKey(key[:])] = activity
 }
 
-// loadReceipts remembers the keys of a day.
-func (s *Store) loadReceipts(c *sqlite.Conn, now int64) error {
-	s.receipts = newReceipts(now)
-	return each(c, "SELECT seq, idempotency FROM activities WHERE idempotency IS NOT NULL AND created > ? ORDER BY created",
-		[]any{now - queue.IdempotencyTTL.Milliseconds()}, func(row *sqlite.Stmt) error {
-			s.receipts.turns[0][receiptKey(blob(row, 1))] = row.ColumnInt64(0)
-			return nil
-		})
-}
-
-// replay answers from the first receipt if the idempotency key is known.
+// replay answers with the first receipt if the idempotency key is known.
 func (e *enqueue) replay(t *tx) (known bool, err error) {
-	seq, ok := e.s.receipt(t, &e.sub.Idempotency.Key)
+	seq, ok := t.receipt(&e.sub.Idempotency.Key)
 	if !ok {
 		return false, nil
 	}
-	err = each(t.conn, `SELECT id, uri, total, duplicates, refused, note, fingerprint, superseded FROM activities
+	err = each(t.conn, `SELECT id, uri, total, duplicates, refused, note, fingerprint FROM activities
 		WHERE seq = ? AND idempotency = ? AND created > ?`,
 		[]any{seq, e.sub.Idempotency.Key[:], e.now - queue.IdempotencyTTL.Milliseconds()}, func(row *sqlite.Stmt) error {
 			known = true
@@ -85,23 +79,19 @@ func (e *enqueue) replay(t *tx) (known bool, err error) {
 				return nil
 			}
 			e.receipt = queue.Receipt{
-				ID: uuid.UUID(blob(row, 0)).String(), URI: row.ColumnText(1), Accepted: row.ColumnInt(2),
-				Duplicates: row.ColumnInt(3), Superseded: row.ColumnInt(7), Note: blob(row, 5), Replayed: true,
+				ID: uuidOf(row, 0).String(), URI: row.ColumnText(1), Accepted: row.ColumnInt(2),
+				Duplicates: row.ColumnInt(3), Note: blob(row, 5), Replayed: true,
 			}
 			return decode(row.ColumnText(4), &e.receipt.Refused)
 		})
 	return known, err
 }
 
-// hasReceipt tells whether an idempotency key belongs to an activity created after a time.
-func (s *Store) hasReceipt(t *tx, key *[32]byte, after int64) (known bool, err error) {
-	seq, ok := s.receipt(t, key)
+// hasReceipt reports whether an idempotency key belongs to an activity created after a time.
+func (t *tx) hasReceipt(key *[32]byte, after int64) (bool, error) {
+	seq, ok := t.receipt(key)
 	if !ok {
 		return false, nil
 	}
-	err = each(t.conn, "SELECT 1 FROM activities WHERE seq = ? AND idempotency = ? AND created > ?", []any{seq, key[:], after}, func(*sqlite.Stmt) error {
-		known = true
-		return nil
-	})
-	return known, err
+	return exists(t.conn, "SELECT 1 FROM activities WHERE seq = ? AND idempotency = ? AND created > ?", seq, key[:], after)
 }

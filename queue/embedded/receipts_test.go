@@ -9,21 +9,25 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// A call that is repeated while the first is on its way into the same transaction gets its receipt, and one of the same
-// activity in other words counts duplicates.
+// A call that is repeated while the first is on its way into the same transaction gets its receipt, and one with the
+// same bytes and another key counts duplicates.
 func TestRepeatedTogether(t *testing.T) {
 	s := open(t, t.TempDir())
-	first, again, reworded, other := note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal)
+	var all [4]*enqueue
+	for i := range all {
+		all[i] = noteWith(s, queue.Other, queue.Normal, "the same")
+	}
+	first, again := all[0], all[1]
+	repeated, other := all[2], all[3]
 	again.sub.Idempotency = first.sub.Idempotency
-	reworded.sub.URI = first.sub.URI
 	other.sub.Idempotency.Key = first.sub.Idempotency.Key
 	other.sub.Idempotency.Fingerprint[0]++
-	s.together(t, nothing, first, again, reworded, other)
+	together(t, s, nothing, first, again, repeated, other)
 	if r := again.receipt; !r.Replayed || r.ID != first.sub.ID {
 		t.Errorf("repeated: %+v, want the first receipt", r)
 	}
-	if r := reworded.receipt; r.Duplicates != 1 || r.Accepted != 0 {
-		t.Errorf("reworded: %+v, want a duplicate", r)
+	if r := repeated.receipt; r.Duplicates != 1 || r.Accepted != 0 {
+		t.Errorf("the same bytes: %+v, want a duplicate", r)
 	}
 	if other.err != queue.ErrIdempotencyMismatch { //nolint:errorlint // it is what was set
 		t.Errorf("other words with the same key: %v", other.err)
@@ -35,20 +39,28 @@ func TestRepeatedTogether(t *testing.T) {
 
 // What shares a hash or the start of a key with something else is not taken for it.
 func TestLookAlikes(t *testing.T) {
-	const one, other = "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ" // URIs of one hash
+	const one, other = "text 48347", "text 112386" // texts of one hash
+	if hashOf(one) != hashOf(other) {
+		t.Fatal("the two texts don't share a hash any more")
+	}
 	s := open(t, t.TempDir())
-	first, second, third := note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal)
-	first.sub.URI, second.sub.URI, third.sub.URI = one, other, one
+	first, second := note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal)
+	first.sub.URI, second.sub.URI = one, other
+	first.sub.OrderingKey, second.sub.OrderingKey = "first", "second"
 	second.sub.Idempotency.Key = first.sub.Idempotency.Key
 	second.sub.Idempotency.Key[31]++
-	s.together(t, nothing, first)
-	s.together(t, nothing, second)
-	s.together(t, nothing, third)
-	if r := second.receipt; r.Replayed || r.Accepted != 1 || r.Duplicates != 0 {
+	together(t, s, nothing, first)
+	together(t, s, nothing, second)
+	if r := second.receipt; r.Replayed || r.Accepted != 1 {
 		t.Errorf("another URI and key: %+v, want it accepted", r)
 	}
-	if r := third.receipt; r.Duplicates != 1 {
-		t.Errorf("the first URI: %+v, want a duplicate", r)
+	for uri, want := range map[string]string{one: "first", other: "second"} {
+		refers := note(s, queue.Other, queue.Normal)
+		refers.sub.Refers, refers.sub.OrderingKey = uri, uri
+		together(t, s, nothing, refers)
+		if got := refers.full.OrderingKey; got != want {
+			t.Errorf("what refers to %s has the ordering key %s, want %s", uri, got, want)
+		}
 	}
 }
 
@@ -67,7 +79,7 @@ func TestReceiptsAreForgotten(t *testing.T) {
 	}
 }
 
-// Of activities with one URI those are looked at that have something pending.
+// Activities with one URI are found from the newest on, in whatever order they end.
 func TestNamesakesLeave(t *testing.T) {
 	s := open(t, t.TempDir())
 	var ids []string
@@ -75,13 +87,13 @@ func TestNamesakesLeave(t *testing.T) {
 		n := note(s, queue.Other, queue.Normal)
 		n.sub.URI = "https://app.example/same"
 		n.sub.Recipients[0].Inbox = "https://a.example/" + name
-		s.together(t, nothing, n)
+		together(t, s, nothing, n)
 		ids = append(ids, n.sub.ID)
 	}
 	for _, step := range []struct {
 		cancel int
 		want   []int64
-	}{{1, []int64{1, 3, 4}}, {3, []int64{1, 3}}, {0, []int64{3}}, {2, nil}} {
+	}{{1, []int64{4, 3, 1}}, {3, []int64{3, 1}}, {0, []int64{3}}, {2, nil}} {
 		if _, err := s.Cancel(bg, ids[step.cancel]); err != nil {
 			t.Fatal(err)
 		}
@@ -97,10 +109,10 @@ func TestHeadersStay(t *testing.T) {
 	n := note(s, queue.Other, queue.Normal)
 	want := []queue.Header{{Name: "X-A", Value: "b"}}
 	n.sub.Recipients[0].Headers = want
-	s.together(t, nothing, n)
+	together(t, s, nothing, n)
 	first := takeAll(t, s, 1)
 	retry := queue.Result{ID: first[0].ID, Verdict: queue.Retry, Spent: true}
-	if err := s.Settle(bg, lease(1), queue.Settlement{Results: []queue.Result{retry}, Release: true}); err != nil {
+	if _, err := s.Settle(bg, lease(1), queue.Settlement{Results: []queue.Result{retry}, Release: true}, 0); err != nil {
 		t.Fatal(err)
 	}
 	err := s.Export(bg, func(r queue.Record) error {

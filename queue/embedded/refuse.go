@@ -2,26 +2,25 @@ package embedded
 
 import "github.com/postrider/postrider/queue"
 
-// refuse sorts out recipients on hosts that take nothing, and finds the lanes of the others.
+// refuse removes recipients on blocked and unavailable hosts, and finds the lanes of the others.
 func (e *enqueue) refuse(t *tx) {
 	e.s.mu.Lock()
 	defer e.s.mu.Unlock()
 	taken := e.accepted[:0]
-	e.lanes = make([]*lane, 0, len(e.accepted))
-	for _, r := range e.accepted {
-		switch l := e.s.index.lanes[r.Host]; {
-		case l != nil && l.blocked:
-			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: r.Inbox, Reason: queue.ReasonHostBlocked})
-		case l != nil && l.record.Unavailable && !e.probes(t, l):
-			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: r.Inbox, Reason: queue.ReasonHostUnavailable})
+	for _, a := range e.accepted {
+		switch a.lane = e.s.index.lanes[a.Host]; {
+		case a.lane != nil && a.lane.blocked:
+			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: a.Inbox, Reason: queue.ReasonHostBlocked})
+		case a.lane != nil && a.lane.record.Unavailable && !e.probes(t, a.lane):
+			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: a.Inbox, Reason: queue.ReasonHostUnavailable})
 		default:
-			taken, e.lanes = append(taken, r), append(e.lanes, l)
+			taken = append(taken, a)
 		}
 	}
 	e.accepted = taken
 }
 
-// probes tells whether a delivery may be the next probe of a host that was given up.
+// probes reports whether a delivery may be the next probe of an unavailable host.
 func (e *enqueue) probes(t *tx, l *lane) bool {
 	if e.sub.Priority == queue.High {
 		if e.hastened == nil {
@@ -37,7 +36,7 @@ func (e *enqueue) probes(t *tx, l *lane) bool {
 	return true
 }
 
-// hasted is what tx.hasten said.
+// hasted is the result of tx.hasten.
 type hasted struct {
 	until  int64
 	sooner bool
@@ -52,45 +51,4 @@ func (e *enqueue) hasten(t *tx) (err error) {
 		e.hastened[id] = h
 	}
 	return nil
-}
-
-// supersede cancels what hosts that hear nothing now have not to hear of any more.
-func (e *enqueue) supersede(t *tx) error {
-	if e.sub.Role != queue.Deletes {
-		return nil
-	}
-	for _, old := range e.untried() {
-		// That ordering keys share a hash must not cancel what is about something else.
-		err := t.exec(`DELETE FROM deliveries WHERE id = ? AND
-			(SELECT ordering_key FROM activities WHERE seq = deliveries.activity) = ?`, old.id, e.sub.OrderingKey)
-		if err != nil {
-			return err
-		}
-		if t.conn.Changes() > 0 {
-			t.count(old.act.seq).cancelled++
-			e.needless = append(e.needless, old)
-		}
-	}
-	e.receipt.Superseded = len(e.needless)
-	return nil
-}
-
-// untried returns what may be superseded in the lanes of the recipients.
-func (e *enqueue) untried() (es []*entry) {
-	e.s.mu.Lock()
-	defer e.s.mu.Unlock()
-	looked := map[*lane]bool{}
-	for _, r := range e.accepted {
-		l := e.s.index.lanes[r.Host]
-		if l == nil || looked[l] || !l.silent(e.now) {
-			continue
-		}
-		looked[l] = true
-		for o := e.s.index.tails[l.chain(hashOf(e.sub.OrderingKey))]; o != nil; o = o.prev {
-			if o.act.role == queue.Makes && o.attempts == 0 && o.flags&(taken|tried) == 0 {
-				es = append(es, o)
-			}
-		}
-	}
-	return es
 }

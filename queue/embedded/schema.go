@@ -7,19 +7,31 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// migrations bring a database from each version (its user_version) to the next. Never change one that was released.
-var migrations = []string{
-	// A delivery's id is its activity's first plus its place among the recipients, so that an activity's deliveries are
-	// a range and need no index. Rows of deliveries are only those pending. An activity has expires_next while any of
-	// its deliveries is pending, and done_at after; its body stays while any delivery is pending or a dead letter.
-	`CREATE TABLE activities (
+// schemaVersion is the user_version of a database with this schema. Once a release has written it, the schema changes only
+// by steps from each version to the next.
+const schemaVersion = 1
+
+// schema makes an empty store.
+const schema = `
+	-- A delivery's id is its activity's first plus its place among the recipients, so that an activity's deliveries are
+	-- a range and need no index. An activity has expires_next while any of its deliveries is pending, and done_at after.
+	-- While any is pending or a dead letter, body is the seq of the activity whose row of bodies it shares with all that
+	-- have the same bytes, and digest their SHA-256. Idempotency keys, and URIs of what is pending, are looked up in memory,
+	-- and URIs, actors and keys by marks, so they need no index either.
+	CREATE TABLE activities (
 		seq INTEGER PRIMARY KEY,
 		id BLOB NOT NULL,
 		uri TEXT NOT NULL,
 		type TEXT NOT NULL,
+		actor TEXT NOT NULL,
 		key_id TEXT NOT NULL,
+		pin TEXT NOT NULL,
 		ordering_key TEXT NOT NULL,
 		priority INTEGER NOT NULL,
+		role INTEGER NOT NULL,
+		object TEXT NOT NULL,
+		final TEXT,
+		metadata TEXT,
 		created INTEGER NOT NULL,
 		first INTEGER NOT NULL,
 		total INTEGER NOT NULL,
@@ -33,95 +45,125 @@ var migrations = []string{
 		fingerprint BLOB,
 		duplicates INTEGER NOT NULL DEFAULT 0,
 		refused TEXT,
-		note BLOB
+		note BLOB,
+		body INTEGER,
+		digest BLOB
 	) STRICT;
 	CREATE UNIQUE INDEX activities_id ON activities (id);
-	CREATE UNIQUE INDEX activities_idempotency ON activities (idempotency) WHERE idempotency IS NOT NULL;
-	CREATE INDEX activities_pending ON activities (uri) WHERE expires_next IS NOT NULL;
+	CREATE INDEX activities_recent ON activities (created, idempotency) WHERE idempotency IS NOT NULL;
 	CREATE INDEX activities_expires ON activities (expires_next) WHERE expires_next IS NOT NULL;
 	CREATE INDEX activities_done ON activities (done_at) WHERE done_at IS NOT NULL AND letters = 0;
+	CREATE INDEX activities_letters ON activities (body, digest, expires_next) WHERE letters > 0;
+	-- See marks.go.
+	CREATE TABLE marks (mark INTEGER PRIMARY KEY) STRICT;
 	CREATE TABLE bodies (activity INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+
+	-- Only what is pending has a row. flags are those that last, see index.go.
 	CREATE TABLE deliveries (
 		id INTEGER PRIMARY KEY,
 		activity INTEGER NOT NULL,
 		lane INTEGER NOT NULL,
 		inbox TEXT NOT NULL,
 		headers TEXT,
+		ids TEXT,
 		attempts INTEGER NOT NULL DEFAULT 0,
 		due INTEGER NOT NULL,
 		expires INTEGER NOT NULL,
 		flags INTEGER NOT NULL DEFAULT 0,
-		last TEXT
+		history TEXT
 	) STRICT;
+	-- uri is a hash of the activity's.
 	CREATE TABLE dead (
 		id INTEGER PRIMARY KEY,
 		activity INTEGER NOT NULL,
 		host TEXT NOT NULL,
 		inbox TEXT NOT NULL,
 		headers TEXT,
+		ids TEXT,
 		reason TEXT NOT NULL,
 		attempts INTEGER NOT NULL,
-		last TEXT,
-		died_at INTEGER NOT NULL
+		history TEXT,
+		died_at INTEGER NOT NULL,
+		uri INTEGER NOT NULL
 	) STRICT;
+	-- The reason in the index of hosts lets a list by both skip quickly what it leaves out.
 	CREATE INDEX dead_at ON dead (died_at, id);
-	CREATE INDEX dead_host ON dead (host, died_at, id);
+	CREATE INDEX dead_host ON dead (host, died_at, id, reason);
 	CREATE INDEX dead_reason ON dead (reason, died_at, id);
+	CREATE INDEX dead_inbox ON dead (inbox, died_at, id);
+	CREATE INDEX dead_uri ON dead (uri, died_at, id);
+
+	-- A tombstone's seq is its place among the activities. activity is the ID of the Delete that left it.
+	CREATE TABLE tombstones (
+		seq INTEGER PRIMARY KEY,
+		object TEXT NOT NULL,
+		uri TEXT NOT NULL,
+		activity BLOB NOT NULL,
+		created INTEGER NOT NULL
+	) STRICT;
 	CREATE TABLE hosts (
 		lane INTEGER PRIMARY KEY,
 		host TEXT NOT NULL UNIQUE,
 		record TEXT NOT NULL DEFAULT '{}',
 		wait_until INTEGER NOT NULL DEFAULT 0,
+		wait_since INTEGER NOT NULL DEFAULT 0,
+		hastened INTEGER NOT NULL DEFAULT 0,
 		paused INTEGER NOT NULL DEFAULT 0,
-		blocked INTEGER NOT NULL DEFAULT 0
+		blocked INTEGER NOT NULL DEFAULT 0,
+		state TEXT NOT NULL DEFAULT 'healthy',
+		changed INTEGER NOT NULL DEFAULT 0
 	) STRICT;
+
+	-- What the feed tells. The newest entry always stays, so that no seq is used twice. entry is what is not in another column.
+	CREATE TABLE feed (
+		seq INTEGER PRIMARY KEY,
+		at INTEGER NOT NULL,
+		kind TEXT NOT NULL,
+		host TEXT NOT NULL,
+		entry TEXT NOT NULL
+	) STRICT;
+	CREATE TABLE positions (reader TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID;
 	CREATE TABLE keys (
 		id TEXT PRIMARY KEY,
 		algorithm TEXT NOT NULL,
 		public_pem TEXT NOT NULL,
 		fingerprint TEXT NOT NULL,
 		sealed BLOB NOT NULL,
-		created INTEGER NOT NULL
+		created INTEGER NOT NULL,
+		when_idle INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
-	CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), delivered INTEGER NOT NULL) STRICT;
-	INSERT INTO meta VALUES (1, 0);`,
 
-	// What operators do to hosts and dead letters, and how hosts are given up. The reason in the index of hosts lets a list
-	// by both skip quickly what it leaves out.
-	`ALTER TABLE activities ADD COLUMN role INTEGER NOT NULL DEFAULT 0;
-	ALTER TABLE activities ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
-	ALTER TABLE hosts ADD COLUMN wait_since INTEGER NOT NULL DEFAULT 0;
-	ALTER TABLE meta ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+	-- What was delivered, dropped and died since the store was made, the name of its feed, the last activity whose
+	-- marks are written, and the store's clock: how far it is behind the wall clock, the time as of when that was written, 0 if
+	-- it never was, and the sum of both, by which damage is found.
+	CREATE TABLE meta (
+		one INTEGER PRIMARY KEY CHECK (one = 1),
+		delivered INTEGER NOT NULL DEFAULT 0,
+		dropped INTEGER NOT NULL DEFAULT 0,
+		clock_lag INTEGER NOT NULL DEFAULT 0,
+		clock_kept INTEGER NOT NULL DEFAULT 0,
+		clock_sum INTEGER NOT NULL DEFAULT 0,
+		feed INTEGER NOT NULL DEFAULT (random() & 0xffffffff),
+		marked INTEGER NOT NULL DEFAULT 0
+	) STRICT;
+	INSERT INTO meta (one) VALUES (1);
 	CREATE TABLE died (reason TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-	INSERT INTO died SELECT reason, count(*) FROM dead GROUP BY reason;
-	DROP INDEX dead_host;
-	CREATE INDEX dead_host ON dead (host, died_at, id, reason);`,
+`
 
-	// How many probes Seen hastened since the host's last success.
-	`ALTER TABLE hosts ADD COLUMN hastened INTEGER NOT NULL DEFAULT 0;`,
-
-	// What has headers of its own is marked (flag 32), as all else that is needed of what is taken is in memory. So is what
-	// is looked for at intake: idempotency keys, which were in random order, and URIs of what is pending.
-	`UPDATE deliveries SET flags = flags | 32 WHERE headers IS NOT NULL;
-	DROP INDEX activities_pending;
-	DROP INDEX activities_idempotency;
-	CREATE INDEX activities_recent ON activities (created, idempotency) WHERE idempotency IS NOT NULL;`,
-}
-
-// migrate brings the database to the newest version, each step in a transaction of its own.
-func migrate(c *sqlite.Conn) error {
+// makeSchema makes the tables of a new database, and refuses one of another version.
+func makeSchema(c *sqlite.Conn) error {
 	version, err := sqlitex.ResultInt(c.Prep("PRAGMA user_version"))
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case version == schemaVersion:
+		return nil
+	case version != 0:
+		return fmt.Errorf("the store has version %d, this program reads only version %d: use the program that wrote it", version, schemaVersion)
 	}
-	if version > len(migrations) {
-		return fmt.Errorf("the store has version %d, this program knows only up to %d: use a newer program", version, len(migrations))
-	}
-	for ; version < len(migrations); version++ {
-		step := fmt.Sprintf("%s; PRAGMA user_version = %d;", migrations[version], version+1)
-		if err := sqlitex.ExecuteScript(c, step, nil); err != nil { // runs in a savepoint
-			return fmt.Errorf("migrate to version %d: %w", version+1, err)
-		}
+	err = sqlitex.ExecuteScript(c, fmt.Sprintf("%s PRAGMA user_version = %d;", schema, schemaVersion), nil) // runs in a savepoint
+	if err != nil {
+		return fmt.Errorf("make tables: %w", err)
 	}
 	return nil
 }

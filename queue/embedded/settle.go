@@ -12,40 +12,53 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// Settle implements queue.Lanes.
-func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement) error {
-	o := &settle{s: s, lease: lease, st: st}
+// Settle implements queue.Lanes. It chooses the next deliveries while it changes memory, and reads them afterwards.
+func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement, n int) ([]queue.Delivery, error) {
+	o := &settle{s: s, lease: lease, st: st, n: n}
 	if !o.writes() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		o.check(nil)
-		o.now = millis(time.Now())
-		o.apply()
-		return o.err
+		o.inMemory()
+	} else if err := s.writer.do(ctx, o.run, o.apply); isDamage(err) {
+		if err := o.around(ctx); err != nil {
+			return nil, fmt.Errorf("settle: %w", err)
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("settle: %w", err)
 	}
-	if err := s.writer.do(ctx, o.run, o.apply); err != nil {
-		return fmt.Errorf("settle: %w", err)
+	if o.err != nil {
+		return nil, o.err
 	}
-	return o.err
+	var next []queue.Delivery
+	if c := &o.chosen; len(c.picks)+len(c.superseded) > 0 {
+		if held, err := c.give(ctx, n); held && err == nil { // else the next call finds out
+			next = c.turn.Deliveries
+		}
+	}
+	if st.Release && len(next) == 0 {
+		o.release()
+	}
+	return next, nil
 }
 
-// settle is one settlement on its way in.
+// settle is the operation of one settlement.
 type settle struct {
 	s       *Store
 	lease   lockmgr.Lease
 	st      queue.Settlement
+	n       int // deliveries wanted
 	err     error
 	l       *lane
-	entries []*entry          // of the results, nil for those that are not there any more
-	failed  []*entry          // what waited because the host failed, if it recovered
-	host    *queue.HostRecord // what of the settlement is not outdated
+	entries []*entry          // of the results, nil for those that ended
+	failed  []*entry          // those that waited because the host failed, if it recovered
+	host    *queue.HostRecord // nil if it is outdated
 	pause   time.Duration
 	now     int64
+	chosen  choice // what it gives
 }
 
-// check finds the lane and what the results are about. The store's mutex must be held.
+// check finds the lane and the deliveries of the results. The store's mutex must be held.
 func (o *settle) check(reset map[int64]bool) {
-	o.err, o.failed, o.entries = nil, nil, make([]*entry, len(o.st.Results))
+	o.err, o.failed = nil, nil
+	o.entries = make([]*entry, len(o.st.Results))
 	o.l = o.s.index.lanes[o.lease.Host]
 	if o.l == nil || o.lease.Token != o.l.token {
 		o.err = queue.ErrNotHeld
@@ -68,7 +81,7 @@ func (o *settle) check(reset map[int64]bool) {
 	}
 }
 
-// writes tells whether anything in the settlement has to last.
+// writes reports whether anything in the settlement must survive a crash.
 func (o *settle) writes() bool {
 	for _, r := range o.st.Results {
 		if r.Verdict != queue.Defer || r.After > 0 || r.WaitKey || r.Attempt != nil || r.Spent {
@@ -91,7 +104,7 @@ func (o *settle) run(t *tx) error {
 	if o.err != nil {
 		return nil
 	}
-	o.now = millis(t.now)
+	o.now = t.now
 	for i := range o.st.Results {
 		if e := o.entries[i]; e != nil {
 			if err := o.write(t, e, &o.st.Results[i]); err != nil {
@@ -110,6 +123,11 @@ func (o *settle) run(t *tx) error {
 func (o *settle) write(t *tx, e *entry, r *queue.Result) error {
 	switch r.Verdict {
 	case queue.Delivered:
+		if o.s.opts.Feed.Delivered {
+			if err := t.feedDelivered(o.lease.Host, e.id, r); err != nil {
+				return err
+			}
+		}
 		changed, err := t.deleteDelivery(e.id)
 		if changed {
 			t.count(e.act.seq).delivered++
@@ -117,8 +135,7 @@ func (o *settle) write(t *tx, e *entry, r *queue.Result) error {
 		}
 		return err
 	case queue.Dead:
-		_, err := t.bury(e.id, r)
-		return err
+		return t.bury(e, r)
 	}
 	return o.keep(t, e, r)
 }
@@ -132,28 +149,45 @@ func (t *tx) deleteDelivery(id int64) (changed bool, err error) {
 }
 
 // bury makes a delivery a dead letter, if it is still there.
-func (t *tx) bury(id int64, r *queue.Result) (buried bool, err error) {
-	last, err := encode(r.Attempt, r.Attempt == nil)
+func (t *tx) bury(e *entry, r *queue.Result) error {
+	history, err := t.history(e.id, r.Attempt)
 	if err != nil {
-		return false, err
+		return err
 	}
-	var seq int64
-	err = each(t.conn, `INSERT INTO dead (id, activity, host, inbox, headers, reason, attempts, last, died_at)
-		SELECT d.id, d.activity, h.host, d.inbox, d.headers, ?, d.attempts + ?, coalesce(?, d.last), ?
+	seq, buried, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, `INSERT INTO dead
+		(id, activity, host, inbox, headers, ids, reason, attempts, history, died_at, uri)
+		SELECT d.id, d.activity, h.host, d.inbox, d.headers, d.ids, ?, d.attempts + ?, coalesce(?, d.history), ?, ?
 		FROM deliveries d JOIN hosts h ON h.lane = d.lane WHERE d.id = ? RETURNING activity`,
-		[]any{string(r.Reason), spent(r), last, millis(t.now), id}, func(row *sqlite.Stmt) error {
-			seq = row.ColumnInt64(0)
-			return nil
-		})
-	if err != nil || seq == 0 {
-		return false, err
+		string(r.Reason), spent(r), history, t.now, int64(e.act.uri), e.id)
+	if err != nil || !buried {
+		return err
 	}
+	return t.died(seq, e.id, r.Reason)
+}
+
+// history returns the history of a delivery with one more attempt, as it is stored; nil if there is no attempt.
+func (t *tx) history(id int64, attempt *queue.LastAttempt) (any, error) {
+	if attempt == nil {
+		return nil, nil
+	}
+	before, _, err := one(t.conn, historyOf, "SELECT history FROM deliveries WHERE id = ?", id)
+	if err != nil {
+		return nil, err
+	}
+	return encode(before.With(attempt), false)
+}
+
+// died deletes a delivery that became a dead letter, counts it, and adds it to the feed.
+func (t *tx) died(seq, id int64, why queue.Reason) error {
 	d := t.count(seq)
 	d.dead++
 	d.letters++
 	t.totals.dead++
-	t.totals.die(r.Reason, 1)
-	return t.deleteDelivery(id)
+	t.totals.die(why, 1)
+	if _, err := t.deleteDelivery(id); err != nil {
+		return err
+	}
+	return t.feedDead(id)
 }
 
 func spent(r *queue.Result) int64 {
@@ -168,15 +202,15 @@ func (o *settle) keep(t *tx, e *entry, r *queue.Result) error {
 	o.s.mu.Lock()
 	due, flags := o.next(e, r)
 	o.s.mu.Unlock()
-	last, err := encode(r.Attempt, r.Attempt == nil)
+	history, err := t.history(e.id, r.Attempt)
 	if err != nil {
 		return err
 	}
-	return t.exec("UPDATE deliveries SET attempts = attempts + ?, due = ?, flags = ?, last = coalesce(?, last) WHERE id = ?",
-		spent(r), due, int64(flags), last, e.id)
+	return t.exec("UPDATE deliveries SET attempts = attempts + ?, due = ?, flags = ?, history = coalesce(?, history) WHERE id = ?",
+		spent(r), due, int64(flags), history, e.id)
 }
 
-// next returns when a delivery that stays pending is due, and its flags that last.
+// next returns when a delivery that stays pending is due, and its stored flags.
 func (o *settle) next(e *entry, r *queue.Result) (due int64, flags uint8) {
 	due, flags = e.due, e.flags&lasting
 	if r.After > 0 || r.Verdict == queue.Retry {
@@ -212,12 +246,13 @@ func (o *settle) recover(t *tx) error {
 	return t.makeDue(o.failed, o.now)
 }
 
-// writeHost writes what of the host has to last. What other operations of this transaction write stays.
+// writeHost writes the part of the host that must survive a crash. Columns that other operations wrote stay.
 func (o *settle) writeHost(t *tx) error {
 	o.s.mu.Lock()
 	known := o.l.record
 	o.s.mu.Unlock()
 	if o.pause != 0 {
+		t.touch(o.l.id)
 		if err := t.exec("UPDATE hosts SET wait_until = ?, wait_since = ? WHERE lane = ?", o.wait(), o.since(), o.l.id); err != nil {
 			return err
 		}
@@ -225,6 +260,7 @@ func (o *settle) writeHost(t *tx) error {
 	if o.host == nil || sameForGood(&known, o.host) {
 		return nil
 	}
+	t.touch(o.l.id)
 	record := *o.host
 	record.Epoch = known.Epoch
 	b, err := json.Marshal(record)
@@ -234,7 +270,7 @@ func (o *settle) writeHost(t *tx) error {
 	return t.exec("UPDATE hosts SET record = ?, hastened = hastened * ? WHERE lane = ?", string(b), record.Probed(), o.l.id)
 }
 
-// wait returns until when the lane waits, where the settlement says so.
+// wait returns the end of the wait that the settlement sets.
 func (o *settle) wait() int64 {
 	if o.pause < 0 {
 		return 0
@@ -242,7 +278,7 @@ func (o *settle) wait() int64 {
 	return o.now + o.pause.Milliseconds()
 }
 
-// since returns from when SeenPause counts: from when the host doesn't ask to be left alone any more.
+// since returns the time from which SeenPause counts: the end of the pause that the host asked for.
 func (o *settle) since() int64 { return o.now + o.st.Asked.Milliseconds() }
 
 func (o *settle) apply() {
@@ -259,20 +295,36 @@ func (o *settle) apply() {
 	x.advance(o.failed, o.now)
 	if l.token == o.lease.Token { // no later lease took the lane while this was written
 		l.hidden = o.now + o.lease.TTL.Milliseconds()
-		if o.st.Release {
-			x.untake(l, o.now)
-			l.hidden = 0
-			o.endLease()
-		}
 	}
-	x.place(l, o.now)
+	o.chosen = choice{s: o.s, turn: queue.Turn{Lease: o.lease}}
+	if o.n <= 0 || !o.chosen.pick(o.n, o.now) {
+		x.place(l, o.now)
+	}
 }
 
-// endLease ends the lease before anybody is offered the lane.
-func (o *settle) endLease() {
+// inMemory settles without writing.
+func (o *settle) inMemory() {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	o.check(nil)
+	o.now = o.s.clock.now()
+	o.apply()
+}
+
+// release ends the turn, and its lease before Due offers the lane.
+func (o *settle) release() {
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	if o.l.token != o.lease.Token {
+		return
+	}
+	now := o.s.clock.now()
+	o.s.index.untake(o.l, now)
+	o.l.hidden = 0
 	if o.s.opts.Leases != nil {
 		_ = o.s.opts.Leases.Release(context.Background(), []lockmgr.Lease{o.lease}) // those of a fleet of one don't fail
 	}
+	o.s.index.place(o.l, now)
 }
 
 func (o *settle) applyHost() {
@@ -290,7 +342,7 @@ func (o *settle) applyHost() {
 	}
 }
 
-// ends tells that a delivery is pending no more.
+// ends reports whether a delivery is no longer pending.
 func ends(r *queue.Result) bool { return r.Verdict == queue.Delivered || r.Verdict == queue.Dead }
 
 func (o *settle) applyResult(e *entry, r *queue.Result) {
@@ -301,22 +353,29 @@ func (o *settle) applyResult(e *entry, r *queue.Result) {
 	}
 	due, flags := o.next(e, r)
 	e.attempts += uint16(spent(r))
-	x.unpark(e)
+	x.endAwait(e)
 	e.flags = e.flags&taken | flags&^waitsKey
 	e.lane.withdraw(e)
-	if _, there := o.s.keys.get(e.act.keyID); r.WaitKey && !there {
-		x.park(e)
+	if _, there := o.s.keys.get(e.act.keyName); r.WaitKey && !there {
+		x.awaitKey(e)
 		due = never
 	}
 	x.reschedule(e, due, o.now)
 }
 
-// sameForGood tells that two records differ at most in what need not survive a crash: the window, and how long ago
-// exactly the host last answered.
+// sameForGood reports whether two records differ at most in values that need not survive a crash: the window, and the exact times
+// of the host's last answer and success.
 func sameForGood(a, b *queue.HostRecord) bool {
 	x, y := &a.Breaker, &b.Breaker
 	return x.State == y.State && x.Failures == y.Failures && x.Trips == y.Trips && x.Failed == y.Failed &&
 		len(x.Days) == len(y.Days) && x.OpenedAt.Equal(y.OpenedAt) &&
-		x.LastSuccess.IsZero() == y.LastSuccess.IsZero() && y.LastSuccess.Sub(x.LastSuccess) < time.Hour &&
-		a.Scheme == b.Scheme && a.Throttles == b.Throttles && a.Unavailable == b.Unavailable && a.LastError == b.LastError
+		aboutSame(x.LastSuccess, y.LastSuccess) && aboutSame(a.LastAnswer, b.LastAnswer) && aboutSame(a.LastSuccess, b.LastSuccess) &&
+		a.Refusals == b.Refusals && a.AnswerKind() == b.AnswerKind() &&
+		a.Scheme == b.Scheme && a.Doubts == b.Doubts && a.DoubtedAt.Equal(b.DoubtedAt) && a.RefusedAt.Equal(b.RefusedAt) &&
+		a.Throttles == b.Throttles && a.Unavailable == b.Unavailable && a.LastError == b.LastError
+}
+
+// aboutSame reports whether a time is so close to the one before that it need not be written.
+func aboutSame(before, now time.Time) bool {
+	return before.IsZero() == now.IsZero() && now.Sub(before) < time.Hour
 }

@@ -1,15 +1,15 @@
 // Package embedded is the queue of a single node, on SQLite in one folder.
 //
-// What lasts is in the database; what only decides who goes next (lanes, leases seen, what is taken) is in memory and is
-// rebuilt at start. So finding and taking work writes nothing, and after a crash all that was not settled is simply
-// pending again.
+// The database has all that must survive a crash. Memory has what decides which delivery is next (lanes, leases seen, what is
+// taken), and is rebuilt at start. So finding and taking work writes nothing, and after a crash all that was not settled is
+// simply pending again.
 //
 // One goroutine writes. It runs the operations that wait (up to 1,024) in one transaction, commits with synchronous=FULL,
 // applies them to memory in the same order, and only then answers: callers share the cost of an fsync, and memory never
-// holds what the disk does not. Who submits an activity is answered once it is durable; whoever reads from then on waits
+// holds what the disk does not. The caller that submits an activity is answered once it is durable; every later reader waits
 // until memory has it too. Readers of the database use connections of their own and never wait for the writer.
 //
-// What callers may not rely on: that a call's context stops it once it is queued; the writer always answers.
+// Callers must not rely on a call's context to stop it once it is queued: the writer always answers.
 package embedded
 
 import (
@@ -17,16 +17,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
@@ -40,24 +38,25 @@ type Options struct {
 	queue.Limits
 	// Idle is the longest that Due lets a node sleep; 0 is queue.MaxIdle.
 	Idle time.Duration
-	// Rand decides which of the lanes that are due goes next; nil is math/rand/v2's. It must belong to this store alone.
+	// Rand draws from the lanes that are due; nil is math/rand/v2's. It must belong to this store alone.
 	Rand *rand.Rand
-	// Leases are those that the node works under, for Settle to end; nil if the caller does.
+	// Leases are those that the node works under, for Settle to release; nil if the caller releases them.
 	Leases lockmgr.Manager
+	// Wall is the wall clock, which may jump; nil is time.Now.
+	Wall func() time.Time
+	// Log gets a line about each damaged row or page. Nil is slog.Default.
+	Log *slog.Logger
 }
 
 // Store is a queue.Queue in a folder.
 type Store struct {
-	opts    Options
-	lock    *flock.Flock
-	writer  *writer
-	readers chan *sqlite.Conn // idle read connections
-	wake    chan struct{}
-	stops   atomic.Uint64
-	hub     hub
-
-	next     int64    // the id of the next delivery; only the writer's
-	receipts receipts // only the writer's
+	opts   Options
+	lock   *flock.Flock
+	db     *database
+	writer *writer
+	wake   signal
+	hub    queue.Hub
+	clock  *clock
 
 	keys *keyring
 
@@ -65,16 +64,19 @@ type Store struct {
 	index *index // guarded by mu
 	stats totals // guarded by mu
 	rates rates  // guarded by mu
-	sweep int64  // when Sweep may find something, in ms; guarded by mu
+
+	restless map[int64]bool // lanes of hosts whose state the feed may not know; guarded by mu
 }
 
 var _ queue.Queue = (*Store)(nil)
 
-const readConns = 4
-
 // Open opens the store in dir, and makes both if they are not there. It returns ErrLocked if another process has it.
 func Open(dir string, o Options) (*Store, error) {
 	o.Retention, o.Idle = max(o.Retention, queue.IdempotencyTTL), cmp.Or(o.Idle, queue.MaxIdle)
+	o.Log = cmp.Or(o.Log, slog.Default())
+	if o.Wall == nil {
+		o.Wall = time.Now
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -84,70 +86,43 @@ func Open(dir string, o Options) (*Store, error) {
 	} else if !ok {
 		return nil, fmt.Errorf("open store %s: %w", dir, ErrLocked)
 	}
-	s := &Store{opts: o, lock: lock, wake: make(chan struct{}, 1), readers: make(chan *sqlite.Conn, readConns)}
+	s := &Store{opts: o, lock: lock, wake: make(signal, 1), restless: map[int64]bool{}}
 	if err := s.open(filepath.Join(dir, "postrider.db")); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), s.Close())
 	}
+	s.writer.start()
 	return s, nil
 }
 
+// open opens the database, which is rebuilt first if pages of it cannot be read.
 func (s *Store) open(path string) error {
-	conn, err := Connect(path)
-	if err != nil {
+	err := s.prepare(path)
+	if err == nil && fileExists(rebuildFile(path)) {
+		err = errors.New("pages could not be read")
+	} else if err == nil || !isCorrupt(err) {
 		return err
 	}
-	s.writer = newWriter(conn, &s.mu, s.committed)
-	if err := migrate(conn); err != nil {
-		return err
+	if closing := s.closeDatabase(); closing != nil && !isCorrupt(closing) {
+		return errors.Join(err, closing)
 	}
-	for range readConns {
-		r, err := connect(path, true)
-		if err != nil {
-			return err
-		}
-		s.readers <- r
+	if failed := rebuild(path, err, s.opts.Log); failed != nil {
+		return errors.Join(err, failed)
 	}
-	if err := s.load(conn); err != nil {
-		return err
-	}
-	s.writer.start()
-	return nil
+	return s.prepare(path)
 }
 
-// Connect opens a database, and makes it if it isn't there, with all that the store's own writer sets: for who measures
-// what the store adds to SQLite.
-func Connect(path string) (*sqlite.Conn, error) {
-	// SQLite gives its WAL the mode of the database; what is inside names who talks to whom.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+// prepare opens the database and loads what it holds.
+func (s *Store) prepare(path string) (err error) {
+	if s.db, err = openDatabase(path, s.opts.Log); err != nil {
+		return err
 	}
-	if err := f.Close(); err != nil {
-		return nil, err
+	if s.clock, err = startClock(s.db.conn, s.opts.Wall, s.opts.Log); err != nil {
+		return err
 	}
-	return connect(path, false)
-}
-
-func connect(path string, readOnly bool) (*sqlite.Conn, error) {
-	// Pages of 8 KiB (of a database that is made) take a tenth less CPU to write than SQLite's of 4 KiB. Without
-	// autocheckpoint on the writer the WAL was seen to grow without bound.
-	pragmas := []string{
-		"busy_timeout=5000", "page_size=8192", "journal_mode=WAL", "cache_size=-8192", "synchronous=FULL",
-		"wal_autocheckpoint=2000", "journal_size_limit=67108864",
-	}
-	if readOnly {
-		pragmas = []string{"busy_timeout=5000", "cache_size=-2048", "query_only=ON"} // nothing is read often
-	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range pragmas {
-		if err := sqlitex.ExecuteTransient(conn, "PRAGMA "+p, nil); err != nil {
-			return nil, errors.Join(err, conn.Close())
-		}
-	}
-	return conn, nil
+	s.writer = newWriter(s.db.conn, &s.mu, &ledger{clock: s.clock, restless: s.takeRestless}, s.committed)
+	s.writer.failed, s.writer.between = s.db.noteCorrupt, s.db.stamps.keep
+	s.writer.rest = func() bool { return s.db.stamps.rest(s.clock.writes) }
+	return load(s)
 }
 
 // Ready implements queue.Queue. After a failed write it tries one.
@@ -162,57 +137,16 @@ func (s *Store) Ready(ctx context.Context) error {
 
 // Close implements queue.Queue.
 func (s *Store) Close() error {
-	s.hub.close()
-	var errs []error
+	s.hub.Close()
+	return errors.Join(s.closeDatabase(), s.lock.Unlock())
+}
+
+func (s *Store) closeDatabase() error {
 	if s.writer != nil {
-		errs = append(errs, s.writer.close())
+		s.writer.close()
 	}
-	for range readConns {
-		select {
-		case c := <-s.readers:
-			errs = append(errs, c.Close())
-		default: // a failed Open has fewer; in a running store callers are gone by now
-		}
+	if s.db == nil {
+		return nil
 	}
-	return errors.Join(append(errs, s.lock.Unlock())...)
-}
-
-// Wake implements queue.Lanes.
-func (s *Store) Wake() <-chan struct{} { return s.wake }
-
-// Stops implements queue.Lanes.
-func (s *Store) Stops() uint64 { return s.stops.Load() }
-
-func (s *Store) signal() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// read runs f on a read connection.
-func (s *Store) read(ctx context.Context, f func(*sqlite.Conn) error) error {
-	select {
-	case c := <-s.readers:
-		defer func() { s.readers <- c }()
-		return f(c)
-	case <-s.writer.closed:
-		return queue.ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// each runs a query and calls row for each row of its answer.
-func each(c *sqlite.Conn, query string, args []any, row func(*sqlite.Stmt) error) error {
-	return sqlitex.Execute(c, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
-}
-
-func millis(t time.Time) int64 { return t.UnixMilli() }
-
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
+	return s.db.close()
 }

@@ -11,13 +11,10 @@ import (
 )
 
 const (
-	sweepRows = 2000        // at most so many rows of a kind in one sweep
-	sweepSoon = time.Second // when to look again at what was taken as it expired
-	sweepIdle = time.Hour   // the longest between two that look
+	sweepRows = 2000            // at most so many rows of a kind in one sweep
+	sweepSoon = time.Second     // when to look again at what was taken as it expired
+	sweepIdle = 5 * time.Minute // the longest between two that look: each keeps the time (clock)
 )
-
-// expiryAt tells that something may expire at a time. The store's mutex must be held.
-func (s *Store) expiryAt(ms int64) { s.sweep = min(s.sweep, ms) }
 
 // Sweep implements queue.Lanes. Called when nothing is due it costs next to nothing.
 func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
@@ -25,7 +22,14 @@ func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
 		return wait, nil
 	}
 	o := &sweep{s: s}
-	if err := s.writer.do(ctx, o.run, o.apply); err != nil {
+	err := s.writer.do(ctx, o.run, o.apply)
+	if err == nil {
+		err = s.forgetHosts(ctx)
+	}
+	if isDamage(err) {
+		return o.around(ctx)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
 	return min(max(0, time.Duration(o.next-o.now)*time.Millisecond), s.sweepIn()), nil
@@ -35,10 +39,18 @@ func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
 func (s *Store) sweepIn() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock.now()
+	s.index.endThrottles(now)
 	if len(s.index.excess) > 0 || s.opts.DeadLetters > 0 && s.stats.dead > s.opts.DeadLetters {
 		return 0
 	}
-	return max(0, time.Duration(s.sweep-millis(time.Now()))*time.Millisecond)
+	return max(0, time.Duration(min(s.index.sweepAt, s.index.health.throttledUntil, s.index.unused.next())-now)*time.Millisecond)
+}
+
+// sweepSteps are what a sweep does.
+var sweepSteps = []func(*sweep, *tx) error{
+	(*sweep).expire, (*sweep).shed, (*sweep).dropLetters, (*sweep).capLetters, (*sweep).dropTombstones, (*sweep).dropActivities,
+	(*sweep).retireKeys, (*sweep).dropEntries, (*sweep).capEntries,
 }
 
 // sweep is one bounded step of cleaning up.
@@ -46,30 +58,48 @@ type sweep struct {
 	s       *Store
 	now     int64
 	next    int64
-	victims []victim
+	burials []burial
+	retired []retired
+	only    int // which step it does, counted from 1; all if it is 0
+}
+
+// around does each step by itself, and leaves out those that need pages that cannot be read.
+func (o *sweep) around(ctx context.Context) (time.Duration, error) {
+	for i := range sweepSteps {
+		o.only = i + 1
+		err := o.s.writer.do(ctx, o.run, o.apply)
+		if isDamage(err) {
+			logDamage(o.s.opts.Log, err)
+		} else if err != nil {
+			return 0, fmt.Errorf("sweep: %w", err)
+		}
+	}
+	return queue.MaxIdle, nil
 }
 
 func (o *sweep) run(t *tx) error {
-	*o = sweep{s: o.s, now: millis(t.now), next: never}
+	*o = sweep{s: o.s, now: t.now, next: never, only: o.only}
 	o.lookAgain(sweepIdle)
 	if r := o.s.opts.DeadRetention; r > 0 {
-		o.lookAgain(r) // who dies from now on
+		o.lookAgain(r) // dead letters from now on
 	}
-	for _, step := range []func(*tx) error{o.expire, o.giveUp, o.dropLetters, o.capLetters, o.dropActivities} {
-		if err := step(t); err != nil {
+	for i, step := range sweepSteps {
+		if o.only != 0 && o.only != i+1 {
+			continue
+		}
+		if err := step(o, t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lookAgain sees to it that the next sweep comes after so long at most, or a minute: retention is kept track of by the
-// minute.
+// lookAgain has the next sweep come after at most so long, or after a minute: retention is checked once a minute.
 func (o *sweep) lookAgain(after time.Duration) {
 	o.next = min(o.next, o.now+max(after, queue.MaxIdle).Milliseconds())
 }
 
-// expire dead-letters what has outlived its TTL.
+// expire makes dead letters of deliveries that have outlived their TTL.
 func (o *sweep) expire(t *tx) error {
 	type due struct{ seq, first, total int64 }
 	var overdue []due
@@ -83,7 +113,7 @@ func (o *sweep) expire(t *tx) error {
 			return nil
 		})
 	for i := 0; err == nil && i < len(overdue); i++ {
-		if len(o.victims) >= sweepRows || i == 63 {
+		if len(o.burials) >= sweepRows || i == 63 {
 			o.next = o.now // there may be more
 			break
 		}
@@ -104,11 +134,14 @@ func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
 	if err != nil {
 		return err
 	}
-	overdue, again := o.judge(rows)
-	if err := o.s.giveUp(t, overdue); err != nil {
+	if len(rows) == 0 {
+		return o.endLost(t, seq)
+	}
+	overdue, again := o.overdue(rows)
+	if err := t.buryAll(overdue); err != nil {
 		return err
 	}
-	o.victims = append(o.victims, overdue...)
+	o.burials = append(o.burials, overdue...)
 	if again == never {
 		return nil // nothing is pending any more
 	}
@@ -116,8 +149,22 @@ func (o *sweep) expireActivity(t *tx, seq, first, end int64) error {
 	return t.exec("UPDATE activities SET expires_next = ? WHERE seq = ?", again, seq)
 }
 
-// judge says which deliveries die of what, and when to look at the others again.
-func (o *sweep) judge(rows []row) (overdue []victim, again int64) {
+// endLost ends an activity that pends by its counts, though it has no deliveries any more: their rows were lost.
+func (o *sweep) endLost(t *tx, seq int64) error {
+	lost, _, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, "SELECT total - delivered - dead - cancelled FROM activities WHERE seq = ?", seq)
+	d := t.counts[seq]
+	if d != nil {
+		lost -= d.delivered + d.dead + d.cancelled // what this transaction ended
+	}
+	if err != nil || lost <= 0 && d != nil {
+		return err
+	}
+	t.count(seq).dead += max(0, lost)
+	return nil
+}
+
+// overdue returns which deliveries die and why, and when to check the others again.
+func (o *sweep) overdue(rows []row) (overdue []burial, again int64) {
 	again = never
 	o.s.mu.Lock()
 	defer o.s.mu.Unlock()
@@ -130,50 +177,52 @@ func (o *sweep) judge(rows []row) (overdue []victim, again int64) {
 		case e == nil || e.flags&taken != 0: // or not in memory yet
 			again = min(again, o.now+sweepSoon.Milliseconds())
 		case e.flags&waitsKey != 0:
-			overdue = append(overdue, victim{e, queue.ReasonKeyMissing})
+			overdue = append(overdue, burial{e, queue.ReasonKeyMissing})
 		default:
-			overdue = append(overdue, victim{e, queue.ReasonExpired})
+			overdue = append(overdue, burial{e, queue.ReasonExpired})
 		}
 	}
 	return overdue, again
 }
 
-// giveUp dead-letters what lanes hold too much of. What expires goes first: it may make this needless.
-func (o *sweep) giveUp(t *tx) error {
-	if len(o.victims) > 0 {
+// shed makes dead letters of what lanes hold too much of. Deliveries expire first, which may make this unnecessary.
+func (o *sweep) shed(t *tx) error {
+	if len(o.burials) > 0 {
 		return nil
 	}
 	o.s.mu.Lock()
-	o.victims = o.s.index.allVictims(sweepRows)
+	o.burials = o.s.index.allBurials(sweepRows)
 	o.s.mu.Unlock()
-	return o.s.giveUp(t, o.victims)
+	return t.buryAll(o.burials)
 }
 
 // dropLetters drops dead letters that have outlived their retention.
 func (o *sweep) dropLetters(t *tx) error {
-	if o.s.opts.DeadRetention <= 0 {
-		return nil
-	}
-	if old, err := o.old(t, "SELECT died_at FROM dead ORDER BY died_at, id LIMIT 1", o.s.opts.DeadRetention); err != nil || !old {
-		return err
-	}
-	before := o.now - o.s.opts.DeadRetention.Milliseconds()
-	dropped, err := t.dropLetters("SELECT id FROM dead WHERE died_at <= ? ORDER BY died_at, id LIMIT ?", before, sweepRows)
-	if dropped == sweepRows {
-		o.next = o.now
-	}
-	return err
+	return o.drop(t, o.s.opts.DeadRetention, "SELECT died_at FROM dead ORDER BY died_at, id LIMIT 1", func(before int64) (int, error) {
+		return t.dropLetters("SELECT id FROM dead WHERE died_at <= ? ORDER BY died_at, id LIMIT ?", before, sweepRows)
+	})
 }
 
-// old tells whether the oldest of something, whose time the query gives, has outlived its retention, or notes when it will.
-func (o *sweep) old(t *tx, oldest string, retention time.Duration) (old bool, err error) {
-	err = each(t.conn, oldest, nil, func(row *sqlite.Stmt) error {
-		left := time.Duration(row.ColumnInt64(0)-o.now)*time.Millisecond + retention
-		old = left <= 0
-		o.lookAgain(left)
+// drop drops some of what has outlived its retention; 0 keeps everything. The query oldest, for the time of the oldest, is
+// cheaper than one that binds a time, which SQLite plans each time.
+func (o *sweep) drop(t *tx, retention time.Duration, oldest string, drop func(before int64) (int, error)) error {
+	if retention <= 0 {
 		return nil
-	})
-	return old, err
+	}
+	at, found, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, oldest)
+	if err != nil || !found {
+		return err
+	}
+	before := o.now - retention.Milliseconds()
+	if at > before {
+		o.lookAgain(time.Duration(at-before) * time.Millisecond)
+		return nil
+	}
+	dropped, err := drop(before)
+	if dropped > 0 {
+		o.next = o.now // there may be more
+	}
+	return err
 }
 
 // capLetters drops the oldest of too many dead letters.
@@ -200,25 +249,53 @@ func (t *tx) dropLetters(which string, args ...any) (dropped int, err error) {
 	return dropped, err
 }
 
+// dropTombstones drops tombstones that have outlived the retention of dead letters.
+func (o *sweep) dropTombstones(t *tx) error {
+	return o.drop(t, o.s.opts.DeadRetention, "SELECT created FROM tombstones ORDER BY seq LIMIT 1", func(before int64) (int, error) {
+		return t.dropTombstones("seq IN (SELECT seq FROM tombstones ORDER BY seq LIMIT ?) AND created <= ?", sweepRows, before)
+	})
+}
+
 // dropActivities drops finished activities that have outlived their retention and have no dead letters.
 func (o *sweep) dropActivities(t *tx) error {
-	// The oldest is looked at first, as SQLite plans a query with a bound time anew each time.
 	oldest := "SELECT done_at FROM activities WHERE done_at IS NOT NULL AND letters = 0 ORDER BY done_at LIMIT 1"
-	if old, err := o.old(t, oldest, o.s.opts.Retention); err != nil || !old {
-		return err
-	}
-	before := o.now - o.s.opts.Retention.Milliseconds()
-	err := t.exec(`DELETE FROM activities WHERE seq IN (SELECT seq FROM activities
-		WHERE done_at IS NOT NULL AND letters = 0 AND done_at <= ? ORDER BY done_at LIMIT ?)`, before, sweepRows)
-	dropped := t.conn.Changes()
+	return o.drop(t, o.s.opts.Retention, oldest, func(before int64) (int, error) {
+		return t.dropActivities(`SELECT seq FROM activities
+			WHERE done_at IS NOT NULL AND letters = 0 AND done_at <= ? ORDER BY done_at LIMIT ?`, before, sweepRows)
+	})
+}
+
+// dropActivities drops the activities that a query gives, with their marks, which are written first if they are in memory.
+func (t *tx) dropActivities(which string, args ...any) (dropped int, err error) {
+	var marks []mark
+	err = each(t.conn, "DELETE FROM activities WHERE seq IN ("+which+") RETURNING seq, uri, actor, key_id", args, func(row *sqlite.Stmt) error {
+		marks = appendMarks(marks, row.ColumnInt64(0), row.ColumnText(1), row.ColumnText(2), row.ColumnText(3))
+		dropped++
+		return nil
+	})
 	t.totals.activities -= dropped
-	if dropped == sweepRows {
-		o.next = o.now
+	if err != nil || dropped == 0 {
+		return dropped, err
 	}
-	return err
+	if err := t.writeMarks(len(t.ledger.marks)); err != nil {
+		return dropped, err
+	}
+	for _, m := range marks {
+		if err := t.exec("DELETE FROM marks WHERE mark = ?", int64(m)); err != nil {
+			return dropped, err
+		}
+	}
+	return dropped, nil
 }
 
 func (o *sweep) apply() {
-	o.s.forget(o.victims, o.now)
-	o.s.sweep = o.next
+	x := o.s.index
+	x.forgetBuried(o.burials, o.now)
+	for _, k := range o.retired {
+		delete(x.retiring, k.name)
+		if k.removed {
+			o.s.keys.remove(k.name)
+		}
+	}
+	x.sweepAt = o.next
 }

@@ -21,7 +21,7 @@ type step interface {
 
 // together runs operations in one transaction, as the writer does with those that wait at the same time. Before they are
 // applied, meanwhile happens, with the store's mutex held.
-func (s *Store) together(t *testing.T, meanwhile func(), steps ...step) {
+func together(t *testing.T, s *Store, meanwhile func(), steps ...step) {
 	t.Helper()
 	err := s.writer.do(bg, func(tx *tx) (err error) {
 		for _, o := range steps {
@@ -43,9 +43,16 @@ func nothing() {}
 
 // note submits what an activity does to a note that all of them share.
 func note(s *Store, role queue.Role, p queue.Priority) *enqueue {
+	return noteWith(s, role, p, uuid.NewString())
+}
+
+// noteWith submits one with the body given.
+func noteWith(s *Store, role queue.Role, p queue.Priority, body string) *enqueue {
 	id := uuid.Must(uuid.NewV7())
-	return s.newEnqueue(&queue.Submission{
-		Activity:    queue.Activity{ID: id.String(), URI: id.URN(), OrderingKey: "note", Role: role, Priority: p, Body: []byte("{}")},
+	return newEnqueue(s, &queue.Submission{
+		Activity: queue.Activity{
+			ID: id.String(), URI: id.URN(), OrderingKey: "note", Object: "note", Role: role, Priority: p, Body: []byte(body),
+		},
 		Recipients:  []queue.Recipient{{Inbox: "https://a.example/inbox", Host: "a.example"}},
 		TTL:         time.Hour,
 		Idempotency: queue.Idempotency{Key: [32]byte(append(id[:], id[:]...))},
@@ -84,12 +91,8 @@ func statsOf(t *testing.T, s *Store) queue.Stats {
 	return st
 }
 
-// waits makes the lane wait.
-func waits(s *Store, until int64) { s.index.lanes["a.example"].wait = until }
-
-// What was taken just before it is cancelled, as its lane's wait ended, goes on to hold back what follows it, until its
-// attempt is over.
-func TestTakenBeforeItIsSuperseded(t *testing.T) {
+// What was taken just before it is given up goes on to hold back what follows it, until its attempt is over.
+func TestTakenBeforeItIsGivenUp(t *testing.T) {
 	for name, settle := range map[string]func(d queue.Delivery) queue.Settlement{
 		"delivered": func(d queue.Delivery) queue.Settlement {
 			return queue.Settlement{Results: []queue.Result{{ID: d.ID, Verdict: queue.Delivered, Spent: true}}}
@@ -101,58 +104,78 @@ func TestTakenBeforeItIsSuperseded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, t.TempDir())
-			create, deletion := note(s, queue.Makes, queue.Normal), note(s, queue.Deletes, queue.Normal)
-			s.together(t, nothing, create)
-			s.together(t, func() { waits(s, never) })
+			s.index.laneCap = 1
+			first, second := note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal)
+			together(t, s, nothing, first, second)
 			var d queue.Delivery
-			s.together(t, func() {
-				waits(s, 0)
-				_, picks, _ := s.pick(lease(1), 10, millis(time.Now()))
-				d.ID = deliveryID(picks[0].e.act, picks[0].e.id)
-			}, deletion)
+			together(t, s, func() {
+				c := choice{s: s, turn: queue.Turn{Lease: lease(1)}}
+				c.pick(10, s.clock.now())
+				d.ID = deliveryID(c.picks[0].e.act, c.picks[0].e.id)
+			}, &sweep{s: s})
 			if n, st := hostOf(t, s).Pending, statsOf(t, s); n != 1 || st.Pending != 1 {
 				t.Errorf("%d and %d pending, want 1", n, st.Pending)
 			}
 			if ds := takeAll(t, s, 1); len(ds) != 0 {
 				t.Errorf("%v overtook what is being attempted", ds)
 			}
-			if err := s.Settle(bg, lease(1), settle(d)); err != nil {
+			again := says(s, "again", queue.Other, "inbox")
+			together(t, s, nothing, again)
+			if again.receipt.Accepted != 1 {
+				t.Errorf("%+v, want it accepted", again.receipt)
+			}
+			if _, err := s.Settle(bg, lease(1), settle(d), 0); err != nil {
 				t.Fatal(err)
 			}
-			if ds := takeAll(t, s, 1); len(ds) != 1 || ds[0].Activity.Role != queue.Deletes {
-				t.Errorf("took %v, want the deletion", ds)
+			if ds := takeAll(t, s, 1); len(ds) != 1 || ds[0].Activity.ID != second.sub.ID {
+				t.Errorf("took %v, want the second", ds)
 			}
-			a, err := s.Activity(bg, create.sub.ID)
-			if want := (queue.Counts{Total: 1, Cancelled: 1}); err != nil || a.Counts != want {
-				t.Errorf("counts %+v, %v, want %+v", a.Counts, err, want)
-			}
-			if st := statsOf(t, s); st.Pending != 1 || st.Delivered != 0 {
-				t.Errorf("stats %+v, want 1 pending and 0 delivered", st)
+			checkCounts(t, s, first.sub.ID, queue.Counts{Total: 1, Dead: 1})
+			if st := statsOf(t, s); st.Pending != 2 || st.Delivered != 0 {
+				t.Errorf("stats %+v, want 2 pending and 0 delivered", st)
 			}
 		})
 	}
 }
 
-// Ordering keys are told apart although they may share a hash.
-func TestSupersedesOneKeyOnly(t *testing.T) {
-	const one, other = "8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"
-	if hashOf(one) != hashOf(other) {
-		t.Fatal("the two keys don't share a hash any more")
-	}
+// What is given up while it is taken, and is alone in its chain, is nothing that the same bytes would be a duplicate of.
+func TestNoDuplicateOfWhatIsGivenUp(t *testing.T) {
 	s := open(t, t.TempDir())
-	create, deletion := note(s, queue.Makes, queue.Normal), note(s, queue.Deletes, queue.Normal)
-	create.sub.OrderingKey, deletion.sub.OrderingKey = one, other
-	s.together(t, nothing, create)
-	s.together(t, func() { waits(s, never) })
-	s.together(t, nothing, deletion)
-	if n := hostOf(t, s).Pending; n != 2 {
-		t.Errorf("%d pending, want both", n)
+	s.index.laneCap = 1
+	together(t, s, nothing, says(s, "first", queue.Other, "1"), note(s, queue.Other, queue.Normal))
+	together(t, s, func() {
+		c := choice{s: s, turn: queue.Turn{Lease: lease(1)}}
+		c.pick(1, s.clock.now())
+	}, &sweep{s: s})
+	again := says(s, "first", queue.Other, "1")
+	together(t, s, nothing, again)
+	if again.receipt.Accepted != 1 {
+		t.Errorf("%+v, want it accepted", again.receipt)
+	}
+	bodyRows(t, s)
+}
+
+// What is given up while it is taken is nothing that others may refer to.
+func TestRefersToNothingGivenUp(t *testing.T) {
+	s := open(t, t.TempDir())
+	s.index.laneCap = 1
+	together(t, s, nothing, says(s, "first", queue.Other, "1"), note(s, queue.Other, queue.Normal))
+	together(t, s, func() {
+		c := choice{s: s, turn: queue.Turn{Lease: lease(1)}}
+		c.pick(1, s.clock.now())
+	}, &sweep{s: s})
+	refers := says(s, "undo", queue.Other, "1")
+	refers.sub.Refers, refers.sub.OrderingKey = "first", "first"
+	together(t, s, nothing, refers)
+	if key := refers.full.OrderingKey; key != "first" {
+		t.Errorf("the ordering key is %q, want its own", key)
 	}
 }
 
 // failing is the settlement of a probe that failed.
 func failing(s *Store, token uint64, h queue.HostRecord) *settle {
-	h.Breaker.State, h.Breaker.Failed, h.Scheme = breaker.Open, true, "cavage"
+	h.Breaker.State, h.Breaker.Failed = breaker.Open, true
+	h.Scheme = "cavage"
 	return &settle{s: s, lease: lease(token), st: queue.Settlement{Host: &h, Wait: time.Hour}}
 }
 
@@ -162,13 +185,13 @@ func TestResetTogetherWithASettlement(t *testing.T) {
 		t.Run(first, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir)
-			s.together(t, nothing, note(s, queue.Other, queue.Normal))
+			together(t, s, nothing, note(s, queue.Other, queue.Normal))
 			takeAll(t, s, 1)
 			steps := []step{&act{s: s, host: "a.example", action: queue.Reset}, failing(s, 1, queue.HostRecord{})}
 			if first != "reset" {
 				steps[0], steps[1] = steps[1], steps[0]
 			}
-			s.together(t, nothing, steps...)
+			together(t, s, nothing, steps...)
 			h := hostOf(t, s)
 			if h.State != queue.HostHealthy || !h.RetryAt.IsZero() || h.Record.Epoch != 1 {
 				t.Errorf("the host is %+v, want it as it was reset", h)
@@ -187,11 +210,11 @@ func TestResetTogetherWithASettlement(t *testing.T) {
 // That a host was seen counts once in a wait, however many tell it at the same time.
 func TestSeenTogether(t *testing.T) {
 	s := open(t, t.TempDir())
-	s.together(t, nothing, note(s, queue.Other, queue.Normal))
+	together(t, s, nothing, note(s, queue.Other, queue.Normal))
 	takeAll(t, s, 1)
-	s.together(t, nothing, failing(s, 1, queue.HostRecord{}))
+	together(t, s, nothing, failing(s, 1, queue.HostRecord{}))
 	seen := func() step { return &act{s: s, host: "a.example", action: queue.Seen} }
-	s.together(t, nothing, seen(), seen(), seen(), note(s, queue.Other, queue.High))
+	together(t, s, nothing, seen(), seen(), seen(), note(s, queue.Other, queue.High))
 	if n := s.index.lanes["a.example"].quick; n != 1 {
 		t.Errorf("counted %d times, want once", n)
 	}
@@ -200,14 +223,14 @@ func TestSeenTogether(t *testing.T) {
 // One delivery is the next probe, however many come at the same time.
 func TestOneProbeTogether(t *testing.T) {
 	s := open(t, t.TempDir())
-	s.together(t, nothing, note(s, queue.Other, queue.Normal))
+	together(t, s, nothing, note(s, queue.Other, queue.Normal))
 	d := takeAll(t, s, 1)[0]
 	st := queue.Settlement{Results: []queue.Result{{ID: d.ID, Verdict: queue.Delivered}}, Host: &queue.HostRecord{Unavailable: true}}
-	if err := s.Settle(bg, lease(1), st); err != nil {
+	if _, err := s.Settle(bg, lease(1), st, 0); err != nil {
 		t.Fatal(err)
 	}
 	one, other := note(s, queue.Other, queue.Normal), note(s, queue.Other, queue.Normal)
-	s.together(t, nothing, one, other)
+	together(t, s, nothing, one, other)
 	if one.receipt.Accepted != 1 || other.receipt.Accepted != 0 {
 		t.Errorf("%d and %d accepted, want only the first", one.receipt.Accepted, other.receipt.Accepted)
 	}
@@ -217,8 +240,8 @@ func TestOneProbeTogether(t *testing.T) {
 func TestSweepEndsABlock(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	s.together(t, nothing, note(s, queue.Other, queue.Normal))
-	s.together(t, nothing, &act{s: s, host: "a.example", action: queue.Block}, note(s, queue.Other, queue.Normal))
+	together(t, s, nothing, note(s, queue.Other, queue.Normal))
+	together(t, s, nothing, &act{s: s, host: "a.example", action: queue.Block}, note(s, queue.Other, queue.Normal))
 	if n := hostOf(t, s).Pending; n != 2 {
 		t.Fatalf("%d pending, want both", n)
 	}

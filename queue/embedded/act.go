@@ -5,50 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"zombiezen.com/go/sqlite"
 
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/queue"
 )
-
-// Cancel implements queue.Operating.
-func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
-	var a stored
-	var answer error
-	var ids []int64
-	err := s.writer.do(ctx, func(t *tx) error {
-		ids = nil
-		if a, answer = readActivity(t.conn, id); answer != nil {
-			return nil
-		}
-		err := each(t.conn, "DELETE FROM deliveries WHERE id >= ? AND id < ? RETURNING id", []any{a.first, a.end}, func(row *sqlite.Stmt) error {
-			ids = append(ids, row.ColumnInt64(0))
-			return nil
-		})
-		if len(ids) > 0 {
-			t.count(a.seq).cancelled += int64(len(ids))
-		}
-		return err
-	}, func() {
-		s.stops.Add(1)
-		now := millis(time.Now())
-		for _, id := range ids {
-			if e := s.index.entries[id]; e != nil {
-				s.index.remove(e, now)
-				s.index.place(e.lane, now)
-			}
-		}
-	})
-	if err == nil {
-		err = answer
-	}
-	if err != nil {
-		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
-	}
-	return s.Activity(ctx, id)
-}
 
 // Act implements queue.Operating.
 func (s *Store) Act(ctx context.Context, host string, action queue.HostAction) (queue.HostStatus, error) {
@@ -58,7 +20,7 @@ func (s *Store) Act(ctx context.Context, host string, action queue.HostAction) (
 	o := &act{s: s, host: host, action: action}
 	err := s.writer.do(ctx, o.run, o.apply)
 	if err == nil && action == queue.Block {
-		err = s.clear(ctx, host)
+		err = o.clear(ctx)
 	}
 	if err != nil {
 		return queue.HostStatus{}, fmt.Errorf("%s %s: %w", action, host, err)
@@ -66,7 +28,7 @@ func (s *Store) Act(ctx context.Context, host string, action queue.HostAction) (
 	return s.Host(ctx, host)
 }
 
-// act is an action on its way in.
+// act is the operation of one action.
 type act struct {
 	s      *Store
 	host   string
@@ -80,10 +42,11 @@ type act struct {
 }
 
 func (o *act) run(t *tx) error {
-	*o = act{s: o.s, host: o.host, action: o.action, now: millis(t.now)} // may run twice
+	*o = act{s: o.s, host: o.host, action: o.action, now: t.now} // may run twice
 	if err := o.find(t); err != nil || o.id == 0 {
 		return err
 	}
+	t.touch(o.id)
 	switch o.action {
 	case queue.Pause, queue.Resume:
 		return t.exec("UPDATE hosts SET paused = ? WHERE lane = ?", o.action == queue.Pause, o.id)
@@ -101,7 +64,7 @@ func (o *act) run(t *tx) error {
 	return nil
 }
 
-// find finds the lane. Only what has to be remembered of a host never heard of makes one.
+// find finds the lane. Only a pause or a block makes one for a host that is not known.
 func (o *act) find(t *tx) (err error) {
 	o.s.mu.Lock()
 	l := o.s.index.lanes[o.host]
@@ -118,7 +81,7 @@ func (o *act) find(t *tx) (err error) {
 // lane returns the lane as it is in memory, or nil. The store's mutex must be held.
 func (o *act) lane() *lane { return o.s.index.byID[o.id] }
 
-// reset writes a record that no settlement of a turn begun before can replace.
+// reset writes a record that no settlement of an earlier turn can replace.
 func (o *act) reset(t *tx) error {
 	row, err := t.host(o.id)
 	if err != nil {
@@ -155,7 +118,7 @@ func (o *act) probe(t *tx) error {
 	return t.exec("UPDATE hosts SET wait_until = 0 WHERE lane = ?", o.id)
 }
 
-// makeDue makes deliveries due, whatever they wait for.
+// makeDue makes deliveries due, even if they wait for a time or a host.
 func (t *tx) makeDue(es []*entry, now int64) error {
 	for _, e := range es {
 		if err := t.exec("UPDATE deliveries SET due = ? WHERE id = ?", now, e.id); err != nil {
@@ -170,19 +133,15 @@ func (o *act) apply() {
 		return
 	}
 	x := o.s.index
-	if x.byID[o.id] == nil {
-		x.add(newLane(o.id, o.host))
-	}
-	l := o.lane()
+	l := x.lane(o.id, o.host)
 	switch o.action {
 	case queue.Pause, queue.Resume:
 		l.paused = o.action == queue.Pause
-		o.s.stops.Add(1)
 	case queue.Block, queue.Unblock:
 		l.blocked = o.action == queue.Block
-		o.s.stops.Add(1)
 	case queue.Reset:
-		l.record, l.wait, l.quick = *o.record, 0, 0
+		l.record, l.wait = *o.record, 0
+		l.quick = 0
 	case queue.Probe:
 		l.wait = 0
 	case queue.Seen:
@@ -192,7 +151,7 @@ func (o *act) apply() {
 	x.place(l, o.now)
 }
 
-// advance makes due what makeDue wrote, but for what was taken meanwhile. The caller places the lane.
+// advance applies makeDue, except to deliveries that were taken meanwhile. The caller places the lane.
 func (x *index) advance(es []*entry, now int64) {
 	for _, e := range es {
 		if x.entries[e.id] == e && e.flags&taken == 0 {
@@ -201,7 +160,7 @@ func (x *index) advance(es []*entry, now int64) {
 	}
 }
 
-// failed returns what waits because the host failed.
+// failed returns the deliveries that wait because the host failed.
 func (l *lane) failed() (es []*entry) {
 	for _, e := range l.later.es {
 		if e.waitsForHost() {
@@ -211,7 +170,7 @@ func (l *lane) failed() (es []*entry) {
 	return es
 }
 
-// hostRow is what the database knows of a host, also what this transaction changed.
+// hostRow is the row of a host, with the changes of this transaction.
 type hostRow struct {
 	record      queue.HostRecord
 	wait, since int64
@@ -220,17 +179,18 @@ type hostRow struct {
 
 func (t *tx) host(lane int64) (r hostRow, err error) {
 	err = each(t.conn, "SELECT record, wait_until, wait_since, hastened FROM hosts WHERE lane = ?", []any{lane}, func(row *sqlite.Stmt) error {
-		r.wait, r.since, r.hastened = row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt(3)
+		r.wait, r.since = row.ColumnInt64(1), row.ColumnInt64(2)
+		r.hastened = row.ColumnInt(3)
 		return decode(row.ColumnText(0), &r.record)
 	})
 	return r, err
 }
 
-// hasten writes a sooner end of a lane's wait, as queue.Seen wants it, if there is one. lane.hasten applies it. In a wait
-// there is one once at the most, as the pause never gets shorter.
+// hasten ends a lane's wait sooner, as queue.Seen allows, and returns the new end. lane.hasten applies it. That happens at most
+// once in a wait, as the pause never gets shorter.
 func (t *tx) hasten(lane int64) (until int64, sooner bool, err error) {
 	row, err := t.host(lane)
-	now := millis(t.now)
+	now := t.now
 	if err != nil || !row.record.Probed() || row.wait <= now {
 		return 0, false, err
 	}
@@ -249,13 +209,14 @@ func (l *lane) hasten(until int64, sooner bool) {
 	}
 }
 
-// clear buries all that pends for a host that is blocked, in steps that hold up nobody for long.
-func (s *Store) clear(ctx context.Context, host string) error {
+// clear buries all that pends for a blocked host, in steps that let other operations run between them.
+func (o *act) clear(ctx context.Context) error {
+	s := o.s
 	for {
-		var vs []victim
+		var vs []burial
 		s.mu.Lock()
-		if l := s.index.lanes[host]; l.blocked {
-			vs = s.index.victims(l, clearAtOnce)
+		if l := s.index.lanes[o.host]; l != nil && l.blocked {
+			vs = s.index.burials(l, clearAtOnce)
 		}
 		s.mu.Unlock()
 		if len(vs) == 0 {
@@ -264,7 +225,7 @@ func (s *Store) clear(ctx context.Context, host string) error {
 		if err := ctx.Err(); err != nil {
 			return err // Sweep goes on
 		}
-		err := s.writer.do(ctx, func(t *tx) error { return s.giveUp(t, vs) }, func() { s.forget(vs, millis(time.Now())) })
+		err := s.writer.do(ctx, func(t *tx) error { return t.buryAll(vs) }, func() { s.index.forgetBuried(vs, s.clock.now()) })
 		if err != nil {
 			return err
 		}

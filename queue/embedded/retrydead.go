@@ -16,27 +16,18 @@ const lettersAtOnce = 1000
 
 // RetryDead implements queue.Operating.
 func (s *Store) RetryDead(ctx context.Context, which queue.DeadLetterChoice, ttl time.Duration) (queue.DeadLetterCount, error) {
-	n, err := s.change(ctx, which, &batch{s: s, retry: true, ttl: ttl.Milliseconds()})
+	n, err := (&batch{s: s, retry: true, ttl: ttl.Milliseconds()}).all(ctx, which)
 	if err != nil {
 		err = fmt.Errorf("retry dead letters: %w", err)
 	}
 	return n, err
 }
 
-// DeleteDead implements queue.Operating.
-func (s *Store) DeleteDead(ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
-	n, err := s.change(ctx, which, &batch{s: s})
-	if err != nil {
-		err = fmt.Errorf("delete dead letters: %w", err)
-	}
-	return n, err
-}
-
-// change does to dead letters what the batch does to some, one operation after another.
-func (s *Store) change(ctx context.Context, which queue.DeadLetterChoice, b *batch) (n queue.DeadLetterCount, err error) {
-	b.filter, b.before = which.Filter, [2]int64{millis(time.Now()) + 1, 0}
+// all changes all dead letters that are chosen, one operation after another.
+func (b *batch) all(ctx context.Context, which queue.DeadLetterChoice) (n queue.DeadLetterCount, err error) {
+	b.filter, b.before = which.Filter, [2]int64{b.s.clock.now() + 1, 0}
 	if which.DryRun {
-		err = s.read(ctx, func(c *sqlite.Conn) (err error) {
+		err = b.s.db.read(ctx, func(c *sqlite.Conn) (err error) {
 			n.Matched, err = b.count(c, distinct(which.IDs))
 			return err
 		})
@@ -46,10 +37,11 @@ func (s *Store) change(ctx context.Context, which queue.DeadLetterChoice, b *bat
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := s.writer.do(ctx, b.run, b.apply)
+		err := b.s.writer.do(ctx, b.run, b.apply)
 		if err == nil {
 			n.Matched += len(b.found)
 			n.Done += len(b.done)
+			n.Superseded += b.superseded
 		}
 		return err
 	}
@@ -70,8 +62,7 @@ func (s *Store) change(ctx context.Context, which queue.DeadLetterChoice, b *bat
 
 func distinct(ids []string) []string { return slices.Compact(slices.Sorted(slices.Values(ids))) }
 
-// batch is some dead letters that are changed in one operation: those with the IDs or, where there are none, the next
-// after a place in the list.
+// batch is the operation that changes some dead letters: those with the IDs or, without IDs, the next ones of the list.
 type batch struct {
 	s      *Store
 	ids    []string
@@ -80,27 +71,33 @@ type batch struct {
 	retry  bool // or delete
 	ttl    int64
 
-	found []letter
-	done  []letter
-	now   int64
+	found      []letter
+	done       []letter
+	superseded int
+	now        int64
 }
 
-// letter is a dead letter, with what is needed to make it pending again.
+// letter is a dead letter, with all that makes it pending again.
 type letter struct {
 	id, died int64
 	host     string
 	inbox    string
-	flags    uint8 // of the delivery that it may become again
+	flags    uint8  // of the delivery that it may become again
+	about    string // the object that a tombstone may supersede it for, "" if there is none
 	act      activity
+	lane     int64 // where it is pending again
 }
 
 func (b *batch) run(t *tx) error {
-	b.found, b.done, b.now = nil, nil, millis(t.now)
+	b.found, b.done = nil, nil
+	b.superseded, b.now = 0, t.now
 	if err := b.find(t.conn); err != nil {
 		return err
 	}
 	for _, l := range b.found {
-		if b.retry && b.s.takesNothing(l.host) {
+		if stays, err := b.stays(t, &l); err != nil {
+			return err
+		} else if stays {
 			continue
 		}
 		if err := b.change(t, &l); err != nil {
@@ -111,12 +108,25 @@ func (b *batch) run(t *tx) error {
 	return nil
 }
 
-const selectLetters = `SELECT d.id, d.died_at, d.host, d.inbox, d.last IS NOT NULL, d.headers IS NOT NULL,
-	a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority, a.role, a.created, a.uri FROM `
+// stays reports whether a dead letter is not to be retried, and counts those that a tombstone supersedes.
+func (b *batch) stays(t *tx, l *letter) (bool, error) {
+	if !b.retry || b.refused(l.host) {
+		return b.retry, nil
+	}
+	superseded, err := t.superseded(l.act.seq, l.about)
+	if superseded {
+		b.superseded++
+	}
+	return superseded, err
+}
+
+const selectLetters = `SELECT d.id, d.died_at, d.host, d.inbox, d.history IS NOT NULL, coalesce(d.headers, d.ids) IS NOT NULL,
+	a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority, a.role, a.created, a.uri,
+	a.object, a.body, a.pin FROM `
 
 func (b *batch) find(c *sqlite.Conn) error {
 	if len(b.ids) == 0 {
-		from, args := lettersFrom(b.filter, b.before)
+		from, args := lettersFrom(b.s.clock, b.filter, b.before)
 		return each(c, selectLetters+from+" ORDER BY d.died_at DESC, d.id DESC LIMIT ?", append(args, lettersAtOnce), b.add)
 	}
 	for _, id := range b.ids {
@@ -132,13 +142,17 @@ func (b *batch) find(c *sqlite.Conn) error {
 }
 
 func (b *batch) add(row *sqlite.Stmt) error {
+	role, object := queue.Role(row.ColumnInt64(12)), row.ColumnText(15)
 	l := letter{
 		id: row.ColumnInt64(0), died: row.ColumnInt64(1), host: row.ColumnText(2), inbox: row.ColumnText(3),
 		act: activity{
-			seq: row.ColumnInt64(6), first: row.ColumnInt64(7), id: [16]byte(blob(row, 8)), keyID: row.ColumnText(9),
-			ordering: hashOf(row.ColumnText(10)), priority: queue.Priority(row.ColumnInt64(11)),
-			role: queue.Role(row.ColumnInt64(12)), created: row.ColumnInt64(13), uri: hashOf(row.ColumnText(14)),
+			seq: row.ColumnInt64(6), first: row.ColumnInt64(7), id: uuidOf(row, 8), keyName: queue.KeyName(row.ColumnText(9), row.ColumnText(17)),
+			ordering: hashOf(row.ColumnText(10)), priority: priorityOf(row, 11),
+			created: row.ColumnInt64(13), uri: hashOf(row.ColumnText(14)), makes: makes(role, object), body: row.ColumnInt64(16),
 		},
+	}
+	if role != queue.Deletes {
+		l.about = object
 	}
 	if row.ColumnBool(4) {
 		l.flags |= tried
@@ -150,26 +164,23 @@ func (b *batch) add(row *sqlite.Stmt) error {
 	return nil
 }
 
-// count counts the dead letters that are meant.
+// count counts the dead letters that are chosen.
 func (b *batch) count(c *sqlite.Conn, ids []string) (n int, err error) {
 	if b.ids = ids; len(ids) > 0 {
 		err = b.find(c)
 		return len(b.found), err
 	}
-	from, args := lettersFrom(b.filter, b.before)
-	err = each(c, "SELECT count(*) FROM "+from, args, func(row *sqlite.Stmt) error {
-		n = row.ColumnInt(0)
-		return nil
-	})
+	from, args := lettersFrom(b.s.clock, b.filter, b.before)
+	n, _, err = one(c, (*sqlite.Stmt).ColumnInt, "SELECT count(*) FROM "+from, args...)
 	return n, err
 }
 
-// takesNothing tells that a host is blocked or given up.
-func (s *Store) takesNothing(host string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.index.lanes[host]
-	return l == nil || l.blocked || l.record.Unavailable
+// refused reports whether a host is blocked or unavailable.
+func (b *batch) refused(host string) bool {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	l := b.s.index.lanes[host]
+	return l != nil && (l.blocked || l.record.Unavailable)
 }
 
 // change makes a dead letter pending again, or drops it.
@@ -185,11 +196,14 @@ func (b *batch) change(t *tx, l *letter) error {
 }
 
 // revive makes a dead letter pending again.
-func (b *batch) revive(t *tx, l *letter) error {
+func (b *batch) revive(t *tx, l *letter) (err error) {
+	if l.lane, err = t.lane(l.host); err != nil {
+		return err
+	}
 	expires := b.now + b.ttl
-	err := t.exec(`INSERT INTO deliveries (id, activity, lane, inbox, headers, due, expires, flags, last)
-		SELECT d.id, d.activity, h.lane, d.inbox, d.headers, ?, ?, ?, d.last FROM dead d JOIN hosts h ON h.host = d.host WHERE d.id = ?`,
-		b.now, expires, int64(l.flags), l.id)
+	err = t.exec(`INSERT INTO deliveries (id, activity, lane, inbox, headers, ids, due, expires, flags, history)
+		SELECT id, activity, ?, inbox, headers, ids, ?, ?, ?, history FROM dead WHERE id = ?`,
+		l.lane, b.now, expires, int64(l.flags), l.id)
 	if err != nil {
 		return err
 	}
@@ -201,26 +215,28 @@ func (b *batch) revive(t *tx, l *letter) error {
 	return nil
 }
 
-// apply puts what was revived into the index, the newest first, as hints want it.
+// apply puts the revived deliveries into the index, the newest first, as hints require.
 func (b *batch) apply() {
 	if !b.retry {
 		return
 	}
-	x, near, touched := b.s.index, newHints(), map[*lane]bool{}
+	x, near := b.s.index, newHints()
+	touched := map[*lane]bool{}
 	slices.SortFunc(b.done, func(l, m letter) int { return int(m.id - l.id) })
 	for i := range b.done {
 		l := &b.done[i]
 		act := x.activities[l.act.seq]
 		if act == nil {
 			act = new(l.act)
-			x.addActivity(act)
+			x.addActivity(act, near.uris[act.uri])
+			near.uris[act.uri] = act
 		}
-		at := x.lanes[l.host]
+		at := x.lane(l.lane, l.host)
 		x.push(&entry{id: l.id, act: act, lane: at, due: b.now, flags: l.flags}, l.inbox, near, b.now)
 		touched[at] = true
 	}
 	for at := range touched {
 		x.place(at, b.now)
 	}
-	b.s.expiryAt(b.now + b.ttl)
+	x.expiryAt(b.now + b.ttl)
 }

@@ -5,7 +5,7 @@ import "github.com/postrider/postrider/queue"
 // fifo are the deliveries of one priority in a lane, in the order accepted.
 type fifo struct{ oldest, newest *entry }
 
-// insert puts e in its place, which is found from near backwards: one that is newer, or nil for the newest of all.
+// insert puts e in its position, searched backwards from near: one that is newer, or nil for the newest of all.
 func (f *fifo) insert(e, near *entry) {
 	var newer *entry
 	older := f.newest
@@ -42,15 +42,18 @@ func (f *fifo) remove(e *entry) {
 	e.older, e.newer = nil, nil
 }
 
-// hints remember where deliveries were put, so that a row of ever older ones finds its places quickly. Nil is none.
+// hints remember where deliveries were put, so that each older one finds its position quickly. Nil is none.
 type hints struct {
 	chains map[chainKey]*entry
 	fifos  map[*fifo]*entry
+	uris   map[uint32]*activity
 }
 
-func newHints() *hints { return &hints{chains: map[chainKey]*entry{}, fifos: map[*fifo]*entry{}} }
+func newHints() *hints {
+	return &hints{chains: map[chainKey]*entry{}, fifos: map[*fifo]*entry{}, uris: map[uint32]*activity{}}
+}
 
-// near returns what e was put near last, in its chain and in its fifo, and remembers e.
+// near returns the last delivery before e that was put in its chain, and in its fifo, and remembers e.
 func (h *hints) near(e *entry, f *fifo) (inChain, inFifo *entry) {
 	if h == nil {
 		return nil, nil
@@ -61,22 +64,26 @@ func (h *hints) near(e *entry, f *fifo) (inChain, inFifo *entry) {
 	return inChain, inFifo
 }
 
-// push puts a delivery to an inbox into its lane, in its place in the order accepted; with hints it must be older than
-// those put before. The caller places the lane.
+// push puts a delivery to an inbox into its lane, in the order accepted; with hints it must be older than those before. The
+// caller places the lane.
 func (x *index) push(e *entry, inbox string, h *hints, now int64) {
 	e.pos = -1
 	e.inbox = x.inboxes.get(inbox)
 	x.entries[e.id] = e
 	e.act.pending++
-	e.lane.pending++
+	e.lane.begin()
+	if e.lane.pending++; e.lane.pending == 1 {
+		x.busy.add(e.lane)
+	}
+	x.signing[e.act.keyName]++
 	f := &e.lane.fifos[e.act.priority]
 	inChain, inFifo := h.near(e, f)
 	f.insert(e, inFifo)
 	x.chain(e, inChain, now)
 }
 
-// chain puts a delivery among those of its ordering key: before what was accepted later, unless that is taken. Its place is
-// found from near backwards: one that is newer, or nil for the newest of all.
+// chain puts a delivery into its chain: before those accepted later, unless they are taken. It searches backwards from near:
+// one that is newer, or nil for the newest of all.
 func (x *index) chain(e, near *entry, now int64) {
 	var next *entry
 	prev := x.tails[e.chain()]
@@ -97,12 +104,12 @@ func (x *index) chain(e, near *entry, now int64) {
 		return
 	}
 	if next != nil {
-		e.lane.withdraw(next) // it is the head no more
+		e.lane.withdraw(next) // it is no longer the head
 	}
 	e.lane.offer(e, now)
 }
 
-// unchain takes a delivery from among those of its ordering key, and lets the next one move up.
+// unchain takes a delivery out of its chain, and lets the next one move up.
 func (x *index) unchain(e *entry, now int64) {
 	if e.prev != nil {
 		e.prev.next = e.next
@@ -120,8 +127,8 @@ func (x *index) unchain(e *entry, now int64) {
 	}
 }
 
-// reschedule gives a delivery another due time, and its place: it is taken no more. While it was, older ones may have been
-// retried, behind which it belongs. The caller places the lane.
+// reschedule gives a delivery another due time and puts it back, if it was taken: behind older ones that were retried
+// meanwhile. The caller places the lane.
 func (x *index) reschedule(e *entry, due, now int64) {
 	e.lane.withdraw(e)
 	e.due = due
@@ -134,7 +141,7 @@ func (x *index) reschedule(e *entry, due, now int64) {
 	}
 }
 
-// stepBack puts a head that is in no heap behind what is older than it.
+// stepBack puts a head that is in no heap behind those older than it.
 func (x *index) stepBack(e *entry, now int64) {
 	newer := e.next
 	for newer != nil && newer.id < e.id {
@@ -153,16 +160,16 @@ func (x *index) remove(e *entry, now int64) {
 	}
 	e.lane.withdraw(e)
 	delete(x.entries, e.id)
+	x.endAwait(e)
+	x.unchain(e, now)
 	x.inboxes.put(e.inbox)
-	x.unpark(e)
 	if e.act.pending--; e.act.pending == 0 {
 		x.removeActivity(e.act)
 	}
-	x.unchain(e, now)
 }
 
-// drop takes a delivery out; but if it was taken meanwhile it stays where it is, for as long as it is taken, so that
-// none of its ordering key overtakes it. The caller places the lane.
+// drop takes a delivery out; but if it is taken it stays in its chain until that ends, so that nothing overtakes it. The caller
+// places the lane.
 func (x *index) drop(e *entry, now int64) {
 	if e.flags&taken == 0 {
 		x.remove(e, now)
@@ -173,10 +180,20 @@ func (x *index) drop(e *entry, now int64) {
 	x.gone++
 }
 
-// discount counts a delivery as pending no more.
+// discount stops counting a delivery as pending.
 func (x *index) discount(e *entry) {
 	e.lane.fifos[e.act.priority].remove(e)
-	e.lane.pending--
+	if e.lane.pending--; e.lane.pending == 0 {
+		x.busy.remove(e.lane)
+	}
+	key := e.act.keyName
+	if x.signing[key]--; x.signing[key] > 0 {
+		return
+	}
+	delete(x.signing, key)
+	if _, there := x.retiring[key]; there {
+		x.expiryAt(0)
+	}
 }
 
 // pending counts what is pending.
@@ -184,6 +201,9 @@ func (x *index) pending() int { return len(x.entries) - x.gone }
 
 // untake puts everything taken back.
 func (x *index) untake(l *lane, now int64) {
+	if len(l.taken) == 0 {
+		return // all lanes without work share one backlog, so nothing may be written to it
+	}
 	back := l.taken
 	l.taken = nil
 	for _, e := range back {
@@ -206,8 +226,8 @@ func (l *lane) oldest() (oldest *entry) {
 	return oldest
 }
 
-// probe returns the delivery that is kept for the next probe of a lane that was given up: the newest, of those that
-// don't wait for a key if there are any.
+// probe returns the delivery that is kept for the next probe of an unavailable host: the newest, of those that don't wait for a
+// key if there are any.
 func (l *lane) probe() (newest *entry) {
 	better := func(e *entry) bool {
 		if newest == nil {
@@ -231,7 +251,7 @@ func (l *lane) probe() (newest *entry) {
 	return newest
 }
 
-// oldestOf returns up to n pending deliveries of a lane that are not to be spared, priority by priority, oldest first.
+// oldestOf returns at most n pending deliveries of a lane that are not spared, priority by priority, oldest first.
 func (l *lane) oldestOf(n int, spare func(*entry) bool, priorities ...queue.Priority) (es []*entry) {
 	for _, p := range priorities {
 		for e := l.fifos[p].oldest; e != nil && len(es) < n; e = e.newer {

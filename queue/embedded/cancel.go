@@ -1,0 +1,78 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// Cancel implements queue.Operating.
+func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	var answer error
+	o := &cancellation{s: s}
+	err := s.writer.do(ctx, func(t *tx) error {
+		var a stored
+		a, answer = s.clock.readActivity(t.conn, id)
+		o.spans = []deliverySpan{{a.seq, a.first, a.end}} // empty if there is no such activity
+		return o.run(t)
+	}, o.apply)
+	if err == nil {
+		err = answer
+	}
+	if err != nil {
+		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
+	}
+	return s.Activity(ctx, id)
+}
+
+// deliverySpan is the deliveries of an activity from one to before another.
+type deliverySpan struct{ activity, from, to int64 }
+
+// cancellation is the operation that cancels what is pending in some spans.
+type cancellation struct {
+	s         *Store
+	spans     []deliverySpan
+	cancelled []int64         // deliveries
+	of        map[int64]int64 // how many of each activity
+}
+
+func (o *cancellation) run(t *tx) error {
+	o.cancelled, o.of = nil, map[int64]int64{} // may run twice
+	for _, span := range o.spans {
+		err := each(t.conn, "DELETE FROM deliveries WHERE id >= ? AND id < ? RETURNING id", []any{span.from, span.to}, func(row *sqlite.Stmt) error {
+			o.cancelled = append(o.cancelled, row.ColumnInt64(0))
+			o.of[span.activity]++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for activity, n := range o.of {
+		t.count(activity).cancelled += n
+	}
+	return nil
+}
+
+func (o *cancellation) apply() {
+	x, now := o.s.index, o.s.clock.now()
+	changed := map[*lane]bool{}
+	var lanes []*lane // in order, as Due draws from them by position
+	for _, id := range o.cancelled {
+		e := x.entries[id]
+		if e == nil {
+			continue
+		}
+		if !changed[e.lane] {
+			changed[e.lane] = true
+			lanes = append(lanes, e.lane)
+		}
+		x.remove(e, now)
+	}
+	for _, l := range lanes {
+		x.place(l, now)
+	}
+}

@@ -1,0 +1,64 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// Deliveries implements queue.Watching.
+func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+	var list queue.List[queue.DeliveryStatus]
+	from, err := cursor(p.Cursor, 1)
+	if err != nil {
+		return list, err
+	}
+	var a stored
+	err = s.db.read(ctx, func(c *sqlite.Conn) error {
+		if a, err = s.clock.readActivity(c, id); err != nil {
+			return err
+		}
+		list, err = page(c, p.Limit, `SELECT d.id, d.inbox, h.host, '', d.attempts, d.history, d.ids FROM deliveries d JOIN hosts h ON h.lane = d.lane
+			WHERE d.id >= ?1 AND d.id < ?2 AND ?3 != 'dead'
+			UNION ALL SELECT id, inbox, host, reason, attempts, history, ids FROM dead WHERE id >= ?1 AND id < ?2 AND ?3 != 'pending'
+			ORDER BY 1`, []any{a.first + from[0], a.end, string(state)}, func(row *sqlite.Stmt) (queue.DeliveryStatus, string) {
+			n := row.ColumnInt64(0) - a.first
+			d := queue.DeliveryStatus{
+				ID: a.ID + "." + strconv.FormatInt(n, 10), Inbox: row.ColumnText(1), Host: row.ColumnText(2),
+				State: queue.StatePending, Reason: queue.Reason(row.ColumnText(3)), Attempts: row.ColumnInt(4),
+				History: historyOf(row, 5), IDs: idsOf(row, 6),
+			}
+			if d.Reason != "" {
+				d.State = queue.StateDead
+			}
+			return d, strconv.FormatInt(n+1, 10)
+		})
+		return err
+	})
+	if err != nil {
+		return queue.List[queue.DeliveryStatus]{}, fmt.Errorf("deliveries of %s: %w", id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range list.Items {
+		_, n, _ := splitID(list.Items[i].ID)
+		list.Items[i].NextAttemptAt = s.clock.shown(s.index.nextAttempt(a.first + n))
+	}
+	return list, nil
+}
+
+// nextAttempt returns when a delivery may be attempted next, 0 if that is not known.
+func (x *index) nextAttempt(id int64) int64 {
+	e := x.entries[id]
+	if e == nil || e.prev != nil || e.due == never {
+		return 0
+	}
+	if e.lane.probing() {
+		return max(e.lane.wait, e.act.created)
+	}
+	return max(e.due, e.lane.wait)
+}

@@ -1,0 +1,74 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// Delivery implements queue.Watching.
+func (s *Store) Delivery(ctx context.Context, id string) (d queue.DeliveryStatus, err error) {
+	act, ordinal, ok := splitID(id)
+	if !ok || id != act.String()+"."+strconv.FormatInt(ordinal, 10) {
+		return d, queue.ErrNotFound
+	}
+	var key int64
+	found := false
+	err = s.db.read(ctx, func(c *sqlite.Conn) error {
+		a, err := s.clock.readActivity(c, act.String())
+		if err != nil {
+			return err
+		}
+		key = a.first + ordinal
+		return each(c, `SELECT d.inbox, h.host, '', d.attempts, d.history, d.ids, 0 FROM deliveries d JOIN hosts h ON h.lane = d.lane
+			WHERE d.id = ?1 AND d.activity = ?2
+			UNION ALL SELECT inbox, host, reason, attempts, history, ids, died_at FROM dead WHERE id = ?1 AND activity = ?2`,
+			[]any{key, a.seq}, func(row *sqlite.Stmt) error {
+				found = true
+				d = queue.DeliveryStatus{
+					ID: id, ActivityID: a.ID, URI: a.URI, Metadata: a.Metadata, Inbox: row.ColumnText(0), Host: row.ColumnText(1),
+					State: queue.StatePending, Attempts: row.ColumnInt(3), History: historyOf(row, 4), IDs: idsOf(row, 5),
+				}
+				if d.Reason = queue.Reason(row.ColumnText(2)); d.Reason != "" {
+					d.State, d.DiedAt = queue.StateDead, s.clock.shown(row.ColumnInt64(6))
+				}
+				return nil
+			})
+	})
+	if err == nil && !found {
+		err = queue.ErrNotFound
+	}
+	if err != nil {
+		return queue.DeliveryStatus{}, fmt.Errorf("delivery %s: %w", id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.State == queue.StatePending {
+		d.NextAttemptAt = s.clock.shown(s.index.nextAttempt(key))
+	}
+	return d, nil
+}
+
+// deliveryID is the activity's ID and the delivery's place among the recipients.
+func deliveryID(a *activity, id int64) string {
+	return uuid.UUID(a.id).String() + "." + strconv.FormatInt(id-a.first, 10)
+}
+
+func splitID(s string) (act uuid.UUID, ordinal int64, ok bool) {
+	id, n, ok := strings.Cut(s, ".")
+	if !ok {
+		return act, 0, false
+	}
+	act, err := uuid.Parse(id)
+	if err != nil {
+		return act, 0, false
+	}
+	ordinal, err = strconv.ParseInt(n, 10, 32)
+	return act, ordinal, err == nil && ordinal >= 0
+}

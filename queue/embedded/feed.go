@@ -1,0 +1,187 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// feedScan is how many entries a call looks at.
+const feedScan = 5000
+
+// errEnough ends a query early.
+var errEnough = errors.New("enough")
+
+// Feed implements queue.Feed. A cursor has the name of the feed, as another store has the same numbers.
+func (s *Store) Feed(ctx context.Context, f queue.FeedFilter, p queue.Page) (list queue.List[queue.Event], err error) {
+	err = s.db.read(ctx, func(c *sqlite.Conn) error {
+		feed, after, err := feedPlace(c, p.Cursor)
+		if err != nil {
+			return err
+		}
+		cursor := func(seq int64) string { return strconv.FormatInt(feed, 36) + "-" + strconv.FormatInt(seq, 36) }
+		list = queue.List[queue.Event]{Next: cursor(after)}
+		err = each(c, "SELECT seq, at, kind, host, entry FROM feed WHERE seq > ? ORDER BY seq LIMIT ?", []any{after, feedScan}, func(row *sqlite.Stmt) error {
+			if len(list.Items) == p.Limit {
+				return errEnough
+			}
+			list.Next = cursor(row.ColumnInt64(0))
+			e := queue.Event{Kind: queue.EventKind(row.ColumnText(2)), Host: row.ColumnText(3)}
+			if !f.Passes(&e) {
+				return nil
+			}
+			if err := decode(row.ColumnText(4), &e); err != nil {
+				logDamage(s.opts.Log, &damage{"feed", row.ColumnInt64(0), err.Error()})
+				return nil
+			}
+			e.Cursor, e.At = list.Next, s.clock.shown(row.ColumnInt64(1))
+			list.Items = append(list.Items, e)
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			err = nil
+		}
+		return err
+	})
+	if err != nil {
+		return queue.List[queue.Event]{}, fmt.Errorf("feed: %w", err)
+	}
+	return list, nil
+}
+
+// feedPlace returns the name of the feed, and the seq of the entry that a cursor is behind.
+func feedPlace(c *sqlite.Conn, cursor string) (feed, after int64, err error) {
+	var last int64
+	err = each(c, "SELECT feed, (SELECT coalesce(max(seq), 0) FROM feed) FROM meta", nil, func(row *sqlite.Stmt) error {
+		feed, last = row.ColumnInt64(0), row.ColumnInt64(1)
+		return nil
+	})
+	switch {
+	case err != nil || cursor == "":
+		return feed, 0, err
+	case cursor == queue.FeedEnd:
+		return feed, last, nil
+	}
+	name, seq, _ := strings.Cut(cursor, "-")
+	if name != strconv.FormatInt(feed, 36) {
+		return feed, 0, queue.ErrBadCursor
+	}
+	after, err = strconv.ParseInt(seq, 36, 64)
+	if err != nil || after < 0 || after > last || strconv.FormatInt(after, 36) != seq {
+		return feed, 0, queue.ErrBadCursor
+	}
+	return feed, after, nil
+}
+
+// feed adds an entry to the feed.
+func (t *tx) feed(e queue.Event) error {
+	kind, host := string(e.Kind), e.Host
+	e.Kind, e.Host = "", ""
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	t.fed = true
+	return t.exec("INSERT INTO feed (at, kind, host, entry) VALUES (?, ?, ?, ?)", t.now, kind, host, string(text))
+}
+
+// feedDead adds the entry of a delivery that became a dead letter.
+func (t *tx) feedDead(id int64) error {
+	return t.feedDelivery(queue.EventDead, nil, "dead d JOIN activities a ON a.seq = d.activity", "d.host, d.reason", id)
+}
+
+// feedDelivered adds the entry of a delivery that is about to end as delivered.
+func (t *tx) feedDelivered(host string, id int64, r *queue.Result) error {
+	return t.feedDelivery(queue.EventDelivered, func(e *queue.Event) {
+		e.Host, e.Attempt = host, r.Attempt
+		e.Attempts += int(spent(r))
+	}, "deliveries d JOIN activities a ON a.seq = d.activity", "'', ''", id)
+}
+
+// feedDelivery adds the entry of a delivery, completed by rest.
+func (t *tx) feedDelivery(kind queue.EventKind, rest func(*queue.Event), from, columns string, id int64) (err error) {
+	var all []queue.Event
+	err = each(t.conn, "SELECT a.id, a.uri, a.metadata, d.id - a.first, d.inbox, d.ids, d.attempts, d.history, "+columns+" FROM "+from+" WHERE d.id = ?",
+		[]any{id}, func(row *sqlite.Stmt) error {
+			act := uuidOf(row, 0).String()
+			e := queue.Event{
+				Kind: kind, ActivityID: act, URI: row.ColumnText(1), Metadata: metadataOf(row, 2), ID: act + "." + row.ColumnText(3),
+				Inbox: row.ColumnText(4), IDs: idsOf(row, 5), Attempts: row.ColumnInt(6), Attempt: historyOf(row, 7).Last(),
+				Host: row.ColumnText(8), Reason: queue.Reason(row.ColumnText(9)),
+			}
+			if rest != nil {
+				rest(&e)
+			}
+			all = append(all, e)
+			return nil
+		})
+	for i := range all {
+		err = errors.Join(err, t.feed(all[i]))
+	}
+	return err
+}
+
+// touch has flush look whether a host changed state.
+func (t *tx) touch(lane int64) { t.touched[lane] = true }
+
+// turned is a host's new state, and since when it has it.
+type turned struct {
+	state queue.HostState
+	at    int64
+}
+
+// feedStates adds the entries of hosts that changed state, by what this transaction leaves in the database.
+func (t *tx) feedStates() error {
+	for id := range t.touched {
+		var host string
+		var was queue.HostState
+		var l lane
+		err := each(t.conn, "SELECT host, state, record, wait_until, paused, blocked FROM hosts WHERE lane = ?", []any{id}, func(row *sqlite.Stmt) error {
+			host, was = row.ColumnText(0), queue.HostState(row.ColumnText(1))
+			l.wait, l.paused = row.ColumnInt64(3), row.ColumnBool(4)
+			l.blocked = row.ColumnBool(5)
+			return decode(row.ColumnText(2), &l.record)
+		})
+		state := l.stateAt(t.now)
+		if err != nil || host == "" || state == was {
+			continue // a record that can't be read is mended at the next start
+		}
+		t.turned[id] = turned{state, t.now}
+		if err := t.exec("UPDATE hosts SET state = ?, changed = ? WHERE lane = ?", string(state), t.now, id); err != nil {
+			return err
+		}
+		if err := t.feed(queue.Event{Kind: queue.EventHostState, Host: host, State: state}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropEntries drops entries of the feed that have outlived their retention, but for the newest.
+func (o *sweep) dropEntries(t *tx) error {
+	return o.drop(t, o.s.opts.Feed.Retention, "SELECT at FROM feed WHERE seq < (SELECT max(seq) FROM feed) ORDER BY seq LIMIT 1", func(before int64) (int, error) {
+		err := t.exec(`DELETE FROM feed WHERE seq IN (SELECT seq FROM feed WHERE seq < (SELECT max(seq) FROM feed) ORDER BY seq LIMIT ?) AND at <= ?`,
+			sweepRows, before)
+		return t.conn.Changes(), err
+	})
+}
+
+// capEntries drops the oldest of too many entries. Their seqs have no gaps.
+func (o *sweep) capEntries(t *tx) error {
+	if o.s.opts.Feed.Cap <= 0 {
+		return nil
+	}
+	err := t.exec(`DELETE FROM feed WHERE seq IN (SELECT seq FROM feed ORDER BY seq LIMIT ?) AND seq <= (SELECT max(seq) FROM feed) - ?`,
+		sweepRows, o.s.opts.Feed.Cap)
+	if t.conn.Changes() > 0 {
+		o.next = o.now // there may be more
+	}
+	return err
+}

@@ -1,0 +1,27 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// FeedPosition implements queue.Feed.
+func (s *Store) FeedPosition(ctx context.Context, reader string) (cursor string, err error) {
+	err = s.db.read(ctx, func(c *sqlite.Conn) (err error) {
+		cursor, _, err = one(c, (*sqlite.Stmt).ColumnText, "SELECT cursor FROM positions WHERE reader = ?", reader)
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("position of %s in the feed: %w", reader, err)
+	}
+	return cursor, err
+}
+
+// SetFeedPosition implements queue.Feed.
+func (s *Store) SetFeedPosition(ctx context.Context, reader, cursor string) error {
+	return s.writer.do(ctx, func(t *tx) error {
+		return t.exec("INSERT INTO positions (reader, cursor) VALUES (?, ?) ON CONFLICT (reader) DO UPDATE SET cursor = excluded.cursor", reader, cursor)
+	}, nil)
+}

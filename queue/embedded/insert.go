@@ -1,0 +1,233 @@
+package embedded
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// arrival is a delivery that is to be stored: a new one, or one of another store.
+type arrival struct {
+	queue.Recipient
+	lane         *lane // nil if there is none yet
+	id           int64 // less its activity's first
+	due, expires int64
+	history      queue.History
+	attempts     uint16
+	flags        uint8 // of its row
+}
+
+// insert stores the activity with all that was accepted.
+func (e *enqueue) insert(t *tx) (err error) {
+	a := &e.sub.Activity
+	e.act = &activity{
+		seq: t.newSeq(), first: t.reserve(e.total()), id: e.id, keyName: a.KeyName(), uri: hashOf(a.URI),
+		ordering: hashOf(e.full.OrderingKey), priority: a.Priority, makes: makes(a.Role, a.Object), created: e.created,
+	}
+	if len(e.accepted)+e.letters > 0 {
+		if e.act.body, err = t.hold(e.act.seq, e.digest, a.Body); err != nil {
+			return err
+		}
+	}
+	if err := e.insertActivity(t); err != nil {
+		return err
+	}
+	t.remember(&e.sub.Idempotency.Key, e.act.seq)
+	t.marks = appendMarks(t.marks, e.act.seq, a.URI, a.Actor, a.KeyID)
+	t.totals.activities++
+	if len(e.accepted) == 0 {
+		return nil
+	}
+	t.pends(e.act)
+	if err := e.makeLanes(t); err != nil {
+		return err
+	}
+	t.addTails(e)
+	return e.insertDeliveries(t)
+}
+
+// total is how many deliveries the activity has and had.
+func (e *enqueue) total() int {
+	return len(e.accepted) + e.letters + e.before.Delivered + e.before.Dead + e.before.Cancelled
+}
+
+// newSeq returns the seq of a new activity or tombstone. No seq is used again, even if the row with the latest is dropped: the
+// order of seqs is the order accepted.
+func (t *tx) newSeq() int64 {
+	t.seq = max(t.seq, t.ledger.seq) + 1
+	return t.seq - 1
+}
+
+// makes returns the hash of the object that an activity makes, 0 if there is none.
+func makes(r queue.Role, object string) uint64 {
+	if r != queue.Makes || object == "" {
+		return 0
+	}
+	return hash64(object)
+}
+
+// reserve returns the first of n ids for the deliveries of an activity.
+func (t *tx) reserve(n int) (first int64) {
+	if t.next == 0 {
+		t.next = t.ledger.next
+	}
+	first = t.next
+	t.next += int64(n)
+	return first
+}
+
+func (e *enqueue) insertActivity(t *tx) error {
+	sub := e.sub
+	var expires, done any
+	if len(e.accepted) > 0 {
+		expires = e.expires
+	} else {
+		done = e.finished
+	}
+	refused, err := encode(e.receipt.Refused, len(e.receipt.Refused) == 0)
+	if err != nil {
+		return err
+	}
+	final, err := encode(sub.Final, len(sub.Final) == 0)
+	if err != nil {
+		return err
+	}
+	var key, body, sum, metadata any
+	if len(sub.Metadata) > 0 {
+		metadata = string(sub.Metadata)
+	}
+	if sub.Idempotency.Key != (queue.Idempotency{}).Key {
+		key = sub.Idempotency.Key[:]
+	}
+	if len(e.accepted)+e.letters > 0 {
+		body, sum = e.act.body, e.full.Digest[:]
+	}
+	return t.exec(`INSERT INTO activities (seq, id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
+		cancelled, letters, expires_next, done_at, idempotency, fingerprint, duplicates, refused, note, role, object, final, pin, body, digest, actor, metadata)
+		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		e.act.seq, e.id[:], sub.URI, sub.Type, sub.KeyID, e.full.OrderingKey, int64(sub.Priority), e.act.created, e.act.first,
+		e.total(), e.before.Delivered, e.before.Dead+e.letters, e.before.Cancelled, e.letters, expires, done, key,
+		sub.Idempotency.Fingerprint[:], e.receipt.Duplicates, refused, sub.Note, int64(sub.Role), sub.Object, final, sub.Pin, body, sum, sub.Actor, metadata)
+}
+
+// makeLanes makes the missing lanes.
+func (e *enqueue) makeLanes(t *tx) error {
+	for i := range e.accepted {
+		a := &e.accepted[i]
+		if a.lane != nil {
+			continue
+		}
+		e.newLanes = true
+		if a.lane = t.lanes[a.Host]; a.lane != nil {
+			continue
+		}
+		id, err := t.lane(a.Host)
+		if err != nil {
+			return err
+		}
+		a.lane = newLane(id, a.Host)
+		if t.lanes == nil {
+			t.lanes = map[string]*lane{}
+		}
+		t.lanes[a.Host] = a.lane
+	}
+	return nil
+}
+
+// lane returns the id of a host's lane, making it if need be.
+func (t *tx) lane(host string) (id int64, err error) {
+	// The update does nothing but let an existing row be returned: another operation of this group may have made it.
+	s := t.conn.Prep("INSERT INTO hosts (host) VALUES (?) ON CONFLICT (host) DO UPDATE SET host = host RETURNING lane")
+	defer s.Reset()
+	s.BindText(1, host)
+	if _, err := s.Step(); err != nil {
+		return 0, err
+	}
+	id = s.ColumnInt64(0)
+	return id, s.Reset()
+}
+
+// atOnce is how many deliveries one statement writes where there are so many, as most of the cost is a statement's.
+const atOnce = 64
+
+var (
+	insertOne = "INSERT INTO deliveries (activity, due, expires, id, lane, inbox, headers, ids, flags, attempts, history) " +
+		"VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+	insertMany = "INSERT INTO deliveries (activity, due, expires, id, lane, inbox) VALUES (?1,?2,?3,?,?,?)" +
+		strings.Repeat(",(?1,?2,?3,?,?,?)", atOnce-1)
+)
+
+func (e *enqueue) insertDeliveries(t *tx) error {
+	for i := 0; i < len(e.accepted); {
+		end, query := i+atOnce, insertMany
+		if end > len(e.accepted) || e.moved || slices.ContainsFunc(e.accepted[i:end], hasMore) {
+			end, query = i+1, insertOne
+		}
+		if err := e.insertRows(t.conn.Prep(query), i, end); err != nil {
+			return err
+		}
+		i = end
+	}
+	if last := e.act.first + e.accepted[len(e.accepted)-1].id; t.conn.LastInsertRowID() != last {
+		return fmt.Errorf("the last delivery got the id %d, not %d", t.conn.LastInsertRowID(), last)
+	}
+	return nil
+}
+
+// insertRows writes the deliveries in [from,to); those of insertMany are new and have neither headers nor IDs. Of new ones only the first
+// states its id: no id is greater, so SQLite counts on, and need not check that each is free.
+func (e *enqueue) insertRows(s *sqlite.Stmt, from, to int) error {
+	defer s.Reset()
+	first := &e.accepted[from]
+	s.BindInt64(1, e.act.seq)
+	s.BindInt64(2, first.due)
+	s.BindInt64(3, first.expires)
+	p := 4
+	for i := from; i < to; i++ {
+		a := &e.accepted[i]
+		if i == 0 || e.moved {
+			s.BindInt64(p, e.act.first+a.id)
+		} else {
+			s.BindNull(p)
+		}
+		s.BindInt64(p+1, a.lane.id)
+		s.BindText(p+2, a.Inbox)
+		p += 3
+	}
+	if p <= s.BindParamCount() { // insertOne
+		if err := bindRest(s, p, first); err != nil {
+			return err
+		}
+	}
+	if _, err := s.Step(); err != nil {
+		return err
+	}
+	return s.Reset()
+}
+
+func hasMore(a arrival) bool { return len(a.Headers)+len(a.IDs) > 0 }
+
+// bindRest binds the columns that only insertOne has.
+func bindRest(s *sqlite.Stmt, p int, a *arrival) error {
+	s.BindInt64(p+2, int64(a.flags))
+	s.BindInt64(p+3, int64(a.attempts))
+	return errors.Join(bindJSON(s, p, a.Headers, len(a.Headers) == 0), bindJSON(s, p+1, a.IDs, len(a.IDs) == 0),
+		bindJSON(s, p+4, a.history, len(a.history) == 0))
+}
+
+// bindJSON binds v as encode returns it.
+func bindJSON(s *sqlite.Stmt, p int, v any, empty bool) error {
+	s.BindNull(p)
+	if empty {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	s.BindText(p, string(b))
+	return err
+}

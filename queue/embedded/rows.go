@@ -1,0 +1,130 @@
+package embedded
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// encode returns v as JSON, or nil if it is empty.
+func encode(v any, empty bool) (any, error) {
+	if empty {
+		return nil, nil
+	}
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+// decode reads what encode wrote.
+func decode(text string, v any) error {
+	if text == "" {
+		return nil
+	}
+	return json.NewDecoder(strings.NewReader(text)).Decode(v)
+}
+
+func blob(row *sqlite.Stmt, col int) []byte {
+	b := make([]byte, row.ColumnLen(col))
+	row.ColumnBytes(col, b)
+	return b
+}
+
+// uuidOf reads an ID, the zero one if there is none.
+func uuidOf(row *sqlite.Stmt, column int) (id uuid.UUID) {
+	if row.ColumnLen(column) == len(id) {
+		row.ColumnBytes(column, id[:])
+	}
+	return id
+}
+
+// priorityOf reads a priority; an invalid one is Normal.
+func priorityOf(row *sqlite.Stmt, column int) queue.Priority {
+	if p := row.ColumnInt64(column); p >= 0 && p < queue.Priorities {
+		return queue.Priority(p)
+	}
+	return queue.Normal
+}
+
+// historyOf reads the last attempts of a delivery, none if they are damaged.
+func historyOf(row *sqlite.Stmt, column int) (h queue.History) {
+	if decode(row.ColumnText(column), &h) != nil {
+		return nil
+	}
+	return h
+}
+
+// idsOf reads the IDs of actors, none if they are damaged.
+func idsOf(row *sqlite.Stmt, column int) (ids []string) {
+	if decode(row.ColumnText(column), &ids) != nil {
+		return nil
+	}
+	return ids
+}
+
+// metadataOf reads the metadata of an activity, none if they are damaged.
+func metadataOf(row *sqlite.Stmt, column int) []byte {
+	if text := row.ColumnText(column); text != "" && json.Valid([]byte(text)) {
+		return []byte(text)
+	}
+	return nil
+}
+
+// countsOf reads the counts of an activity from four columns: total, delivered, dead, cancelled.
+func countsOf(row *sqlite.Stmt, first int) queue.Counts {
+	n := queue.Counts{
+		Total: row.ColumnInt(first), Delivered: row.ColumnInt(first + 1), Dead: row.ColumnInt(first + 2), Cancelled: row.ColumnInt(first + 3),
+	}
+	n.Pending = n.Total - n.Delivered - n.Dead - n.Cancelled
+	return n
+}
+
+// each runs a query and calls row for each row of its answer.
+func each(c *sqlite.Conn, query string, args []any, row func(*sqlite.Stmt) error) error {
+	return sqlitex.Execute(c, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
+}
+
+// one returns the first column of the last row of a query's answer, and whether there is a row.
+func one[T any](c *sqlite.Conn, column func(*sqlite.Stmt, int) T, query string, args ...any) (v T, found bool, err error) {
+	err = each(c, query, args, func(row *sqlite.Stmt) error {
+		v, found = column(row, 0), true
+		return nil
+	})
+	return v, found, err
+}
+
+// exists reports whether a query has an answer.
+func exists(c *sqlite.Conn, query string, args ...any) (bool, error) {
+	_, found, err := one(c, (*sqlite.Stmt).ColumnType, query, args...)
+	return found, err
+}
+
+// page returns the answer of a query, up to a limit. read returns an item and the cursor of what comes after it.
+func page[T any](c *sqlite.Conn, limit int, query string, args []any, read func(*sqlite.Stmt) (T, string)) (list queue.List[T], err error) {
+	var item T
+	var next string
+	err = each(c, query+" LIMIT ?", append(args, limit+1), func(row *sqlite.Stmt) error {
+		if len(list.Items) == limit {
+			list.Next = next
+			return nil
+		}
+		item, next = read(row)
+		list.Items = append(list.Items, item)
+		return nil
+	})
+	return list, err
+}
+
+func millis(t time.Time) int64 { return t.UnixMilli() }
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

@@ -1,15 +1,104 @@
-// Package rediskeys is the one place where names of Redis keys are made.
+// Package rediskeys makes the names of all Redis keys.
 //
-// Every key is PREFIX:{pN}:REST: the hash tag {pN} keeps all keys of one partition in one slot of a cluster, so that a
-// script may touch them together. Hosts, activities, signing keys and idempotency keys are spread over the partitions
-// by a stable hash of their names; so the number of partitions can't be changed once there is data.
+// Every key is PREFIX:{pN}:KIND or PREFIX:{pN}:KIND:NAME: the hash tag {pN} keeps all keys of one partition in one slot of a
+// cluster, so that a script may touch them together. Hosts, activities, signing keys and idempotency keys are spread over
+// the partitions by a stable hash of their names; so the number of partitions can't be changed once there is data.
 package rediskeys
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
+
+// Kind is a kind of key: what its name has after the partition.
+type Kind string
+
+// Types has all kinds, with the answer of Redis's TYPE for their keys. docs/redis.md says what they hold.
+var Types = map[Kind]string{}
+
+// Each partition has at most one key of these kinds.
+var (
+	Meta    = kind("meta", "hash") // in partition 0 only
+	Stats   = kind("stats", "hash")
+	Nothing = kind("nothing", "none")
+	Token   = kind("token", "string")
+	Excess  = kind("excess", "zset")
+
+	Pending    = kind("pending", "zset")
+	Expires    = kind("expires", "zset")
+	Done       = kind("done", "zset")
+	Staged     = kind("staged", "zset")
+	Bodies     = kind("bodies", "hash")
+	Tombstones = kind("tombstones", "hash")
+	Tombs      = kind("tombs", "list")
+	Outdated   = kind("outdated", "zset")
+	Every      = kind("every", "stream")
+
+	Feed    = kind("feed", "stream")
+	Ended   = kind("ended", "zset")
+	Readers = kind("readers", "hash")
+
+	Due0       = kind("due0", "zset")
+	Due1       = kind("due1", "zset")
+	Due2       = kind("due2", "zset")
+	Due3       = kind("due3", "zset")
+	Due4       = kind("due4", "zset")
+	Due5       = kind("due5", "zset")
+	Later      = kind("later", "zset")
+	LaterPages = kind("laterpages", "hash")
+
+	Dead    = kind("dead", "zset")
+	Letters = kind("letters", "hash")
+	Filed   = kind("filed", "zset")
+
+	Keys     = kind("keys", "hash")
+	KeyIDs   = kind("keyids", "zset")
+	Retiring = kind("retiring", "zset")
+	Signing  = kind("signing", "hash")
+	Parked   = kind("parked", "zset")
+)
+
+// Only scripts use these kinds.
+var _ = [...]Kind{
+	kind("offered", "zset"), kind("hosts", "zset"), kind("hostpages", "hash"),
+	kind("ordered", "hash"), kind("bodyinfo", "hash"),
+}
+
+// Of these kinds there is one key for each host, activity (by its ID) or idempotency key (by its hash).
+var (
+	Lease    = kind("lease", "string")
+	Lane     = kind("h", "hash")
+	Chains   = kind("c", "hash")
+	Waiting  = kind("w", "zset")
+	Backlog0 = kind("q0", "list")
+	Backlog1 = kind("q1", "list")
+	Backlog2 = kind("q2", "list")
+
+	Activity   = kind("a", "hash")
+	Recipients = kind("r", "list")
+	Staging    = kind("s", "hash")
+
+	Claim = kind("claim", "hash")
+
+	// Of these there is one for each mark, or for some marks of URIs.
+	URIs   = kind("u", "list")
+	Marked = kind("m", "list")
+	Stream = kind("x", "stream")
+)
+
+func kind(k Kind, typ string) Kind {
+	Types[k] = typ
+	return k
+}
+
+// TypeOf returns the answer that TYPE should give for a key.
+func TypeOf(key string) string {
+	_, name, _ := strings.Cut(key, "}:")
+	name, _, _ = strings.Cut(name, ":")
+	return Types[Kind(name)]
+}
 
 // Scheme makes the keys of one fleet. It is safe for concurrent use.
 type Scheme struct {
@@ -22,7 +111,7 @@ func (s Scheme) PartitionOf(name string) int {
 	if s.Partitions <= 1 {
 		return 0
 	}
-	return int(xxhash.Sum64String(name) % uint64(s.Partitions)) //nolint:gosec // both are small and not negative
+	return int(xxhash.Sum64String(name) % uint64(s.Partitions))
 }
 
 // Partition makes the keys of partition n.
@@ -30,14 +119,14 @@ func (s Scheme) Partition(n int) Partition {
 	return Partition{N: n, base: s.Prefix + ":{p" + strconv.Itoa(n) + "}:"}
 }
 
-// Channel is where nodes tell each other that a lane became due. It is one for the whole fleet.
+// Channel returns the channel on which nodes wake each other when a lane becomes due. The whole fleet has one.
 func (s Scheme) Channel() string { return s.Prefix + ":wake" }
 
-// Events is where nodes tell each other what happened, while somebody watches.
+// Events returns the channel on which nodes publish events, while there are subscribers.
 func (s Scheme) Events() string { return s.Prefix + ":events" }
 
-// Pattern matches, as SCAN does, the keys of a kind that there is one of for each name, in all partitions.
-func (s Scheme) Pattern(kind string) string { return s.Prefix + ":{p*}:" + kind + ":*" }
+// Pattern returns the SCAN pattern for the keys of a kind with one key for each name, in all partitions.
+func (s Scheme) Pattern(k Kind) string { return s.Prefix + ":{p*}:" + string(k) + ":*" }
 
 // Partition makes the keys of one partition.
 type Partition struct {
@@ -45,8 +134,8 @@ type Partition struct {
 	base string
 }
 
-// Key is the key of a thing that a partition has one of.
-func (p Partition) Key(kind string) string { return p.base + kind }
+// Key returns the key of a kind with one key for each partition.
+func (p Partition) Key(k Kind) string { return p.base + string(k) }
 
-// Of is the key of a thing that there is one of for each name.
-func (p Partition) Of(kind, name string) string { return p.base + kind + ":" + name }
+// Of returns the key of a kind with one key for each name.
+func (p Partition) Of(k Kind, name string) string { return p.base + string(k) + ":" + name }

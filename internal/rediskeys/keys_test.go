@@ -13,7 +13,7 @@ import (
 func TestNamesAreStable(t *testing.T) {
 	s := rediskeys.Scheme{Prefix: "postrider", Partitions: 64}
 	p := s.Partition(s.PartitionOf("mastodon.example"))
-	got := []string{p.Key("stats"), p.Of("h", "mastodon.example:8443"), s.Channel()}
+	got := []string{p.Key(rediskeys.Stats), p.Of(rediskeys.Lane, "mastodon.example:8443"), s.Channel()}
 	want := []string{"postrider:{p32}:stats", "postrider:{p32}:h:mastodon.example:8443", "postrider:wake"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("keys are other than they were (-want +got):\n%s", diff)

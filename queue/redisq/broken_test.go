@@ -100,7 +100,7 @@ func TestBrokenPartition(t *testing.T) {
 	}
 }
 
-// TestEmptied checks that a store whose Redis lost everything is made anew, with the partitions it had, and that the log
+// TestEmptied checks that a store whose Redis lost everything is made again, with the partitions it had, and that the log
 // tells of it.
 func TestEmptied(t *testing.T) {
 	server := testredis.Start(t)
@@ -122,9 +122,9 @@ func TestEmptied(t *testing.T) {
 		t.Errorf("the log tells of it %d times:\n%s", n, log)
 	}
 	if n := server.Must("HGET", "p:{p0}:meta", "partitions"); n != "4" {
-		t.Errorf("the store is made anew with %s partitions", n)
+		t.Errorf("the store is made again with %s partitions", n)
 	}
-	if err := s.Settle(t.Context(), l, queue.Settlement{Release: true}); err == nil {
+	if _, err := s.Settle(t.Context(), l, queue.Settlement{Release: true}, 0); err == nil {
 		t.Error("a lease of before still holds")
 	}
 	enqueue(t, s, submission("2", 100, hosts...))
@@ -144,7 +144,7 @@ func TestMadeAnewByOthers(t *testing.T) {
 	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 4})
 	server.Must("FLUSHALL")
 	other := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 8})
-	const want = "made anew with 8 partitions"
+	const want = "made again with 8 partitions"
 	if _, err := s.Sweep(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Sweep gave %v, want %s", err, want)
 	}

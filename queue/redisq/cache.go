@@ -14,10 +14,10 @@ const (
 type cache[T any] struct {
 	limit int
 
-	mu     sync.Mutex
-	size   int                      // guarded by mu
-	order  *list.List               // guarded by mu: of entry[T], the one used last in front
-	places map[string]*list.Element // guarded by mu
+	mu       sync.Mutex
+	size     int                      // guarded by mu
+	order    *list.List               // guarded by mu: of entry[T], the one used last in front
+	elements map[string]*list.Element // guarded by mu
 }
 
 type entry[T any] struct {
@@ -27,31 +27,31 @@ type entry[T any] struct {
 }
 
 func newCache[T any](limit int) *cache[T] {
-	return &cache[T]{limit: limit, order: list.New(), places: map[string]*list.Element{}}
+	return &cache[T]{limit: limit, order: list.New(), elements: map[string]*list.Element{}}
 }
 
 func (c *cache[T]) get(name string) (thing T, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	place := c.places[name]
-	if place == nil {
+	element := c.elements[name]
+	if element == nil {
 		return thing, false
 	}
-	c.order.MoveToFront(place)
-	return place.Value.(entry[T]).thing, true
+	c.order.MoveToFront(element)
+	return element.Value.(entry[T]).thing, true
 }
 
 // put keeps a thing of so many bytes.
 func (c *cache[T]) put(name string, size int, thing T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.places[name] != nil {
+	if c.elements[name] != nil {
 		return
 	}
-	c.places[name] = c.order.PushFront(entry[T]{name, size, thing})
+	c.elements[name] = c.order.PushFront(entry[T]{name, size, thing})
 	for c.size += size; c.size > c.limit && c.order.Len() > 1; {
 		last := c.order.Remove(c.order.Back()).(entry[T])
-		delete(c.places, last.name)
+		delete(c.elements, last.name)
 		c.size -= last.size
 	}
 }

@@ -2,6 +2,7 @@ package redisq
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -15,22 +16,26 @@ import (
 const (
 	minMajor          = 7 // scripts with flags came with it
 	clusterPartitions = 64
+
+	// format counts the forms of what is stored. Once a release has written it, a form that nodes of that release cannot read
+	// gets another number: a node refuses a store that has one other than its own.
+	format = "1"
 )
 
 // checkServers looks at how each master is set up, and gives it the scripts.
 func checkServers(ctx context.Context, client rueidis.Client, log *slog.Logger) error {
 	for addr, node := range client.Nodes() {
 		info, err := info(ctx, node)
-		if err != nil {
-			return fmt.Errorf("redis at %s: %w", addr, err)
-		}
 		if info["role"] == "slave" {
 			continue // it has its master's keys
 		}
-		if err := checkServer(info); err != nil {
-			return fmt.Errorf("redis at %s: %w", addr, err)
+		if err == nil {
+			err = checkServer(info)
 		}
-		if err := loadScripts(ctx, node); err != nil {
+		if err == nil {
+			err = loadScripts(ctx, node)
+		}
+		if err != nil {
 			return fmt.Errorf("redis at %s: %w", addr, err)
 		}
 		if info["aof_enabled"] == "0" {
@@ -52,7 +57,7 @@ func checkServer(info map[string]string) error {
 	return nil
 }
 
-// info reads what a server tells of itself.
+// info reads the INFO of a server.
 func info(ctx context.Context, node rueidis.Client) (map[string]string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
@@ -71,69 +76,94 @@ func info(ctx context.Context, node rueidis.Client) (map[string]string, error) {
 	return fields, nil
 }
 
-// agree returns the number of partitions, which is fixed by the first node that opens the store.
-func agree(ctx context.Context, client rueidis.Client, o Options) (int, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
-	defer cancel()
+// agree returns the number of partitions, which is fixed by the first node that opens the store, as its format is. It writes
+// only where there are none yet: a node has to start on a Redis that is full, for what it delivers makes room.
+func (s *conn) agree(ctx context.Context) (int, error) {
+	o := s.opts
 	want := o.Partitions
 	if want == 0 {
 		want = 1
-		if client.Mode() == rueidis.ClientModeCluster {
+		if s.client.Mode() == rueidis.ClientModeCluster {
 			want = clusterPartitions
 		}
 	}
-	meta := (rediskeys.Scheme{Prefix: o.Prefix}).Partition(0).Key("meta")
-	err := client.Do(ctx, client.B().Hsetnx().Key(meta).Field("partitions").Value(strconv.Itoa(want)).Build()).Error()
-	if err != nil {
-		return 0, err
+	n, found, err := s.madeWith(ctx)
+	if err == nil && (n == 0 || found == "" || s.tag.Load() == nil) {
+		if _, err = s.make(ctx, want); err == nil {
+			n, found, err = s.madeWith(ctx)
+		}
 	}
-	n, err := client.Do(ctx, client.B().Hget().Key(meta).Field("partitions").Build()).AsInt64()
 	if err != nil {
-		return 0, fmt.Errorf("number of partitions: %w", err)
+		return 0, fmt.Errorf("what the store was made with: %w", err)
 	}
-	if o.Partitions != 0 && int(n) != o.Partitions {
+	if found != format {
+		return 0, fmt.Errorf("the store %q has format %s, this program reads only format %s: use the program that wrote it", o.Prefix, found, format)
+	}
+	if o.Partitions != 0 && n != o.Partitions {
 		return 0, fmt.Errorf("the store %q was made with %d partitions, not %d: set redis-partitions to %d, "+
 			"or start another store with a new redis-prefix", o.Prefix, n, o.Partitions, n)
 	}
-	return int(n), nil
+	return n, nil
 }
 
-// confirm looks whether the store is still the one that was opened. One that was emptied is made anew, and the log tells
-// of it; one that was made anew with another number of partitions, before any node of this fleet could, is not touched
-// any more, as nodes that don't agree on where a host is would not find what the others store.
-func (s *Store) confirm(ctx context.Context) error {
-	meta, want := s.parts[0].Key("meta"), len(s.parts)
-	answers, err := s.do(ctx, s.client.B().Hget().Key(meta).Field("partitions").Build())
-	if err != nil {
-		return err
+// madeWith returns the number of partitions and the format that a store was made with, 0 and "" if it was not made. It keeps
+// the store's tag.
+func (s *conn) madeWith(ctx context.Context) (partitions int, format string, err error) {
+	tag := ""
+	err = s.read(ctx, s.client.B().Hmget().Key(s.meta()).Field("partitions", "format", "tag").Build(), &partitions, &format, &tag)
+	if tag != "" {
+		s.tag.Store(&tag)
 	}
-	if answers[0].IsNil() {
-		return s.remake(ctx, meta)
+	return partitions, format, err
+}
+
+// make makes a store, unless another node was quicker.
+func (s *conn) make(ctx context.Context, partitions int) (made bool, err error) {
+	answers, err := s.do(ctx,
+		s.client.B().Hsetnx().Key(s.meta()).Field("partitions").Value(strconv.Itoa(partitions)).Build(),
+		s.client.B().Hsetnx().Key(s.meta()).Field("format").Value(format).Build(),
+		s.client.B().Hsetnx().Key(s.meta()).Field("tag").Value(rand.Text()[:tagSize]).Build())
+	if err == nil {
+		err = scan(answers[0], &made)
 	}
-	n, err := answers[0].AsInt64()
+	return made, err
+}
+
+// meta is the key of what a store was made with.
+func (s *conn) meta() string { return s.keys.Partition(0).Key(rediskeys.Meta) }
+
+// confirm checks that the store is still the one that was opened. A store that was emptied is made again, and the log says
+// so. A store that others made again with another number of partitions is not touched any more: nodes that don't agree on
+// where a host is would not find what the others store.
+func (s *conn) confirm(ctx context.Context) error {
+	want := len(s.parts)
+	n, _, err := s.madeWith(ctx)
 	if err != nil {
 		return fmt.Errorf("number of partitions: %w", err)
 	}
-	if int(n) == want {
+	if n == 0 {
+		return s.remake(ctx)
+	}
+	if n == want {
 		s.foreign.Store(nil)
 		return nil
 	}
-	err = fmt.Errorf("the store %q was made anew with %d partitions, this node has %d: start it again with the same number", s.opts.Prefix, n, want)
+	err = fmt.Errorf("the store %q was made again with %d partitions, this node has %d: start it again with the same number", s.opts.Prefix, n, want)
 	s.foreign.Store(&err)
 	return err
 }
 
 // remake makes a store that was emptied.
-func (s *Store) remake(ctx context.Context, meta string) error {
-	answers, err := s.do(ctx, s.client.B().Hsetnx().Key(meta).Field("partitions").Value(strconv.Itoa(len(s.parts))).Build())
-	if err != nil {
+func (s *conn) remake(ctx context.Context) error {
+	made, err := s.make(ctx, len(s.parts))
+	if err == nil {
+		_, _, err = s.madeWith(ctx)
+	}
+	if err != nil || !made {
 		return err
 	}
-	if made, err := answers[0].AsInt64(); err != nil || made == 0 {
-		return err // another node was quicker
-	}
 	s.log.Error("store.emptied", "detail", "Redis has lost what it held: private keys, deliveries that were pending, "+
-		"dead letters and what was known of hosts; the store is made anew: put the keys again")
+		"dead letters and what was known of hosts; the store is made again: put the keys again")
 	return nil
 }
 

@@ -3,8 +3,8 @@ package redisq
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -21,15 +22,6 @@ const (
 	chunk     = 500 // how much one call reads
 	laneChunk = 100 // how many lanes, or deliveries to as many, one script changes: it holds up Redis for some milliseconds
 )
-
-// description is what is stored of an activity besides its body and what has a field of its own.
-type description struct {
-	URI         string     `json:"uri"`
-	Type        string     `json:"type"`
-	KeyID       string     `json:"key_id"`
-	OrderingKey string     `json:"ordering_key"`
-	Role        queue.Role `json:"role,omitempty"`
-}
 
 // head is what a receipt has besides numbers and refusals.
 type head struct {
@@ -39,24 +31,17 @@ type head struct {
 }
 
 // Enqueue implements queue.Intake.
-func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Receipt, error) {
-	in, err := s.newIntake(sub)
+func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (r queue.Receipt, err error) {
+	defer wrap(&err, "enqueue")
+	in, err := s.newIntake(ctx, sub)
 	if err != nil {
-		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
+		return r, err
 	}
-	store := in.inSteps
-	if len(s.parts) == 1 && len(sub.Recipients) <= laneChunk {
-		store = in.atOnce
-	}
-	r, err := store(ctx)
-	if err != nil {
-		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
+	if r, err = in.store(ctx); err != nil {
+		return queue.Receipt{}, err
 	}
 	s.sweepIn(sub.TTL)
 	s.sweepLanes(sub)
-	if sub.Role == queue.Deletes && r.Accepted > 0 && !r.Replayed {
-		r.Superseded = in.supersede(context.WithoutCancel(ctx), r.Refused)
-	}
 	return r, nil
 }
 
@@ -67,85 +52,160 @@ func (s *Store) sweepLanes(sub *queue.Submission) {
 	}
 }
 
-// intake is one submission on its way in.
+// intake is one submission on its way in: of a client or, with a past, of another store.
 type intake struct {
-	s       *Store
-	sub     *queue.Submission
-	id      uuid.UUID
-	text    string // the ID as keys have it
-	home    *partition
-	claims  *partition // where the claim of the idempotency key is
-	claim   string     // its name
-	nonce   string
-	claimed string // when it was claimed, in ms
-	head    string
-	shared  []string // arguments that describe the activity
+	s        *Store
+	sub      *queue.Submission
+	id       uuid.UUID
+	text     string   // the ID as keys have it
+	shared   []string // the arguments that describe the activity, but for its body
+	ordering string   // its ordering key
+	marks    string   // by what it is found
+	home     *partition
+	claims   *partition // where the claim is
+	claim    string     // its name: the idempotency key's or, where there is none, the activity's
+	print    string     // the fingerprint, "" if there is no idempotency key
+	nonce    string
+	claimed  string // when it was claimed, in ms
+	head     string
+	past     *past
 }
 
-func (s *Store) newIntake(sub *queue.Submission) (*intake, error) {
+// store stores a submission, in one script if it can.
+func (in *intake) store(ctx context.Context) (queue.Receipt, error) {
+	fits := in.past != nil || len(in.s.parts) == 1 // else its claim or its tombstone may be elsewhere
+	if fits && len(in.sub.Recipients) <= laneChunk && !slices.ContainsFunc(in.sub.Recipients, in.isElsewhere) {
+		return in.atOnce(ctx)
+	}
+	return in.inSteps(ctx)
+}
+
+// isElsewhere reports whether a recipient is not in the home partition.
+func (in *intake) isElsewhere(r queue.Recipient) bool { return in.s.partitionOf(r.Host) != in.home }
+
+func (s *Store) newIntake(ctx context.Context, sub *queue.Submission) (*intake, error) {
 	id, err := uuid.Parse(sub.ID)
 	if err != nil {
 		return nil, fmt.Errorf("activity ID: %w", err)
 	}
-	in := &intake{s: s, sub: sub, id: id, text: id.String(), claim: hex.EncodeToString(sub.Idempotency.Key[:]), nonce: rand.Text()}
-	in.home, in.claims = s.partitionOf(in.text), s.partitionOf(in.claim)
+	in := &intake{s: s, sub: sub, id: id, text: id.String(), claim: id.String(), nonce: rand.Text()}
+	if sub.Idempotency.Key != [32]byte{} {
+		in.claim = hex.EncodeToString(sub.Idempotency.Key[:])
+		in.print = string(sub.Idempotency.Fingerprint[:])
+	}
+	in.home = s.partitionOf(in.text)
+	in.claims = s.partitionOf(in.claim)
 	if in.head, err = encode(head{sub.ID, sub.URI, sub.Note}, false); err != nil {
 		return nil, err
 	}
-	d, err := encode(description{sub.URI, sub.Type, sub.KeyID, sub.OrderingKey, sub.Role}, false)
+	a := sub.Activity
+	if a.Refers != "" && a.OrderingKey == a.Refers {
+		if a.OrderingKey, err = s.orderingKeyOf(ctx, a.Refers); err != nil {
+			return nil, err
+		}
+	}
+	in.ordering = a.OrderingKey
+	in.marks = marksOf(&a)
+	d := descriptionOf(&a, slices.ContainsFunc(sub.Recipients, hasIDs))
+	in.shared, err = about(&a, &d, sub.TTL, contentHash(&a))
+	return in, err
+}
+
+// orderingKeyOf returns the ordering key of the newest activity with a URI of which something is pending, or the URI if there is
+// none. An activity that comes or ends meanwhile does so at the same time as the one that refers to it.
+func (s *Store) orderingKeyOf(ctx context.Context, uri string) (key string, err error) {
+	key = uri
+	err = s.walk(ctx, searchFor(queue.ActivityFilter{URI: uri, State: queue.ActivityPending}), func(m match) (more bool, err error) {
+		key = m.parts[0].OrderingKey
+		return false, nil
+	})
+	return key, err
+}
+
+// isKey reports whether a claim is that of an idempotency key, which is remembered when all is done.
+func isKey(claim string) bool { return len(claim) == hex.EncodedLen(len(queue.Idempotency{}.Key)) }
+
+// about is the arguments that describe an activity, but for its body; see described in intake.lua.
+func about(a *queue.Activity, d *description, ttl time.Duration, digest string) ([]string, error) {
+	id, err := uuid.Parse(a.ID)
 	if err != nil {
 		return nil, err
 	}
-	in.shared = []string{
-		string(id[:]), d, nameHash(sub.URI), orderingHash(sub.OrderingKey), nameHash(sub.KeyID),
-		strconv.Itoa(int(sub.Priority)), upMillis(sub.TTL), flag(sub.Role == queue.Makes), string(sub.Body),
-	}
-	return in, nil
+	text, err := d.text()
+	return []string{
+		string(id[:]), text, nameHash(a.URI), sixBytes(a.OrderingKey), nameHash(a.KeyName()), strconv.Itoa(int(a.Priority)), upMillis(ttl),
+		strconv.Itoa(int(a.Role)), optionalHash(a.Object), optionalHash(a.Refers), digest, epitaph(a), marksOf(a),
+	}, err
 }
 
 // lane is the recipients on one host.
 type lane struct {
 	host string
-	args []string // of each "PATH" and headers
+	to   []recipient
 }
 
-// lanes sorts recipients by host, each host where it comes first.
-func lanes(recipients []queue.Recipient) ([]lane, error) {
-	all, places := make([]lane, 0, len(recipients)), make(map[string]int, len(recipients))
-	for _, r := range recipients {
+// recipient is one of them.
+type recipient struct {
+	path, headers string // the path as listing has it
+	inbox         string // six bytes of it
+	past          string // packed, "" if it has none
+}
+
+// lanes sorts the recipients by host, each host where it comes first.
+func (in *intake) lanes() ([]lane, error) {
+	recipients := in.sub.Recipients
+	all := make([]lane, 0, len(recipients))
+	positions := make(map[string]int, len(recipients))
+	for n, r := range recipients {
 		headers, err := encode(r.Headers, len(r.Headers) == 0)
 		if err != nil {
 			return nil, err
 		}
-		i, known := places[r.Host]
+		i, known := positions[r.Host]
 		if !known {
 			i = len(all)
-			places[r.Host] = i
+			positions[r.Host] = i
 			all = append(all, lane{host: r.Host})
 		}
-		all[i].args = append(all[i].args, target(r), headers)
+		to := recipient{headers: headers, inbox: sixBytes(r.Inbox)}
+		attempts := ""
+		if in.past != nil {
+			if to.past, attempts, err = in.past.delivery(n, &in.s.partitionOf(r.Host).lag); err != nil {
+				return nil, err
+			}
+		}
+		to.path = listing(target(r), attempts, packIDs(r.Host, r.IDs))
+		all[i].to = append(all[i].to, to)
 	}
 	return all, nil
 }
 
-// packed is the recipients as scripts want them: [[host, [path, headers, …]], …] in MessagePack.
-func packed(all []lane) string {
-	text := func(b []byte, s string) []byte { return append(packSize(b, packString, len(s)), s...) }
+// packed is lanes of a partition as scripts want them, with the chains that the recipients are in: [[host, [path, headers, chain, …]], …] in
+// MessagePack. The past of each recipient, if they have one, is in a third part of its lane, and that of the activity behind all.
+func (in *intake) packed(p *partition, all []lane) string {
+	ordering := sixBytes(in.ordering)
+	parts := 2
+	if in.past != nil {
+		parts = 3
+	}
 	b := packSize(nil, packArray, len(all))
 	for _, l := range all {
-		b = packSize(text(packSize(b, packArray, 2), l.host), packArray, len(l.args))
-		for _, arg := range l.args {
-			b = text(b, arg)
+		b = packSize(packText(packSize(b, packArray, parts), l.host), packArray, 3*len(l.to))
+		for _, r := range l.to {
+			b = packText(packText(packText(b, r.path), r.headers), chainOf(ordering, r.inbox))
+		}
+		if in.past == nil {
+			continue
+		}
+		b = packSize(b, packArray, len(l.to))
+		for _, r := range l.to {
+			b = append(b, r.past...)
 		}
 	}
+	if in.past != nil {
+		b = append(b, in.past.activity(&p.lag)...)
+	}
 	return string(b)
-}
-
-// What stands before the size of a text and of an array, in four bytes: str 32 and array 32 of the MessagePack specification.
-const packString, packArray = 0xdb, 0xdd
-
-func packSize(b []byte, kind byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n)) //nolint:gosec // it is in memory
 }
 
 func hostsOf(all []lane) []string {
@@ -158,93 +218,71 @@ func hostsOf(all []lane) []string {
 
 // atOnce stores a submission in one script, with what others store at the time.
 func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
-	to, err := lanes(in.sub.Recipients)
+	to, err := in.lanes()
 	if err != nil {
 		return queue.Receipt{}, err
 	}
-	a, err := in.knowingOthers(ctx, in.home, func(o others) ([]rueidis.RedisMessage, error) {
-		return in.s.intake.call(ctx, in.gathered(to, o))
+	return in.knowingOthers(ctx, in.home, func(passed string) (rueidis.RedisMessage, error) {
+		return in.home.enqueues.call(ctx, in.batchedCall(to, passed))
 	})
-	if err != nil {
-		return queue.Receipt{}, err
+}
+
+// batchedCall is the submission as enqueue.lua wants it.
+func (in *intake) batchedCall(to []lane, passed string) *batchedCall {
+	keys := in.home.activity(nil, in.text)
+	if in.print != "" {
+		keys = append(keys, in.home.Of(rediskeys.Claim, in.claim))
 	}
-	return receipt(a)
+	keys = in.home.marked(keys, in.marks)
+	args := append(slices.Clone(in.shared), string(in.sub.Body), in.nonce, in.print, in.head, millis(queue.IdempotencyTTL), passed, in.packed(in.home, to))
+	return &batchedCall{apart: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args}
 }
 
-// gathered is the submission as enqueue.lua wants it.
-func (in *intake) gathered(to []lane, o others) *gathered {
-	keys := append(append(in.home.activity(nil, in.text), in.home.Of("claim", in.claim)), o.keys(in.home)...)
-	args := append(slices.Clone(in.shared), in.nonce, string(in.sub.Idempotency.Fingerprint[:]), in.head,
-		millis(queue.IdempotencyTTL), o.same, o.passed, packed(to))
-	return &gathered{apart: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args}
-}
-
-// others are other activities in a partition, by their IDs, joined.
-type others struct {
-	same   string // those of the same URI that pend
-	passed string // those under way with the same ordering key that nobody was told of yet: they may come behind this one
-}
-
-// knowingOthers calls a script that has to know of other activities in a partition: as long as it says that they are
-// others than it was told, or that it is not decided about one of them. Nearly always there is none.
+// knowingOthers calls a script that has to know of other activities under way in a partition: passed are the IDs, joined, of
+// those with the same ordering key that are not decided about yet, which may come behind this one. It does so until the script
+// knows of no others, and returns the receipt. Nearly always there is none.
 func (in *intake) knowingOthers(
-	ctx context.Context, p *partition, call func(others) ([]rueidis.RedisMessage, error),
-) ([]rueidis.RedisMessage, error) {
-	for o, start := (others{}), time.Now(); ; {
-		a, err := call(o)
-		if err != nil {
-			return nil, err
+	ctx context.Context, p *partition, call func(passed string) (rueidis.RedisMessage, error),
+) (r queue.Receipt, err error) {
+	for passed, start := "", time.Now(); ; {
+		m, err := call(passed)
+		var kind, others string
+		if err == nil {
+			err = scan(m, &kind, &others)
 		}
-		switch kind, err := a[0].ToString(); {
-		case err == nil && kind == "again":
-			if o.same, err = a[1].ToString(); err != nil {
-				return nil, err
-			}
-		case err == nil && kind == "behind":
-			if o.passed, err = in.letPass(ctx, p, a[1]); err != nil {
-				return nil, err
-			}
-		case err == nil && kind == "staged":
-			if err := in.resolve(ctx, p, a[1]); err != nil {
-				return nil, err
-			}
+		switch {
+		case err != nil:
+		case kind == "behind":
+			passed, err = in.letPass(ctx, p, others)
+		case kind == "staged":
+			err = in.resolve(ctx, p, others)
 		default:
-			return a, err
+			return receipt(m)
 		}
-		if time.Since(start) > callTimeout {
-			return nil, fmt.Errorf("%w: the same activity is under way", queue.ErrBusy)
+		if err == nil && time.Since(start) > callTimeout {
+			err = fmt.Errorf("%w: the same activity is under way", queue.ErrBusy)
+		}
+		if err != nil {
+			return r, err
 		}
 	}
 }
 
-// resolve looks what becomes of an activity that is staged: it may still be given up, and who had counted on it would
-// have lost its deliveries. Of two that meet, the older goes on and the younger is given up, or they would wait for each
-// other.
-func (in *intake) resolve(ctx context.Context, p *partition, m rueidis.RedisMessage) error {
-	name, err := m.ToString()
-	if err != nil {
-		return err
-	}
+// resolve finds out whether an activity that is staged is committed: it may still be aborted, and a submission that took
+// itself for its duplicate would be lost. If two meet, the older goes on and the younger is aborted: so they don't wait for
+// each other.
+func (in *intake) resolve(ctx context.Context, p *partition, name string) error {
 	if did, err := in.s.decide(ctx, p, []string{name}); did > 0 || err != nil {
 		return err
 	}
 	if string(in.id[:]) < name {
 		return in.s.abandon(ctx, p, uuid.UUID([]byte(name)))
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(claimPause):
-		return nil
-	}
+	return pause(ctx, claimPause)
 }
 
 // letPass moves into the lanes what is committed of activities that are staged, and returns the others.
-func (in *intake) letPass(ctx context.Context, p *partition, m rueidis.RedisMessage) (undecided string, err error) {
-	joined, err := m.ToString()
-	if err != nil {
-		return "", err
-	}
+func (in *intake) letPass(ctx context.Context, p *partition, joined string) (undecided string, err error) {
 	for id := range slices.Chunk([]byte(joined), len(uuid.UUID{})) {
 		did, err := in.s.decide(ctx, p, []string{string(id)})
 		if err != nil {
@@ -257,59 +295,33 @@ func (in *intake) letPass(ctx context.Context, p *partition, m rueidis.RedisMess
 	return undecided, nil
 }
 
-// keys are those of the lists of others of the same URI.
-func (o others) keys(p *partition) (keys []string) {
-	for id := range slices.Chunk([]byte(o.same), len(uuid.UUID{})) {
-		keys = append(keys, p.Of("r", uuid.UUID(id).String()))
-	}
-	return keys
-}
-
-// receipt reads what a script tells of a submission: what became of it, head, accepted, duplicates, refused, cancelled.
-func receipt(a []rueidis.RedisMessage) (r queue.Receipt, err error) {
-	var text [6]string
-	for i := range a {
-		if text[i], err = asText(a[i]); err != nil {
-			return r, err
-		}
-	}
-	if text[0] == "mismatch" {
-		return r, queue.ErrIdempotencyMismatch
-	}
-	var h head
-	if err := decode(text[1], &h); err != nil {
+// receipt reads what a script tells of a submission: what became of it, head, accepted, duplicates, refused.
+func receipt(m rueidis.RedisMessage) (r queue.Receipt, err error) {
+	var kind, about, refused string
+	if err := scan(m, &kind, &about, &r.Accepted, &r.Duplicates, &refused); err != nil {
 		return r, err
 	}
-	r = queue.Receipt{ID: h.ID, URI: h.URI, Note: h.Note, Replayed: text[0] == "known"}
-	for i, n := range map[int]*int{2: &r.Accepted, 3: &r.Duplicates, 5: &r.Superseded} {
-		if *n, err = strconv.Atoi(text[i]); err != nil {
-			return r, err
-		}
+	if kind == "mismatch" {
+		return r, queue.ErrIdempotencyMismatch
 	}
-	r.Refused, err = refusals(text[4])
+	r.Replayed = kind == "known"
+	err = completeReceipt(&r, about, refused)
 	return r, err
 }
 
-func refusals(text string) ([]queue.Refusal, error) {
+// completeReceipt adds to a receipt its head and refusals, as they are stored.
+func completeReceipt(r *queue.Receipt, about, refused string) error {
+	var h head
 	var pairs [][2]string
-	if err := decode(text, &pairs); err != nil {
-		return nil, err
-	}
-	var all []queue.Refusal
+	err := errors.Join(decode(about, &h), decode(refused, &pairs))
+	r.ID = h.ID
+	r.URI = h.URI
+	r.Note = h.Note
 	for _, pair := range pairs {
 		_, inbox := splitInbox(pair[0])
-		all = append(all, queue.Refusal{Inbox: inbox, Reason: queue.Reason(pair[1])})
+		r.Refused = append(r.Refused, queue.Refusal{Inbox: inbox, Reason: queue.Reason(pair[1])})
 	}
-	return all, nil
-}
-
-// asText returns a string or a number as text.
-func asText(m rueidis.RedisMessage) (string, error) {
-	if m.IsInt64() {
-		n, err := m.ToInt64()
-		return strconv.FormatInt(n, 10), err
-	}
-	return m.ToString()
+	return err
 }
 
 // joinParts names partitions in one text.

@@ -3,172 +3,57 @@ package redisq
 import (
 	"context"
 	"encoding/json"
-	"sync"
 	"time"
 
 	"github.com/postrider/postrider/queue"
 )
 
-// Events go to all nodes over a channel of their own, but only while somebody watches: who does says so, again and again,
-// on the channel that all nodes hear.
+// Nodes publish events on a channel of their own, but only while some node has a subscriber: that node says so every
+// watchEvery, on the channel that all nodes receive.
 const (
 	watchMessage = "watch"
-	watchEvery   = 10 * time.Second // how often who watches says so
+	watchEvery   = 10 * time.Second // how often a node with subscribers says so
 	watchTTL     = 3 * watchEvery   // how long that is believed
-	toldBuffer   = 4096             // events on their way out of a node at most
-	toldBatch    = 256              // of these in one message
-	watchBuffer  = 1024             // events on their way to one who watches
+	eventBuffer  = 4096             // events on their way out of a node at most
+	eventBatch   = 256              // of these in one message
 )
 
-// watchers are those who watch on this node.
-type watchers struct {
-	mu     sync.Mutex
-	all    map[chan queue.Event]struct{} // guarded by mu
-	stop   func()                        // guarded by mu: ends listening; set while there is anybody
-	ready  chan struct{}                 // guarded by mu: closed once events are heard
-	closed bool                          // guarded by mu
-}
+func (s *channels) watched() bool { return int64(time.Since(s.start)) < s.watchedUntil.Load() }
 
-func (s *Store) watched() bool { return int64(time.Since(s.start)) < s.watchedUntil.Load() }
-
-func (s *Store) beWatched() { s.watchedUntil.Store(int64(time.Since(s.start) + watchTTL)) }
-
-// Tell implements queue.Lanes.
-func (s *Store) Tell(events ...queue.Event) {
-	if !s.watched() {
-		return
-	}
-	for _, e := range events {
-		select {
-		case s.told <- e:
-		default:
-			return
-		}
-	}
-}
-
-// spread sends out what was told, until ctx ends.
-func (s *Store) spread(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-s.told:
-			batch := []queue.Event{e}
-			for len(batch) < min(toldBatch, 1+len(s.told)) {
-				batch = append(batch, <-s.told)
-			}
-			if text, err := encode(batch, false); err == nil {
-				_, _ = s.number(ctx, tellScript, s.parts[0], nil, []string{s.keys.Events(), text}) // events may be lost
-			}
-		}
-	}
-}
+func (s *channels) beWatched() { s.watchedUntil.Store(int64(time.Since(s.start) + watchTTL)) }
 
 // Events implements queue.Watching.
-func (s *Store) Events(ctx context.Context) (<-chan queue.Event, error) {
-	events := make(chan queue.Event, watchBuffer)
-	ready, err := s.join(ctx, events)
-	if err != nil {
-		return nil, err
-	}
-	waiting, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
-	defer cancel()
-	select {
-	case <-ready:
-		return events, nil
-	case <-waiting.Done():
-		s.watchers.leave(events)
-		return nil, context.Cause(waiting)
-	}
+func (s *channels) Events(ctx context.Context) (<-chan queue.Event, error) {
+	return s.hub.Subscribe(ctx)
 }
 
-// join adds one who watches until ctx ends. The first makes this node listen.
-func (s *Store) join(ctx context.Context, events chan queue.Event) (ready <-chan struct{}, err error) {
-	w := &s.watchers
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return nil, queue.ErrClosed
-	}
-	if len(w.all) == 0 {
-		watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-		ready := make(chan struct{})
-		w.ready, w.stop = ready, stop
-		s.beWatched()
-		s.work.Go(func() { s.watch(watching, sync.OnceFunc(func() { close(ready) })) })
-		s.work.Go(func() { s.announce(watching) })
-	}
-	w.all[events] = struct{}{}
-	context.AfterFunc(ctx, func() { w.leave(events) })
-	return w.ready, nil
-}
-
-// leave takes out one who watches, if it is there. The last ends listening.
-func (w *watchers) leave(events chan queue.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, there := w.all[events]; !there {
-		return
-	}
-	delete(w.all, events)
-	close(events)
-	if len(w.all) == 0 {
-		w.stop()
-	}
-}
-
-// close takes out all who watch, for ever.
-func (w *watchers) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
-	for {
-		w.mu.Lock()
-		var one chan queue.Event
-		for one = range w.all {
-			break
+// receiveEvents is the source of the hub: it subscribes to the channel of events, and has all nodes publish there.
+func (s *channels) receiveEvents(ctx context.Context, ready func()) {
+	s.beWatched()
+	s.work.Go(func() { s.announce(ctx) })
+	s.work.Go(func() {
+		for ctx.Err() == nil {
+			_ = s.subscribe(ctx, s.keys.Events(), s.received, ready) // listen logs why that fails
+			_ = pause(ctx, listenPause)
 		}
-		w.mu.Unlock()
-		if one == nil {
-			return
-		}
-		w.leave(one)
-	}
+	})
 }
 
-// give gives events to all who watch. Who is too slow loses them.
-func (w *watchers) give(events []queue.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for ch := range w.all {
-		for _, e := range events {
-			select {
-			case ch <- e:
-			default:
-			}
-		}
-	}
-}
-
-// watch hears events until ctx ends.
-func (s *Store) watch(ctx context.Context, ready func()) {
-	for ctx.Err() == nil {
-		_ = s.subscribe(ctx, s.keys.Events(), s.hear, ready) // listen tells of trouble
-		select {
-		case <-ctx.Done():
-		case <-time.After(listenPause):
-		}
+// received publishes to this node's subscribers what a node published.
+func (s *channels) received(message string) {
+	var events []queue.Event
+	if err := json.Unmarshal([]byte(message), &events); err == nil {
+		s.hub.Publish(events...)
 	}
 }
 
 // announce tells all nodes that somebody watches, until ctx ends.
-func (s *Store) announce(ctx context.Context) {
+func (s *channels) announce(ctx context.Context) {
 	again := time.NewTicker(watchEvery)
 	defer again.Stop()
 	for {
 		s.beWatched()
-		s.tellNodes(ctx, watchMessage) // maybe in vain, but it is said again
+		s.broadcast(ctx, watchMessage) // maybe in vain, but it is said again
 		select {
 		case <-ctx.Done():
 			return
@@ -177,39 +62,26 @@ func (s *Store) announce(ctx context.Context) {
 	}
 }
 
-// hear gives what was told to those who watch.
-func (s *Store) hear(message string) {
-	var events []queue.Event
-	if err := json.Unmarshal([]byte(message), &events); err == nil {
-		s.watchers.give(events)
-	}
-}
+// fedPause is how long a node waits, once the feed has new entries, for others of which it need not tell then.
+const fedPause = 20 * time.Millisecond
 
-// tellState tells that a host's state turned, if a script says so.
-func (s *Store) tellState(host, state string) {
-	if state != "" {
-		s.Tell(queue.Event{Kind: queue.EventHostState, At: time.Now().UTC(), Host: host, State: queue.HostState(state)})
-	}
-}
-
-// tellDead tells of letters that the store made by itself.
-func (s *Store) tellDead(ctx context.Context, p *partition, names []string) {
-	if len(names) == 0 || !s.watched() {
+// fed tells subscribers on all nodes that a script wrote so many entries to the feed, and sees to it that the feed is kept
+// within its bounds.
+func (s *channels) fed(entries int) {
+	if entries == 0 {
 		return
 	}
-	letters, err := s.letters(ctx, p, names)
-	if err == nil {
-		err = s.addURIs(ctx, p, letters)
+	if limits := s.opts.Feed; limits.Cap > 0 && s.unswept.Add(int64(entries)) > int64(limits.Cap/feedSlack) {
+		s.unswept.Store(0)
+		s.sweepIn(0)
 	}
-	if err != nil {
-		return // events may be lost
+	if s.opts.Feed.Retention > 0 {
+		s.sweepIn(s.opts.Feed.Retention)
 	}
-	for _, l := range letters {
-		if l != nil {
-			s.Tell(queue.Event{
-				Kind: queue.EventDead, At: time.Now().UTC(), Host: l.Host, ID: l.ID, ActivityID: l.ActivityID, URI: l.URI, Inbox: l.Inbox,
-				Reason: l.Reason, Attempts: l.Attempts, Attempt: l.LastAttempt,
-			})
-		}
+	if s.watched() && s.telling.CompareAndSwap(false, true) {
+		time.AfterFunc(fedPause, func() {
+			s.telling.Store(false)
+			s.Publish(queue.Event{Kind: queue.EventFed, At: time.Now().UTC()})
+		})
 	}
 }

@@ -3,25 +3,31 @@ package redisq
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unique"
 
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 // Export implements queue.Moving. It keeps some 200 bytes in memory of each pending delivery that was tried or has
 // headers of its own, and 24 of each activity.
-func (s *Store) Export(ctx context.Context, next func(queue.Record) error) error {
-	x := &export{s: s, next: next, details: map[place]*detail{}, texts: map[string]string{}}
+func (s *Store) Export(ctx context.Context, next func(queue.Record) error) (err error) {
+	defer wrap(&err, "export")
+	x := &export{s: s, next: next, details: map[deliveryKey]*detail{}}
 	for _, step := range []func(context.Context) error{x.decideAll, x.keys, x.hosts, x.activities, x.receipts} {
 		if err := step(ctx); err != nil {
-			return fmt.Errorf("export: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -31,36 +37,30 @@ func (s *Store) Export(ctx context.Context, next func(queue.Record) error) error
 type export struct {
 	s       *Store
 	next    func(queue.Record) error
-	details map[place]*detail
-	texts   map[string]string // headers seen, so that each text is kept once
+	details map[deliveryKey]*detail
 }
 
-// place is a delivery: its activity, and the number in its ID.
-type place struct {
+// deliveryKey is a delivery: its activity, and the number in its ID.
+type deliveryKey struct {
 	activity uuid.UUID
 	number   int64
 }
 
-// detail is what a lane tells of a delivery beyond where it goes.
+// detail is what a lane holds of a delivery beyond where it goes.
 type detail struct {
 	due             int64 // in ms, 0: at once
 	flags, attempts int
-	headers, last   string
+	headers         unique.Handle[string] // each text is kept once
+	last            string
 }
-
-// Of a delivery's flags, as in lane.lua.
-const (
-	hostFailed = 1
-	waitsKey   = 2
-	revived    = 16
-)
 
 // decideAll waits until nothing is staged any more: what is accepted is in the lanes then.
 func (x *export) decideAll(ctx context.Context) error {
 	for {
 		staged := 0
 		for _, p := range x.s.parts {
-			names, err := x.members(ctx, p, "staged")
+			var names []string
+			err := x.scores(ctx, p, rediskeys.Staged, func(z rueidis.ZScore) { names = append(names, z.Member) })
 			if err == nil {
 				_, err = x.s.decide(ctx, p, names)
 			}
@@ -72,29 +72,18 @@ func (x *export) decideAll(ctx context.Context) error {
 		if staged == 0 {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(claimPause):
+		if err := pause(ctx, claimPause); err != nil {
+			return err
 		}
 	}
 }
 
-// members returns the members of a set of a partition.
-func (x *export) members(ctx context.Context, p *partition, kind string) (all []string, err error) {
-	err = x.scores(ctx, p, kind, func(z rueidis.ZScore) { all = append(all, z.Member) })
-	return all, err
-}
-
 // scores reads a set of a partition, a page at a time.
-func (x *export) scores(ctx context.Context, p *partition, kind string, each func(rueidis.ZScore)) error {
+func (x *export) scores(ctx context.Context, p *partition, kind rediskeys.Kind, each func(rueidis.ZScore)) error {
 	for from := int64(0); ; from += chunk {
-		answers, err := x.s.do(ctx, x.s.client.B().Zrange().Key(p.Key(kind)).Min(strconv.FormatInt(from, 10)).
-			Max(strconv.FormatInt(from+chunk-1, 10)).Withscores().Build())
-		if err != nil {
-			return err
-		}
-		page, err := answers[0].AsZScores()
+		var page []rueidis.ZScore
+		err := x.s.read(ctx, x.s.client.B().Zrange().Key(p.Key(kind)).Min(strconv.FormatInt(from, 10)).
+			Max(strconv.FormatInt(from+chunk-1, 10)).Withscores().Build(), &page)
 		if err != nil {
 			return err
 		}
@@ -109,7 +98,7 @@ func (x *export) scores(ctx context.Context, p *partition, kind string, each fun
 
 func (x *export) keys(ctx context.Context) error {
 	for p := (queue.Page{Limit: chunk}); ; {
-		list, err := x.s.Keys(ctx, p)
+		list, err := x.s.Keys(ctx, queue.KeyFilter{Pinned: true}, p)
 		if err != nil {
 			return err
 		}
@@ -124,7 +113,7 @@ func (x *export) keys(ctx context.Context) error {
 	}
 }
 
-// hosts hands over the hosts, and keeps what their lanes tell of deliveries.
+// hosts exports the hosts, and keeps the details of deliveries in their lanes.
 func (x *export) hosts(ctx context.Context) error {
 	for after, more := "", true; more; {
 		var some []string
@@ -140,13 +129,8 @@ func (x *export) hosts(ctx context.Context) error {
 }
 
 func (x *export) someHosts(ctx context.Context, some []string) error {
-	byPartition := map[*partition][]string{}
-	for _, host := range some {
-		p := x.s.partitionOf(host)
-		byPartition[p] = append(byPartition[p], host)
-	}
 	found := map[string]*queue.MovedHost{}
-	for p, hosts := range byPartition {
+	for p, hosts := range x.s.byPartition(some) {
 		if err := x.lanes(ctx, p, hosts, found); err != nil {
 			return err
 		}
@@ -159,42 +143,36 @@ func (x *export) someHosts(ctx context.Context, some []string) error {
 	return nil
 }
 
-const lanePartsTold = 9 // by export.lua of a lane
-
 func (x *export) lanes(ctx context.Context, p *partition, hosts []string, found map[string]*queue.MovedHost) error {
 	answer, err := x.page(ctx, p, "window", 0, hosts)
 	if err != nil {
 		return err
 	}
 	for i, m := range answer {
-		f, err := fields(m, lanePartsTold)
-		if err != nil {
+		h := &queue.MovedHost{Host: hosts[i]}
+		var record string
+		var epoch, wait, waited, changed, deep int64
+		var told []rueidis.RedisMessage
+		if err := scan(m, &told, &record, &epoch, &h.Paused, &h.Blocked, &wait, &waited, &h.Hastened, &changed, &deep); err != nil {
 			return err
 		}
-		h := &queue.MovedHost{
-			Host: hosts[i], Paused: f[2].number != 0, Blocked: f[3].number != 0, Wait: time.Duration(f[4].number) * time.Millisecond,
-			Waited: time.Duration(f[5].number) * time.Millisecond, Hastened: int(f[6].number),
-		}
-		if h.Record, err = record(f[0].text, f[1].number); err != nil {
-			return err
-		}
+		h.Wait = time.Duration(wait) * time.Millisecond
+		h.ChangedAt = p.lag.shown(changed)
+		h.Waited = time.Duration(waited) * time.Millisecond
+		h.Record = p.lag.shownRecord(p.recordOf(h.Host, record, epoch))
 		found[h.Host] = h
-		if err := x.learn(p, f[8].list); err != nil {
+		if err := errors.Join(x.keepDetails(p, told), x.deep(ctx, p, h.Host, deep)); err != nil {
 			return err
-		}
-		if f[7].number > 0 {
-			if err := x.deep(ctx, p, h.Host, f[7].number); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
 // page reads a page of lanes.
-func (x *export) page(ctx context.Context, p *partition, which string, from int64, hosts []string) ([]rueidis.RedisMessage, error) {
+func (x *export) page(ctx context.Context, p *partition, which string, from int64, hosts []string) (all []rueidis.RedisMessage, err error) {
 	args := []string{which, strconv.FormatInt(from, 10), strconv.Itoa(chunk)}
-	return x.s.array(ctx, exportScript, p, p.lanes(nil, hosts), append(args, hosts...))
+	err = p.run(ctx, script.Export, p.lanes(nil, hosts), append(args, hosts...), &all)
+	return all, err
 }
 
 // deep reads what is in no window of a lane, which are so many deliveries in all.
@@ -205,11 +183,12 @@ func (x *export) deep(ctx context.Context, p *partition, host string, pending in
 			if err != nil {
 				return err
 			}
-			f, err := fields(answer[0], lanePartsTold)
-			if err != nil {
+			var told []rueidis.RedisMessage
+			var record string
+			if err := scan(answer[0], &told, &record); err != nil {
 				return err
 			}
-			if err := x.learn(p, f[8].list); err != nil {
+			if err := x.keepDetails(p, told); err != nil {
 				return err
 			}
 		}
@@ -217,38 +196,37 @@ func (x *export) deep(ctx context.Context, p *partition, host string, pending in
 	return nil
 }
 
-// learn keeps what a page of a lane tells.
-func (x *export) learn(p *partition, told []rueidis.RedisMessage) error {
+// keepDetails keeps what a page of a lane says of deliveries.
+func (x *export) keepDetails(p *partition, told []rueidis.RedisMessage) error {
 	for _, m := range told {
-		f, err := fields(m, 7)
+		var activity, headers string
+		var ordinal int64
+		d := &detail{}
+		if err := scan(m, &activity, &ordinal, &d.due, &d.flags, &d.attempts, &headers, &d.last); err != nil {
+			return err
+		}
+		id, err := uuid.FromBytes([]byte(activity))
 		if err != nil {
 			return err
 		}
-		id, err := uuid.FromBytes([]byte(f[0].text))
-		if err != nil {
-			return err
-		}
-		headers, seen := x.texts[f[5].text]
-		if !seen {
-			headers = f[5].text
-			x.texts[headers] = headers
-		}
-		x.details[place{id, x.s.place(p, f[1].number)}] = &detail{
-			due: f[2].number, flags: int(f[3].number), attempts: int(f[4].number), headers: headers, last: f[6].text,
-		}
+		d.headers = unique.Make(headers)
+		x.details[deliveryKey{id, p.numberOf(ordinal)}] = d
 	}
 	return nil
 }
 
-// accepted is an activity that was found, by when it was accepted.
+// accepted is an activity that was found, by when it was accepted, or the tombstone that it left.
 type accepted struct {
-	at int64
-	id uuid.UUID
+	at     int64
+	id     uuid.UUID
+	object string // the hash of that, of a tombstone
 }
 
 func (a accepted) compare(b accepted) int { return cmp.Or(cmp.Compare(a.at, b.at), a.compareID(b)) }
 
-func (a accepted) compareID(b accepted) int { return slices.Compare(a.id[:], b.id[:]) }
+func (a accepted) compareID(b accepted) int {
+	return cmp.Or(slices.Compare(a.id[:], b.id[:]), strings.Compare(a.object, b.object))
+}
 
 func (x *export) activities(ctx context.Context) error {
 	all, err := x.accepted(ctx)
@@ -256,12 +234,12 @@ func (x *export) activities(ctx context.Context) error {
 		return err
 	}
 	for _, a := range all {
-		m, err := x.activity(ctx, a.id)
+		r, err := x.record(ctx, a)
 		if errors.Is(err, queue.ErrNotFound) {
 			continue // left over of one that was dropped
 		}
 		if err == nil {
-			err = x.next(queue.Record{Activity: m})
+			err = x.next(r)
 		}
 		if err != nil {
 			return err
@@ -270,15 +248,27 @@ func (x *export) activities(ctx context.Context) error {
 	return nil
 }
 
-// accepted returns all activities, in the order accepted.
+func (x *export) record(ctx context.Context, a accepted) (r queue.Record, err error) {
+	if a.object != "" {
+		r.Tombstone, err = x.movedTombstone(ctx, a)
+		return r, err
+	}
+	r.Activity, err = x.activity(ctx, a.id)
+	return r, err
+}
+
+// accepted returns all activities and tombstones, in the order accepted.
 func (x *export) accepted(ctx context.Context) (all []accepted, err error) {
+	if all, err = x.tombstones(ctx); err != nil {
+		return nil, err
+	}
 	for _, p := range x.s.parts {
-		for _, kind := range []string{"pending", "done", "dead"} {
+		for _, kind := range []rediskeys.Kind{rediskeys.Pending, rediskeys.Done, rediskeys.Dead} {
 			first := len(all)
 			err := x.scores(ctx, p, kind, func(z rueidis.ZScore) {
-				all = append(all, accepted{int64(z.Score), uuid.UUID([]byte(z.Member[:16]))})
+				all = append(all, accepted{at: int64(z.Score), id: uuid.UUID([]byte(z.Member[:16]))})
 			})
-			if err == nil && kind != "pending" { // others have another time there
+			if err == nil && kind != rediskeys.Pending { // others have another time there
 				err = x.whenAccepted(ctx, p, all[first:])
 			}
 			if err != nil {
@@ -287,7 +277,7 @@ func (x *export) accepted(ctx context.Context) (all []accepted, err error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b accepted) int { return cmp.Or(a.compareID(b), cmp.Compare(a.at, b.at)) })
-	all = slices.CompactFunc(all, func(a, b accepted) bool { return a.id == b.id })
+	all = slices.CompactFunc(all, func(a, b accepted) bool { return a.compareID(b) == 0 })
 	slices.SortFunc(all, accepted.compare)
 	return all, nil
 }
@@ -297,20 +287,63 @@ func (x *export) whenAccepted(ctx context.Context, p *partition, all []accepted)
 	for some := range slices.Chunk(all, chunk) {
 		commands := make([]rueidis.Completed, len(some))
 		for i, a := range some {
-			commands[i] = x.s.client.B().Hget().Key(p.Of("a", a.id.String())).Field("t").Build()
+			commands[i] = x.s.client.B().Hget().Key(p.Of(rediskeys.Activity, a.id.String())).Field("t").Build()
 		}
 		answers, err := x.s.do(ctx, commands...)
 		if err != nil {
 			return err
 		}
 		for i, m := range answers {
-			if m.IsNil() {
-				continue // it was dropped meanwhile
-			}
-			if some[i].at, err = m.AsInt64(); err != nil {
+			if err := scan(m, &some[i].at); err != nil { // nil if it was dropped meanwhile
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// receipts exports the claims of idempotency keys.
+func (x *export) receipts(ctx context.Context) error {
+	return x.s.scanKeys(ctx, rediskeys.Claim, func(keys []string) error {
+		commands := make([]rueidis.Completed, 0, 2*len(keys))
+		for _, key := range keys {
+			commands = append(commands, x.s.client.B().Hmget().Key(key).Field("f", "h", "n", "d", "x", "s").Build(),
+				x.s.client.B().Pttl().Key(key).Build())
+		}
+		answers, err := x.s.do(ctx, commands...)
+		if err != nil {
+			return err
+		}
+		for i, key := range keys {
+			m, err := movedReceipt(key[strings.LastIndex(key, ":")+1:], answers[2*i], answers[2*i+1])
+			if err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+			if m == nil {
+				continue
+			}
+			if err := x.next(queue.Record{Receipt: m}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// movedReceipt reads a claim, or returns nil if it is over or not committed.
+func movedReceipt(name string, claim, left rueidis.RedisMessage) (*queue.MovedReceipt, error) {
+	var fingerprint, about, refused, undecided string
+	var ms int64
+	m := &queue.MovedReceipt{}
+	err := scan(claim, &fingerprint, &about, &m.Accepted, &m.Duplicates, &refused, &undecided)
+	if err == nil {
+		err = scan(left, &ms)
+	}
+	if err != nil || about == "" || !isKey(name) || undecided != "" || ms <= 0 {
+		return nil, err
+	}
+	m.TTL = time.Duration(ms) * time.Millisecond
+	copy(m.Fingerprint[:], fingerprint)
+	_, err = hex.Decode(m.Key[:], []byte(name))
+	return m, errors.Join(err, completeReceipt(&m.Receipt, about, refused))
 }

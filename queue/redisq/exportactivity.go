@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -26,15 +25,16 @@ func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivi
 	if err != nil {
 		return nil, err
 	}
-	home, finished, pending := parts[0], int64(0), 0
-	m := &queue.MovedActivity{Activity: queue.Activity{
-		ID: text, URI: home.URI, Type: home.Type, KeyID: home.KeyID, OrderingKey: home.OrderingKey, Role: home.Role,
-		CreatedAt: timeOf(home.created),
-	}}
-	now, err := x.s.now(ctx)
+	home := parts[0]
+	finished := int64(0)
+	pending := 0
+	m := &queue.MovedActivity{Activity: home.asActivity(text)}
+	m.CreatedAt = home.lag.shown(home.created)
+	wall, err := x.s.wallTime(ctx)
 	if err != nil {
 		return nil, err
 	}
+	now := home.lag.stored(wall)
 	var all []numbered
 	for _, part := range parts {
 		m.Delivered += part.counts.Delivered
@@ -43,7 +43,7 @@ func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivi
 		pending += part.counts.Pending
 		finished = max(finished, part.finished)
 		var some []numbered
-		if some, err = x.part(ctx, part.partition, id, m, now); err != nil {
+		if some, err = x.part(ctx, part.partition, id, m, lasts{now: now, created: home.created}); err != nil {
 			return nil, err
 		}
 		all = append(all, some...)
@@ -58,50 +58,36 @@ func (x *export) activity(ctx context.Context, id uuid.UUID) (*queue.MovedActivi
 	return m, nil
 }
 
-// lasts says when deliveries expire, in ms: those that were revived have a time of their own.
-type lasts struct{ now, all, revived int64 }
+// lasts says when deliveries expire, in ms, those that were revived have a time of their own, and since when those are due
+// that have no time.
+type lasts struct{ now, created, all, revived int64 }
 
 // left is what is left of the TTL of a delivery.
 func (l lasts) left(flags int) time.Duration {
 	at := l.all
-	if flags&revived != 0 && l.revived > 0 {
+	if flags&queue.FlagRevived != 0 && l.revived > 0 {
 		at = l.revived
 	}
 	return time.Duration(at-l.now) * time.Millisecond
 }
 
-// part reads the deliveries that a partition has of an activity, and what else there is to be known. now is Redis's
-// time.
-func (x *export) part(ctx context.Context, p *partition, id uuid.UUID, m *queue.MovedActivity, now int64) (all []numbered, err error) {
-	b := x.s.client.B
-	answers, err := x.s.do(ctx, b().Hmget().Key(p.Of("a", m.ID)).Field("q", "e", "v").Build(), b().Get().Key(p.Of("b", m.ID)).Build())
+// due is what is left until a delivery is due, by the time that its lane has.
+func (l lasts) due(at int64) time.Duration {
+	return time.Duration(cmp.Or(at, l.created)-l.now) * time.Millisecond
+}
+
+// part reads the deliveries that a partition has of an activity, and what else there is to be known.
+func (x *export) part(ctx context.Context, p *partition, id uuid.UUID, m *queue.MovedActivity, until lasts) (all []numbered, err error) {
+	var body string
+	err = x.s.read(ctx, x.s.client.B().Hmget().Key(p.Of(rediskeys.Activity, m.ID)).Field("q", "e", "v", "b").Build(),
+		&m.Priority, &until.all, &until.revived, &body)
+	if err == nil && m.Body == nil { // a partition may have it no longer
+		err = x.s.read(ctx, p.readBody(body), &m.Body)
+	}
 	if err != nil {
 		return nil, err
 	}
-	about, err := fields(answers[0], 3)
-	if err != nil {
-		return nil, err
-	}
-	priority, err := strconv.ParseUint(about[0].text, 10, 8)
-	if err != nil {
-		return nil, err
-	}
-	until := lasts{now: now}
-	if until.all, err = strconv.ParseInt(about[1].text, 10, 64); err != nil {
-		return nil, err
-	}
-	if about[2].text != "" {
-		if until.revived, err = strconv.ParseInt(about[2].text, 10, 64); err != nil {
-			return nil, err
-		}
-	}
-	m.Priority = queue.Priority(priority)
-	if !answers[1].IsNil() && m.Body == nil {
-		if m.Body, err = answers[1].AsBytes(); err != nil {
-			return nil, err
-		}
-	}
-	err = x.s.pages(ctx, p, m.ID, 0, func(page []listed) (bool, error) {
+	err = p.pages(ctx, m.ID, 0, func(page []listed) (bool, error) {
 		some, err := x.deliveries(ctx, p, id, page, until)
 		all = append(all, some...)
 		return true, err
@@ -112,14 +98,18 @@ func (x *export) part(ctx context.Context, p *partition, id uuid.UUID, m *queue.
 // deliveries completes a page of an activity's list.
 func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, page []listed, until lasts) (all []numbered, err error) {
 	for _, l := range page {
-		d := numbered{x.s.place(p, l.ordinal), queue.MovedDelivery{Recipient: queue.Recipient{Host: l.host, Inbox: l.inbox}}}
+		to := queue.Recipient{Host: l.host, Inbox: l.inbox, IDs: unpackIDs(l.host, l.ids)}
+		d := numbered{p.numberOf(l.ordinal), queue.MovedDelivery{Recipient: to}}
 		switch {
 		case l.host == "":
 			continue
 		case l.dead:
 			err = x.letter(ctx, p, letterName(id, l.ordinal), &d.MovedDelivery)
 		default:
-			err = x.pending(place{id, d.number}, &d.MovedDelivery, until)
+			err = x.pending(deliveryKey{id, d.number}, &d.MovedDelivery, until)
+		}
+		if err == nil {
+			d.History, err = historyOf(d.History.Last(), l.past)
 		}
 		if err != nil {
 			return nil, err
@@ -129,42 +119,38 @@ func (x *export) deliveries(ctx context.Context, p *partition, id uuid.UUID, pag
 	return all, nil
 }
 
-func (x *export) pending(at place, d *queue.MovedDelivery, until lasts) error {
+func (x *export) pending(at deliveryKey, d *queue.MovedDelivery, until lasts) error {
 	known := x.details[at]
 	if known == nil {
 		d.TTL = until.left(0)
+		d.After = until.due(0)
 		return nil
 	}
 	delete(x.details, at)
-	d.Attempts, d.HostFailed, d.WaitKey = known.attempts, known.flags&hostFailed != 0, known.flags&waitsKey != 0
+	d.Attempts = known.attempts
+	d.HostFailed = known.flags&queue.FlagHostFailed != 0
+	d.WaitKey = known.flags&queue.FlagWaitsKey != 0
 	d.TTL = until.left(known.flags)
 	if !d.WaitKey {
-		d.After = time.Duration(max(0, known.due-until.now)) * time.Millisecond
+		d.After = until.due(known.due)
 	}
 	last, err := attemptOf(known.last)
-	d.LastAttempt = last
-	return errors.Join(err, decode(known.headers, &d.Headers))
+	d.History = queue.History{}.With(last)
+	return errors.Join(err, decode(known.headers.Value(), &d.Headers))
 }
 
 func (x *export) letter(ctx context.Context, p *partition, name string, d *queue.MovedDelivery) error {
-	answers, err := x.s.do(ctx, x.s.client.B().Hget().Key(p.Key("letters")).Field(name).Build())
+	text := ""
+	if err := x.s.read(ctx, x.s.client.B().Hget().Key(p.Key(rediskeys.Letters)).Field(name).Build(), &text); err != nil {
+		return err
+	}
+	l, headers, err := p.letter(name, text)
 	if err != nil {
 		return err
 	}
-	text, err := answers[0].ToString()
-	if err != nil {
-		return err
-	}
-	l, err := x.s.letter(p, name, text)
-	if err != nil {
-		return err
-	}
-	var parts []any
-	about, _, _ := strings.Cut(text, "\n")
-	if err := decode(about, &parts); err != nil {
-		return err
-	}
-	d.Reason, d.Attempts, d.LastAttempt, d.DiedAt = l.Reason, l.Attempts, l.LastAttempt, l.DiedAt
-	headers, _ := parts[2].(string) // letter checked it
+	d.Reason = l.Reason
+	d.Attempts = l.Attempts
+	d.History = l.History
+	d.DiedAt = l.DiedAt
 	return decode(headers, &d.Headers)
 }

@@ -185,7 +185,7 @@ func (r *benched) settle(t queue.Turn) int {
 	for _, d := range t.Deliveries {
 		st.Results = append(st.Results, queue.Result{ID: d.ID, Spent: true})
 	}
-	if err := r.store.Settle(r.b.Context(), t.Lease, st); err != nil {
+	if _, err := r.store.Settle(r.b.Context(), t.Lease, st, 0); err != nil {
 		r.b.Fatal(err)
 	}
 	return len(t.Deliveries)

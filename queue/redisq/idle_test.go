@@ -4,8 +4,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/internal/testredis"
+	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -39,4 +41,27 @@ func commands(t *testing.T, server *testredis.Server) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestSweepComesWhenAHostHasWaited checks that a host which was throttled is listed as it is soon after, though nothing
+// is pending for it: whichever nodes are left know when to look at it.
+func TestSweepComesWhenAHostHasWaited(t *testing.T) {
+	const host, wait = "a.example", queue.MaxIdle / 6
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
+	enqueue(t, s, submission("1", 10, host))
+	sweepAll(t, s)
+	l := lockmgr.Lease{Host: host, Token: 1, TTL: time.Minute}
+	if _, err := s.Take(t.Context(), []lockmgr.Lease{l}, 0); err != nil {
+		t.Fatal(err)
+	}
+	st := queue.Settlement{Host: &queue.HostRecord{Throttles: 1}, Wait: wait, Asked: wait, Release: true}
+	if _, err := s.Settle(t.Context(), l, st, 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, node := range map[string]*Store{"the node that heard of it": s, "another": openStore(t, Options{URL: server.URL(), Prefix: "p"})} {
+		if next, err := node.Sweep(t.Context()); err != nil || next > wait {
+			t.Errorf("%s looks after %s, %v, want it within %s", name, next, err, wait)
+		}
+	}
 }

@@ -33,31 +33,31 @@ func TestTargets(t *testing.T) {
 }
 
 func TestDeliveryIDs(t *testing.T) {
-	s := &Store{}
+	s := &Store{conn: &conn{}}
 	for range 3 {
-		s.parts = append(s.parts, &partition{})
+		s.parts = append(s.parts, &partition{conn: s.conn})
 		s.parts[len(s.parts)-1].N = len(s.parts) - 1
 	}
 	act := uuid.Must(uuid.NewV7())
 	seen := map[string]bool{}
 	for _, p := range s.parts {
 		for ordinal := range int64(5) {
-			id := s.deliveryID(p, act.String(), ordinal)
+			id := p.deliveryID(act.String(), ordinal)
 			if seen[id] {
 				t.Errorf("%s is the ID of two deliveries", id)
 			}
 			seen[id] = true
-			got, n, ok := s.splitID(p, id)
+			got, n, ok := p.splitID(id)
 			if !ok || got != act || n != ordinal {
 				t.Errorf("%s is read as %s, %d, %t", id, got, n, ok)
 			}
-			if _, _, ok := s.splitID(s.parts[(p.N+1)%3], id); ok {
+			if _, _, ok := s.parts[(p.N+1)%3].splitID(id); ok {
 				t.Errorf("%s is taken for one of another partition", id)
 			}
 		}
 	}
 	for _, bad := range []string{"", "x.1", act.String(), act.String() + ".", act.String() + ".-1", act.String() + ".99999999999"} {
-		if _, _, ok := s.splitID(s.parts[0], bad); ok {
+		if _, _, ok := s.parts[0].splitID(bad); ok {
 			t.Errorf("%q is taken for an ID", bad)
 		}
 	}
@@ -73,11 +73,11 @@ func TestCacheIsBounded(t *testing.T) {
 		got, found := c.get(name)
 		return found && got == want
 	}
-	if !has("0", 0) || !has("19", 19) || has("5", 5) || c.size > 100 || len(c.places) != 10 {
-		t.Errorf("of 20 things %d bytes are kept: %v", c.size, c.places)
+	if !has("0", 0) || !has("19", 19) || has("5", 5) || c.size > 100 || len(c.elements) != 10 {
+		t.Errorf("of 20 things %d bytes are kept: %v", c.size, c.elements)
 	}
 	c.put("large", 1000, -1)
-	if !has("large", -1) || len(c.places) != 1 {
-		t.Errorf("a large one is kept with %d others", len(c.places)-1)
+	if !has("large", -1) || len(c.elements) != 1 {
+		t.Errorf("a large one is kept with %d others", len(c.elements)-1)
 	}
 }

@@ -3,20 +3,23 @@ package redisq
 import (
 	"context"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 // Import implements queue.Moving. Each record is a call or several: they are stored one after another.
 func (s *Store) Import(ctx context.Context, records []queue.Record) (stored int, err error) {
+	defer wrap(&err, "import")
+	now, err := s.wallTime(ctx) // what is left of a wait is left from here on
+	if err != nil {
+		return 0, err
+	}
 	for _, r := range records {
 		var isNew bool
 		switch {
@@ -25,13 +28,15 @@ func (s *Store) Import(ctx context.Context, records []queue.Record) (stored int,
 		case r.Host != nil:
 			isNew, err = s.importHost(ctx, r.Host)
 		case r.Activity != nil:
-			isNew, err = s.importActivity(ctx, r.Activity)
+			isNew, err = s.importActivity(ctx, r.Activity, now)
 			s.sweepIn(0) // something of it may be over already
+		case r.Tombstone != nil:
+			isNew, err = s.importTombstone(ctx, r.Tombstone)
 		case r.Receipt != nil:
 			isNew, err = s.importReceipt(ctx, r.Receipt)
 		}
 		if err != nil {
-			return stored, fmt.Errorf("import: %w", err)
+			return stored, err
 		}
 		if isNew {
 			stored++
@@ -40,39 +45,45 @@ func (s *Store) Import(ctx context.Context, records []queue.Record) (stored int,
 	return stored, nil
 }
 
-func (s *Store) importKey(ctx context.Context, k *queue.Key) (isNew bool, err error) {
-	text, err := encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed}, false)
+func (s *keyring) importKey(ctx context.Context, k *queue.Key) (isNew bool, err error) {
+	text, err := textOf(k)
 	if err != nil {
 		return false, err
 	}
-	hash := nameHash(k.ID)
-	p := s.partitionOf(hash)
-	text = strconv.FormatInt(k.CreatedAt.UnixMilli(), 10) + "|" + text
-	answers, err := s.do(ctx, s.client.B().Zadd().Key(p.Key("keyids")).ScoreMember().ScoreMember(0, k.ID).Build(),
-		s.client.B().Hsetnx().Key(p.Key("keys")).Field(hash).Value(text).Build())
+	p, hash := s.keyAt(k.Name())
+	created := p.lag.stored(k.CreatedAt)
+	mark := stays
+	commands := []rueidis.Completed{s.client.B().Zadd().Key(p.Key(rediskeys.KeyIDs)).ScoreMember().ScoreMember(0, k.Name()).Build()}
+	if k.WhenIdle {
+		mark = goesWhenIdle
+		commands = append(commands, s.client.B().Zadd().Key(p.Key(rediskeys.Retiring)).ScoreMember().ScoreMember(float64(created), k.Name()).Build())
+	}
+	text = strconv.FormatInt(created, 10) + mark + text
+	answers, err := s.do(ctx, append(commands, s.client.B().Hsetnx().Key(p.Key(rediskeys.Keys)).Field(hash).Value(text).Build())...)
 	if err != nil {
 		return false, err
 	}
-	if isNew, err = answers[1].AsBool(); err != nil || !isNew {
+	if isNew, err = answers[len(commands)].AsBool(); err != nil || !isNew {
 		return false, err
 	}
-	return true, s.each(func(p *partition) error { return s.keyCame(ctx, p, hash) })
+	return true, s.forEach(func(p *partition) error { return p.keyCame(ctx, hash) })
 }
 
-func (s *Store) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, err error) {
-	text, err := shrinkRecord(&m.Record)
+func (s *conn) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, err error) {
+	p := s.partitionOf(m.Host)
+	record := p.lag.storedRecord(m.Record)
+	text, err := shrinkRecord(&record)
 	if err != nil {
 		return false, err
 	}
-	p := s.partitionOf(m.Host)
-	n, err := s.number(ctx, importHostScript, p, p.lane(nil, m.Host), []string{
+	n, err := p.number(ctx, script.ImportHost, p.lane(nil, m.Host), []string{
 		m.Host, text, strconv.FormatInt(m.Record.Epoch, 10), strconv.Itoa(recordFlags(&m.Record)), upMillis(m.Wait),
-		millis(m.Waited), strconv.Itoa(m.Hastened), flag(m.Paused), flag(m.Blocked),
+		millis(m.Waited), strconv.Itoa(m.Hastened), strconv.FormatInt(p.lag.stored(m.ChangedAt), 10), flag(m.Paused), flag(m.Blocked),
 	})
 	return n == 1, err
 }
 
-func (s *Store) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew bool, err error) {
+func (s *conn) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew bool, err error) {
 	if m.TTL <= 0 {
 		return false, nil
 	}
@@ -90,270 +101,132 @@ func (s *Store) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew
 	}
 	name := hex.EncodeToString(m.Key[:])
 	p := s.partitionOf(name)
-	n, err := s.number(ctx, importReceiptScript, p, []string{p.Of("claim", name)}, []string{
+	n, err := p.number(ctx, script.ImportReceipt, []string{p.Of(rediskeys.Claim, name)}, []string{
 		string(m.Fingerprint[:]), about, strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates), refused,
-		strconv.Itoa(m.Superseded), upMillis(m.TTL),
+		upMillis(m.TTL),
 	})
 	return n == 1, err
 }
 
-// movedHead is what the claim of an activity that is moved in steps has in place of a receipt's head.
-const movedHead = "moved"
+// moved stands in what is staged of an activity of another store in place of when that was claimed: its tombstone comes as a
+// record of its own. In its claim it is the nonce, so that a move goes on where an earlier one was cut short.
+const moved = "moved"
 
-// arrival is an activity of another store on its way in.
-type arrival struct {
-	s      *Store
-	m      *queue.MovedActivity
-	id     uuid.UUID
-	text   string // the ID as keys have it
-	home   *partition
-	parts  string
-	claims *partition
-	claim  string
-	to     map[*partition][]queue.MovedDelivery
-
-	ttl, revivedTTL time.Duration // what is left to most that pends, and to what has more; 0 if there is none
+// past is what another store tells of an activity and its deliveries.
+type past struct {
+	*queue.MovedActivity
+	now, expires, revivedExpire time.Time // by Redis's wall clock; the last is zero if there is none
 }
 
-func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity) (isNew bool, err error) {
-	in, err := s.newArrival(m)
+// importActivity stores an activity as Enqueue stores a submission.
+func (s *Store) importActivity(ctx context.Context, m *queue.MovedActivity, now time.Time) (isNew bool, err error) {
+	in, err := s.newArrival(ctx, m, now)
 	if err != nil {
 		return false, err
 	}
-	if len(in.to) == 1 && len(m.Deliveries) <= laneChunk {
-		n, err := in.store(ctx, in.home, m.Deliveries, "", 0)
-		return n == 1, err
-	}
-	return in.inSteps(ctx)
+	r, err := in.store(ctx)
+	return err == nil && !r.Replayed, err
 }
 
-func (s *Store) newArrival(m *queue.MovedActivity) (*arrival, error) {
-	id, text, err := canonical(m.ID)
+// newArrival makes a submission of an activity of another store.
+func (s *Store) newArrival(ctx context.Context, m *queue.MovedActivity, now time.Time) (*intake, error) {
+	expires, revivedExpire := expiry(m, now)
+	sub := &queue.Submission{Activity: m.Activity, TTL: expires.Sub(m.CreatedAt)}
+	for _, d := range m.Deliveries {
+		sub.Recipients = append(sub.Recipients, d.Recipient)
+	}
+	in, err := s.newIntake(ctx, sub)
 	if err != nil {
-		return nil, fmt.Errorf("activity %q: %w", m.ID, err)
+		return nil, err
 	}
-	in := &arrival{s: s, m: m, id: id, text: text, home: s.partitionOf(text), claim: movedHead + ":" + text}
-	in.claims, in.to = s.partitionOf(in.claim), map[*partition][]queue.MovedDelivery{s.partitionOf(text): nil}
-	for _, d := range m.Deliveries {
-		p := s.partitionOf(d.Host)
-		in.to[p] = append(in.to[p], d)
-	}
-	var all []*partition
-	for p := range in.to {
-		all = append(all, p)
-	}
-	in.parts = joinParts(all)
-	for _, d := range m.Deliveries {
-		if d.Reason == "" && (in.ttl == 0 || d.TTL < in.ttl) {
-			in.ttl = d.TTL
-		}
-	}
-	for _, d := range m.Deliveries {
-		if in.lastsLonger(&d) {
-			in.revivedTTL = max(in.revivedTTL, d.TTL)
-		}
-	}
+	in.nonce = moved
+	in.claimed = moved
+	in.past = &past{m, now, expires, revivedExpire}
 	return in, nil
 }
 
-// lastsLonger tells a delivery that outlives others of its activity: it was retried, or they were with a shorter TTL.
-// Those that do expire together.
-func (in *arrival) lastsLonger(d *queue.MovedDelivery) bool { return d.Reason == "" && d.TTL > in.ttl }
-
-// inSteps stores an activity that is for several partitions, or too large for one script. See stage.lua.
-func (in *arrival) inSteps(ctx context.Context) (isNew bool, err error) {
-	known, err := in.finishEarlier(ctx)
-	if known || err != nil {
-		return false, err
-	}
-	if err := in.stageAndCommit(ctx); err != nil {
-		return false, errors.Join(err, in.unstageAll(context.WithoutCancel(ctx)))
-	}
-	return true, in.releaseAll(ctx)
-}
-
-// finishEarlier looks what an earlier move left of the activity: it goes on with what was committed, and takes back what
-// was not. It tells whether the activity is there.
-func (in *arrival) finishEarlier(ctx context.Context) (known bool, err error) {
-	_, found, err := in.s.readPart(ctx, in.home, in.text)
-	if err != nil || !found {
-		return false, err
-	}
-	answers, err := in.s.do(ctx, in.s.client.B().Hexists().Key(in.claimKeys()[0]).Field("i").Build())
-	if err != nil {
-		return false, err
-	}
-	if committed, err := answers[0].AsBool(); err != nil || committed {
-		return true, errors.Join(err, in.releaseAll(ctx))
-	}
-	answers, err = in.s.do(ctx, in.s.client.B().Hexists().Key(in.home.Of("a", in.text)).Field("s").Build())
-	if err != nil {
-		return false, err
-	}
-	staged, err := answers[0].AsBool()
-	if err != nil || !staged {
-		return true, err
-	}
-	return false, in.unstageAll(ctx)
-}
-
-func (in *arrival) stageAndCommit(ctx context.Context) error {
-	if err := in.takeClaim(ctx); err != nil {
-		return err
-	}
-	if err := in.stage(ctx, in.home); err != nil { // first: without it nothing is staged elsewhere
-		return err
-	}
-	if err := in.others(func(p *partition) error { return in.stage(ctx, p) }); err != nil {
-		return err
-	}
-	return in.commit(ctx)
-}
-
-// takeClaim takes a claim as Enqueue does, so that Sweep knows what to do with what is staged.
-func (in *arrival) takeClaim(ctx context.Context) error {
-	a, err := in.s.array(ctx, claimScript, in.claims, in.claimKeys(), []string{movedHead, movedHead, string(in.id[:]), millis(claimTTL)})
-	if err != nil {
-		return err
-	}
-	if kind, err := a[0].ToString(); err != nil || kind != "go" {
-		return errors.Join(err, fmt.Errorf("the claim %s says %q", in.claim, kind))
-	}
-	return nil
-}
-
-func (in *arrival) claimKeys() []string { return []string{in.claims.Of("claim", in.claim)} }
-
-func (in *arrival) commit(ctx context.Context) error {
-	ok, err := in.s.number(ctx, commitScript, in.claims, in.claimKeys(),
-		[]string{string(in.id[:]), movedHead, "0", "0", "", millis(queue.IdempotencyTTL)})
-	if err == nil && ok == 0 {
-		err = errLapsed
-	}
-	return err
-}
-
-// others calls a function for each partition but the home, all at the same time.
-func (in *arrival) others(call func(p *partition) error) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	for p := range in.to {
-		if p == in.home {
+// expiry returns when most of what pends expires, and when that does which lasts longer: it was retried, or the others were with
+// a shorter TTL. The latter is zero if there is none.
+func expiry(m *queue.MovedActivity, now time.Time) (most, revived time.Time) {
+	for _, d := range m.Deliveries {
+		at := now.Add(d.TTL)
+		if d.Reason != "" {
 			continue
 		}
-		wg.Go(func() {
-			err := call(p)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-func (in *arrival) stage(ctx context.Context, p *partition) error {
-	all := in.to[p]
-	for n := 0; n == 0 || n*laneChunk < len(all); n++ {
-		if _, err := in.store(ctx, p, all[n*laneChunk:min(len(all), (n+1)*laneChunk)], in.claim, n); err != nil {
-			return err
+		if most.IsZero() || at.Before(most) {
+			most = at
+		}
+		if at.After(revived) {
+			revived = at
 		}
 	}
-	return nil
-}
-
-// releaseAll moves what is committed into the lanes.
-func (in *arrival) releaseAll(ctx context.Context) error {
-	release := func(p *partition) error { return in.s.release(ctx, p, in.id) }
-	if err := errors.Join(release(in.home), in.others(release)); err != nil {
-		return err
+	if most.IsZero() {
+		return now, most
 	}
-	return in.dropClaim(ctx)
-}
-
-// dropClaim drops the claim, which nobody asks for again once nothing is staged.
-func (in *arrival) dropClaim(ctx context.Context) error {
-	_, err := in.s.do(ctx, in.s.client.B().Del().Key(in.claimKeys()...).Build())
-	return err
-}
-
-// unstageAll takes back what is staged, the home last.
-func (in *arrival) unstageAll(ctx context.Context) error {
-	if err := in.dropClaim(ctx); err != nil {
-		return err
+	if !revived.After(most) {
+		revived = time.Time{}
 	}
-	unstage := func(p *partition) error { return in.s.unstage(ctx, p, in.id) }
-	if err := in.others(unstage); err != nil {
-		return err
-	}
-	return unstage(in.home)
+	return most, revived
 }
 
-// store stores or, under a claim, stages some deliveries of the activity in a partition. n counts the calls.
-func (in *arrival) store(ctx context.Context, p *partition, some []queue.MovedDelivery, claim string, n int) (int64, error) {
-	args, err := in.about(p, claim, n)
+// activity returns what is told of the activity, as moved.lua has it, in MessagePack.
+func (x *past) activity(l *lag) (b []byte) {
+	b = packSize(nil, packArray, 6)
+	for _, n := range []int64{
+		l.stored(x.CreatedAt), int64(x.Delivered), int64(x.Dead), int64(x.Cancelled), l.stored(x.now.Add(-x.Finished)), l.stored(x.revivedExpire),
+	} {
+		b = packNumber(b, n)
+	}
+	return b
+}
+
+// delivery returns what is told of a delivery, likewise, but for its attempts before the last one, which are listed.
+func (x *past) delivery(n int, l *lag) (_, attempts string, err error) {
+	d := &x.Deliveries[n]
+	last, err := shrinkAttempt(d.History.Last())
+	if err == nil {
+		attempts, err = pastOf(d.History)
+	}
 	if err != nil {
-		return 0, err
+		return "", "", err
 	}
-	keys, seen := p.staging(in.text), map[string]bool{}
-	for _, d := range some {
-		if claim == "" && !seen[d.Host] {
-			seen[d.Host], keys = true, p.lane(keys, d.Host)
-		}
-		if args, err = in.appendMoved(args, &d); err != nil {
-			return 0, err
+	flags := int64(0)
+	due := int64(0)
+	for flag, is := range map[int64]bool{
+		queue.FlagHostFailed: d.HostFailed, queue.FlagWaitsKey: d.WaitKey,
+		queue.FlagRevived: d.Reason == "" && x.now.Add(d.TTL).After(x.expires),
+	} {
+		if is {
+			flags |= flag
 		}
 	}
-	return in.s.number(ctx, importScript, p, keys, args)
+	isFresh := last == "" && d.Attempts == 0
+	if d.After > 0 || d.After < 0 && !isFresh { // else it is due since it was accepted, as all that has no time of its own
+		due = l.stored(x.now.Add(d.After + time.Millisecond - 1))
+	}
+	b := packNumber(packNumber(packSize(nil, packArray, 6), due), flags)
+	b = packText(packText(packNumber(b, int64(d.Attempts)), last), string(d.Reason))
+	return string(packNumber(b, l.stored(d.DiedAt))), attempts, nil
 }
 
-// about is what the script has to know of the activity.
-func (in *arrival) about(p *partition, claim string, n int) ([]string, error) {
-	m, parts, finished, body := in.m, "", "", ""
-	d, err := encode(description{m.URI, m.Type, m.KeyID, m.OrderingKey, m.Role}, false)
-	if err != nil {
-		return nil, err
+// finishEarlier finishes what an earlier move that was cut short has staged of the activity: what was committed goes into its
+// lanes, all else is taken back. It reports whether the activity is there.
+func (in *intake) finishEarlier(ctx context.Context, all batches) (known bool, err error) {
+	for p := range all {
+		_, staged, err := p.claimOf(ctx, in.id)
+		if err == nil && staged != "" {
+			err = in.s.abandon(ctx, p, in.id)
+		}
+		if err == nil && staged != "" {
+			_, err = in.s.decide(ctx, p, []string{string(in.id[:])})
+		}
+		if err != nil {
+			return false, err
+		}
 	}
-	if p == in.home {
-		parts = in.parts
+	_, known, err = in.home.readPart(ctx, in.text)
+	if known && err == nil {
+		err = in.s.endClaim(ctx, in.claim)
 	}
-	if n == 0 {
-		body = string(m.Body)
-	}
-	if !slices.ContainsFunc(m.Deliveries, func(d queue.MovedDelivery) bool { return d.Reason == "" }) {
-		finished = millis(m.Finished)
-	}
-	return []string{
-		string(in.id[:]), d, nameHash(m.URI), orderingHash(m.OrderingKey), nameHash(m.KeyID), strconv.Itoa(int(m.Priority)), upMillis(max(0, in.ttl)),
-		flag(m.Role == queue.Makes), body, claim, parts, strconv.Itoa(n), strconv.FormatInt(m.CreatedAt.UnixMilli(), 10),
-		strconv.Itoa(m.Delivered), strconv.Itoa(m.Dead), strconv.Itoa(m.Cancelled), finished, upMillis(in.revivedTTL),
-	}, nil
-}
-
-// appendMoved appends a delivery as the script wants it.
-func (in *arrival) appendMoved(args []string, d *queue.MovedDelivery) ([]string, error) {
-	headers, err := encode(d.Headers, len(d.Headers) == 0)
-	if err != nil {
-		return nil, err
-	}
-	last, err := shrinkAttempt(d.LastAttempt)
-	if err != nil {
-		return nil, err
-	}
-	flags, died := 0, "0"
-	if d.HostFailed {
-		flags |= hostFailed
-	}
-	if d.WaitKey {
-		flags |= waitsKey
-	}
-	if in.lastsLonger(d) {
-		flags |= revived
-	}
-	if d.Reason != "" {
-		died = strconv.FormatInt(d.DiedAt.UnixMilli(), 10)
-	}
-	return append(args, d.Host, target(d.Recipient), headers, upMillis(max(0, d.After)), strconv.Itoa(flags), strconv.Itoa(d.Attempts),
-		last, string(d.Reason), died), nil
+	return known, err
 }

@@ -2,6 +2,7 @@ package redisq
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,16 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
+
+// keyring keeps private keys, sealed.
+type keyring struct {
+	*conn
+	*channels
+}
 
 // storedKey is a signing key as it is stored.
 type storedKey struct {
@@ -22,36 +31,40 @@ type storedKey struct {
 	PublicPEM   string `json:"public_pem"`
 	Fingerprint string `json:"fingerprint"`
 	Sealed      []byte `json:"sealed"`
+	Pin         string `json:"pin,omitempty"`
 }
 
-func (p *partition) keyKeys() []string { return []string{p.Key("keys"), p.Key("keyids")} }
+// textOf returns what is stored of a key behind its time.
+func textOf(k *queue.Key) (string, error) {
+	return encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, k.Pin}, false)
+}
+
+// keyAt returns the partition that a key is in, and the hash that it is found by.
+func (s *keyring) keyAt(name string) (p *partition, hash string) {
+	hash = nameHash(name)
+	return s.partitionOf(hash), hash
+}
 
 // PutKey implements queue.Keys.
-func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
-	text, err := encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed}, false)
+func (s *keyring) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
+	defer wrap(&err, "put key")
+	text, err := textOf(&k)
 	if err != nil {
-		return false, fmt.Errorf("put key: %w", err)
+		return false, err
 	}
-	hash := nameHash(k.ID)
-	p := s.partitionOf(hash)
-	n, err := s.number(ctx, putKeyScript, p, p.keyKeys(), []string{hash, k.ID, text})
+	p, hash := s.keyAt(k.Name())
+	n, err := p.number(ctx, script.PutKey, nil, []string{hash, k.Name(), text, graceOf(&k)})
 	if err == nil {
-		err = s.each(func(p *partition) error { return s.keyCame(ctx, p, hash) })
+		err = s.forEach(func(p *partition) error { return p.keyCame(ctx, hash) })
 	}
-	if err != nil {
-		return false, fmt.Errorf("put key: %w", err)
-	}
-	return n == 1, nil
+	return n == 1, err
 }
 
 // keyCame makes due what waits for a key in a partition.
-func (s *Store) keyCame(ctx context.Context, p *partition, hash string) error {
+func (p *partition) keyCame(ctx context.Context, hash string) error {
 	for {
-		answers, err := s.do(ctx, s.client.B().Zrangebylex().Key(p.Key("parked")).Min("["+hash).Max("["+hash+"\xff").Limit(0, laneChunk).Build())
-		if err != nil {
-			return err
-		}
-		members, err := answers[0].AsStrSlice()
+		var members []string
+		err := p.read(ctx, p.client.B().Zrangebylex().Key(p.Key(rediskeys.Parked)).Min("["+hash).Max("["+hash+"\xff").Limit(0, laneChunk).Build(), &members)
 		if err != nil || len(members) == 0 {
 			return err
 		}
@@ -59,215 +72,292 @@ func (s *Store) keyCame(ctx context.Context, p *partition, hash string) error {
 		for i, m := range members {
 			hosts[i] = strings.TrimPrefix(m, hash)
 		}
-		if _, err := s.number(ctx, unparkScript, p, p.lanes(nil, hosts), append([]string{hash}, hosts...)); err != nil {
+		if err := p.run(ctx, script.Unpark, p.lanes(nil, hosts), append([]string{hash}, hosts...)); err != nil {
 			return err
 		}
 	}
 }
 
 // Key implements queue.Keys. It asks Redis each time, in a command that those who ask at the same time share: a key kept
-// here could be an old one. Only if it is as it was, it isn't parsed anew.
-func (s *Store) Key(ctx context.Context, id string) (queue.Key, error) {
-	hash := nameHash(id)
-	k, err := s.partitionOf(hash).reader.read(ctx, hash)
-	if err != nil && !errors.Is(err, queue.ErrNotFound) {
-		err = fmt.Errorf("key: %w", err)
-	}
-	return k, err
-}
-
-// readKeys reads keys of a partition.
-func (s *Store) readKeys(ctx context.Context, p *partition, hashes []string) ([]foundKey, error) {
-	answers, err := s.do(ctx, s.client.B().Hmget().Key(p.Key("keys")).Field(hashes...).Build())
+// here could be an old one. A key that has not changed is not parsed again.
+func (s *keyring) Key(ctx context.Context, id, pin string) (queue.Key, error) {
+	p, hash := s.keyAt(queue.KeyName(id, pin))
+	m, err := p.keyReads.call(ctx, &batchedCall{args: []string{hash}})
 	if err != nil {
-		return nil, err
+		return queue.Key{}, fmt.Errorf("key: %w", err)
 	}
-	texts, err := answers[0].ToArray()
-	if err != nil {
-		return nil, err
+	text := ""
+	if err := scan(m, &text); err != nil || text == "" {
+		return queue.Key{}, cmp.Or(err, queue.ErrNotFound)
 	}
-	keys := make([]foundKey, len(texts))
-	for i, m := range texts {
-		keys[i].key, keys[i].err = s.foundKey(m)
-	}
-	return keys, nil
-}
-
-func (s *Store) foundKey(m rueidis.RedisMessage) (queue.Key, error) {
-	if m.IsNil() {
-		return queue.Key{}, queue.ErrNotFound
-	}
-	text, err := m.ToString()
-	if err != nil {
-		return queue.Key{}, err
-	}
-	if k, same := s.parsed.get(text); same {
+	k, same := s.parsed.get(text)
+	if same {
 		return k, nil
 	}
-	k, err := parseKey(m)
-	if err == nil {
-		s.parsed.put(text, 2*len(text), k)
+	if k, err = parseKey(text); err != nil {
+		return k, fmt.Errorf("key: %w", err)
 	}
-	return k, err
+	s.parsed.put(text, 2*len(text), k)
+	return k, nil
 }
+
+// readKeys reads keys of a partition by their hashes, each once.
+func (p *partition) readKeys(ctx context.Context, _, hashes []string) ([]rueidis.RedisMessage, error) {
+	unique := slices.Compact(slices.Sorted(slices.Values(hashes)))
+	var texts []rueidis.RedisMessage
+	err := p.read(ctx, p.client.B().Hmget().Key(p.Key(rediskeys.Keys)).Field(unique...).Build(), &texts)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]rueidis.RedisMessage, len(hashes))
+	for i, hash := range hashes {
+		place, _ := slices.BinarySearch(unique, hash)
+		all[i] = texts[place]
+	}
+	return all, nil
+}
+
+// A stored key begins with its time, one of these, and the rest.
+const (
+	stays        = "|"
+	goesWhenIdle = "!"
+)
 
 var errKey = errors.New("a stored key has no time")
 
 // parseKey reads what putkey.lua wrote.
-func parseKey(m rueidis.RedisMessage) (queue.Key, error) {
-	text, err := m.ToString()
-	if err != nil {
-		return queue.Key{}, err
+func parseKey(text string) (queue.Key, error) {
+	end := strings.IndexAny(text, stays+goesWhenIdle)
+	if end < 0 {
+		return queue.Key{}, errKey
 	}
-	created, text, _ := strings.Cut(text, "|")
-	ms, err := strconv.ParseInt(created, 10, 64)
+	ms, err := strconv.ParseInt(text[:end], 10, 64)
 	if err != nil {
 		return queue.Key{}, errKey // not what it holds
 	}
 	var k storedKey
-	if err := decode(text, &k); err != nil {
+	if err := decode(text[end+1:], &k); err != nil {
 		return queue.Key{}, err
 	}
 	return queue.Key{
-		ID: k.ID, Algorithm: k.Algorithm, PublicPEM: k.PublicPEM, Fingerprint: k.Fingerprint, Sealed: k.Sealed,
-		CreatedAt: timeOf(ms),
+		ID: k.ID, Pin: k.Pin, Algorithm: k.Algorithm, PublicPEM: k.PublicPEM, Fingerprint: k.Fingerprint, Sealed: k.Sealed,
+		CreatedAt: timeOf(ms), WhenIdle: text[end:end+1] == goesWhenIdle,
 	}, nil
 }
 
 // Keys implements queue.Keys.
-func (s *Store) Keys(ctx context.Context, p queue.Page) (queue.List[queue.Key], error) {
-	var list queue.List[queue.Key]
+func (s *keyring) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (list queue.List[queue.Key], err error) {
+	defer wrap(&err, "keys")
 	after, err := parseNameCursor(p.Cursor)
 	if err != nil {
-		return list, fmt.Errorf("keys: %w", err)
+		return list, err
 	}
-	ids, err := s.keyIDs(ctx, after, p.Limit+1)
+	names, err := s.keyNames(ctx, f, after, p.Limit+1)
 	if err != nil {
-		return list, fmt.Errorf("keys: %w", err)
+		return list, err
 	}
-	if len(ids) > p.Limit {
-		ids = ids[:p.Limit]
-		list.Next = nameCursor(ids[p.Limit-1])
+	if len(names) > p.Limit {
+		names = names[:p.Limit]
+		list.Next = nameCursor(names[p.Limit-1])
 	}
-	commands := make([]rueidis.Completed, len(ids))
-	for i, id := range ids {
-		hash := nameHash(id)
-		commands[i] = s.client.B().Hget().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build()
-	}
-	answers, err := s.do(ctx, commands...)
-	if err != nil {
-		return queue.List[queue.Key]{}, fmt.Errorf("keys: %w", err)
-	}
-	for _, m := range answers {
-		if m.IsNil() {
-			continue // it was removed just now
-		}
-		k, err := parseKey(m)
-		if err != nil {
-			return queue.List[queue.Key]{}, fmt.Errorf("keys: %w", err)
-		}
-		list.Items = append(list.Items, k)
-	}
-	return list, nil
+	list.Items, err = s.listedKeys(ctx, names)
+	return list, err
 }
 
-// keyIDs returns at most n IDs of keys after one, in order.
-func (s *Store) keyIDs(ctx context.Context, after string, n int) ([]string, error) {
-	first := "-"
-	if after != "" {
-		first = "(" + after
+// storedKeys reads what is stored of keys, "" if nothing is.
+func (s *keyring) storedKeys(ctx context.Context, names []string) ([]string, error) {
+	commands := make([]rueidis.Completed, len(names))
+	for i, name := range names {
+		p, hash := s.keyAt(name)
+		commands[i] = s.client.B().Hget().Key(p.Key(rediskeys.Keys)).Field(hash).Build()
 	}
-	commands := make([]rueidis.Completed, len(s.parts))
-	for i, p := range s.parts {
-		commands[i] = s.client.B().Zrangebylex().Key(p.Key("keyids")).Min(first).Max("+").Limit(0, int64(n)).Build()
-	}
+	texts := make([]string, len(names))
 	answers, err := s.do(ctx, commands...)
+	for i := 0; err == nil && i < len(answers); i++ {
+		err = scan(answers[i], &texts[i])
+	}
+	return texts, err
+}
+
+// listedKeys reads keys, and how many deliveries wait to be signed by them. Those removed meanwhile are left out.
+func (s *keyring) listedKeys(ctx context.Context, names []string) ([]queue.Key, error) {
+	texts, err := s.storedKeys(ctx, names)
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, m := range answers {
-		some, err := m.AsStrSlice()
+	pending, err := s.signing(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	var keys []queue.Key
+	for i, text := range texts {
+		if text == "" {
+			continue
+		}
+		k, err := parseKey(text)
 		if err != nil {
 			return nil, err
 		}
-		ids = append(ids, some...)
+		p, _ := s.keyAt(names[i])
+		k.CreatedAt = p.lag.shown(k.CreatedAt.UnixMilli())
+		k.Pending = pending[i]
+		keys = append(keys, k)
 	}
-	slices.Sort(ids)
-	return ids[:min(n, len(ids))], nil
+	return keys, nil
+}
+
+// signing returns how many deliveries wait to be signed by keys, in all partitions.
+func (s *keyring) signing(ctx context.Context, names []string) ([]int, error) {
+	sums := make([]int, len(names))
+	if len(names) == 0 {
+		return sums, nil
+	}
+	hashes := make([]string, len(names))
+	for i, name := range names {
+		hashes[i] = nameHash(name)
+	}
+	answers, err := s.ask(ctx, func(p *partition) rueidis.Completed {
+		return s.client.B().Hmget().Key(p.Key(rediskeys.Signing)).Field(hashes...).Build()
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range answers {
+		var counts []int64
+		if err := scan(m, &counts); err != nil {
+			return nil, err
+		}
+		for i, n := range counts {
+			sums[i] += int(n)
+		}
+	}
+	return sums, nil
+}
+
+// keyNames returns at most n names of keys after one, in order. Pinned keys that the filter leaves out cost a look each.
+func (s *keyring) keyNames(ctx context.Context, f queue.KeyFilter, after string, n int) (names []string, err error) {
+	for {
+		some, err := s.someKeyNames(ctx, f.ID, after, n)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range some {
+			after = name
+			if id, pin, _ := strings.Cut(name, "\n"); (f.ID == "" || id == f.ID) && (f.Pinned || pin == "") {
+				names = append(names, name)
+			}
+		}
+		if len(names) >= n || len(some) < n {
+			return names[:min(n, len(names))], nil
+		}
+	}
+}
+
+// someKeyNames returns at most n names of keys after one, in order: with an ID only those that begin with it and end
+// there or go on with a pin.
+func (s *keyring) someKeyNames(ctx context.Context, id, after string, n int) ([]string, error) {
+	first := "-"
+	last := "+"
+	if id != "" {
+		first = "[" + id
+		last = "(" + id + "\v"
+	}
+	if after != "" {
+		first = "(" + after
+	}
+	answers, err := s.ask(ctx, func(p *partition) rueidis.Completed {
+		return s.client.B().Zrangebylex().Key(p.Key(rediskeys.KeyIDs)).Min(first).Max(last).Limit(0, int64(n)).Build()
+	})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, m := range answers {
+		var some []string
+		if err := scan(m, &some); err != nil {
+			return nil, err
+		}
+		names = append(names, some...)
+	}
+	slices.Sort(names)
+	return names[:min(n, len(names))], nil
 }
 
 // ResealKeys implements queue.Keys. What is stored is exchanged as a whole, if it still is what was read.
-func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error) {
+func (s *keyring) ResealKeys(ctx context.Context, keys []queue.Reseal) (_ int, err error) {
+	defer wrap(&err, "reseal keys")
 	changes, err := s.reseals(ctx, keys)
 	if err != nil {
-		return 0, fmt.Errorf("reseal keys: %w", err)
+		return 0, err
 	}
 	var replaced atomic.Int64
-	err = s.each(func(p *partition) error {
+	err = s.forEach(func(p *partition) error {
 		if len(changes[p]) == 0 {
 			return nil
 		}
-		n, err := s.number(ctx, resealScript, p, p.keyKeys(), changes[p])
-		replaced.Add(n)
+		n, err := p.number(ctx, script.ResealKeys, nil, changes[p])
+		replaced.Add(int64(n))
 		return err
 	})
-	if err != nil {
-		return int(replaced.Load()), fmt.Errorf("reseal keys: %w", err)
-	}
-	return int(replaced.Load()), nil
+	return int(replaced.Load()), err
 }
 
 // reseals returns the arguments of resealkeys.lua by partition, for those keys that are sealed as their Old says.
-func (s *Store) reseals(ctx context.Context, keys []queue.Reseal) (map[*partition][]string, error) {
-	commands := make([]rueidis.Completed, len(keys))
+func (s *keyring) reseals(ctx context.Context, keys []queue.Reseal) (map[*partition][]string, error) {
+	names := make([]string, len(keys))
 	for i, k := range keys {
-		hash := nameHash(k.ID)
-		commands[i] = s.client.B().Hget().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build()
+		names[i] = k.Name
 	}
-	answers, err := s.do(ctx, commands...)
+	texts, err := s.storedKeys(ctx, names)
 	if err != nil {
 		return nil, err
 	}
 	changes := map[*partition][]string{}
-	for i, m := range answers {
-		if m.IsNil() {
+	for i, old := range texts {
+		if old == "" {
 			continue
 		}
-		old, anew, err := resealed(m, &keys[i])
+		replacement, err := resealed(old, &keys[i])
 		if err != nil {
 			return nil, err
 		}
-		if anew != "" {
-			hash := nameHash(keys[i].ID)
-			p := s.partitionOf(hash)
-			changes[p] = append(changes[p], hash, old, anew)
+		if replacement != "" {
+			p, hash := s.keyAt(keys[i].Name)
+			changes[p] = append(changes[p], hash, old, replacement)
 		}
 	}
 	return changes, nil
 }
 
-// resealed returns what is stored of a key, and what is to be stored, or nothing if it is sealed otherwise.
-func resealed(m rueidis.RedisMessage, r *queue.Reseal) (old, anew string, err error) {
-	k, err := parseKey(m)
+// resealed returns what is to be stored in place of what is, or nothing if the key is sealed otherwise.
+func resealed(old string, r *queue.Reseal) (replacement string, err error) {
+	k, err := parseKey(old)
 	if err != nil || !bytes.Equal(k.Sealed, r.Old) {
-		return "", "", err
+		return "", err
 	}
-	if old, err = m.ToString(); err != nil {
-		return "", "", err
-	}
-	text, err := encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, r.New}, false)
-	created, _, _ := strings.Cut(old, "|")
-	return old, created + "|" + text, err
+	k.Sealed = r.New
+	text, err := textOf(&k)
+	return old[:strings.IndexAny(old, stays+goesWhenIdle)+1] + text, err
 }
 
 // DeleteKey implements queue.Keys.
-func (s *Store) DeleteKey(ctx context.Context, id string) error {
-	hash := nameHash(id)
-	p := s.partitionOf(hash)
-	n, err := s.number(ctx, dropKeyScript, p, p.keyKeys(), []string{hash, id})
+func (s *keyring) DeleteKey(ctx context.Context, id string) error {
+	return s.changeKey(ctx, script.DropKey, id)
+}
+
+// RetireKey implements queue.Keys.
+func (s *keyring) RetireKey(ctx context.Context, id string) error {
+	err := s.changeKey(ctx, script.RetireKey, id)
+	s.sweepIn(0)
+	return err
+}
+
+// changeKey runs a script on a key that returns whether the key was there.
+func (s *keyring) changeKey(ctx context.Context, name script.Name, id string) error {
+	p, hash := s.keyAt(id)
+	n, err := p.number(ctx, name, nil, []string{hash, id})
 	if err != nil {
-		return fmt.Errorf("delete key: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if n == 0 {
 		return queue.ErrNotFound

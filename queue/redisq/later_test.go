@@ -88,7 +88,7 @@ func settleAll(t *testing.T, s *Store, l lockmgr.Lease) {
 	for _, d := range turns[0].Deliveries {
 		st.Results = append(st.Results, queue.Result{ID: d.ID})
 	}
-	if err := s.Settle(t.Context(), l, st); err != nil {
+	if _, err := s.Settle(t.Context(), l, st, 0); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/breaker"
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
@@ -23,7 +24,7 @@ func submission(uri string, size int, hosts ...string) *queue.Submission {
 		Activity: queue.Activity{
 			ID: id.String(), URI: "https://app.example/users/alice/statuses/" + uri, Type: "Create",
 			KeyID: "https://app.example/users/alice#main-key", OrderingKey: uri, Priority: queue.Normal,
-			Body: []byte(strings.Repeat("x", size)),
+			Body: fmt.Appendf(nil, "%-*s", size, uri),
 		},
 		TTL:         72 * time.Hour,
 		Idempotency: queue.Idempotency{Key: sha256.Sum256(id[:])},
@@ -67,6 +68,56 @@ func used(t testing.TB, server *testredis.Server) int {
 	return 0
 }
 
+// held is how many bytes the keys of the queue take, but for the feed: no more and no less, whatever else Redis has in memory.
+func held(t testing.TB, server *testredis.Server) int {
+	t.Helper()
+	n, err := strconv.Atoi(server.Must("EVAL", `local n = 0
+		for _, key in ipairs(redis.call('KEYS', '*')) do
+			if not string.find(key, '}:feed$') then n = n + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) end
+		end
+		return n`, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestMemoryOfLabels measures what it costs that an app names the actors behind inboxes, and gives metadata.
+func TestMemoryOfLabels(t *testing.T) {
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
+	hosts := manyHosts(2000)
+	calls := 0
+	cost := func(change func(*queue.Submission)) (list, about int) {
+		calls++
+		sub := submission(strconv.Itoa(calls), 10, hosts...)
+		change(sub)
+		enqueue(t, s, sub)
+		for kind, n := range map[rediskeys.Kind]*int{rediskeys.Recipients: &list, rediskeys.Activity: &about} {
+			text := server.Must("EVAL", "return redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)", "1", s.parts[0].Of(kind, sub.ID))
+			var err error
+			if *n, err = strconv.Atoi(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return list, about
+	}
+	list, about := cost(func(*queue.Submission) {})
+	longer, larger := cost(func(sub *queue.Submission) {
+		sub.Actor, sub.Metadata = "https://app.example/users/alice", []byte(`{"status":12345678901234567890123456789}`)
+		for i := range sub.Recipients {
+			r := &sub.Recipients[i]
+			r.IDs = []string{fmt.Sprintf("https://%s/users/user%04d", r.Host, i)}
+		}
+	})
+	each := (longer - list) / len(hosts)
+	t.Logf("%d bytes more for each delivery with an ID of 15 characters behind its host", each)
+	t.Logf("%d bytes more for an activity with an actor and metadata of 40 bytes", larger-about)
+	if each > 25 || larger-about > 150 {
+		t.Error("that is too much")
+	}
+}
+
 // TestMemory measures what a pending delivery costs, all that is stored because of it included.
 func TestMemory(t *testing.T) {
 	alone := cost(t, 1000, 1) // nearly all of it is the activity's: body, description, claim
@@ -86,7 +137,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryOfFailing measures what a pending delivery costs to a host that failed: its record and its last attempt too.
+// TestMemoryOfFailing measures what a pending delivery costs to a host that failed: its record and its last attempts too.
 func TestMemoryOfFailing(t *testing.T) {
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
@@ -99,24 +150,26 @@ func TestMemoryOfFailing(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.ID = turns[0].Deliveries[0].ID
-			if err := s.Settle(t.Context(), turns[0].Lease, queue.Settlement{Results: []queue.Result{r}, Host: record, Release: true}); err != nil {
+			if _, err := s.Settle(t.Context(), turns[0].Lease, queue.Settlement{Results: []queue.Result{r}, Host: record, Release: true}, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	enqueue(t, s, submission("warm-up", 10, manyHosts(3000)[2000:]...)) // so that scripts are there
 	try(manyHosts(2100)[2000:], queue.Result{}, &queue.HostRecord{})
-	before := used(t, server)
+	before := held(t, server)
 	enqueue(t, s, submission("1", 2600, hosts...))
-	failure := &queue.LastAttempt{
-		At: time.Now(), Outcome: "unreachable", Error: "dial tcp 192.0.2.17:443: connect: connection refused", Duration: 1234567,
-	}
-	record := &queue.HostRecord{Breaker: breaker.Record{Failures: 1, Days: []int32{20780}, Failed: true}, LastError: failure}
-	try(hosts, queue.Result{Verdict: queue.Retry, After: time.Minute, Spent: true, HostFailed: true, Attempt: failure}, record)
-	each := (used(t, server) - before) / len(hosts)
-	t.Logf("%d bytes for each delivery to a host that failed", each)
-	if each > 400 {
-		t.Errorf("a delivery to a host that failed costs %d bytes, want at most 400", each)
+	for attempt := 1; attempt <= 5; attempt++ {
+		failure := &queue.LastAttempt{
+			At: time.Now(), Outcome: "unreachable", Error: "dial tcp 192.0.2.17:443: connect: connection refused", Duration: 1234567,
+		}
+		record := &queue.HostRecord{Breaker: breaker.Record{Failures: 1, Days: []int32{20780}, Failed: true}, LastError: failure}
+		try(hosts, queue.Result{Verdict: queue.Retry, Spent: true, HostFailed: true, Attempt: failure}, record)
+		each := (held(t, server) - before) / len(hosts)
+		t.Logf("%d bytes for each delivery to a host that failed %d times", each, attempt)
+		if each > 440+20*(attempt-1) {
+			t.Errorf("a delivery to a host that failed %d times costs %d bytes", attempt, each)
+		}
 	}
 	if encoding := server.Must("OBJECT", "ENCODING", "postrider:{p0}:h:"+hosts[0]); encoding != "listpack" {
 		t.Errorf("a lane of one delivery is a %s, want a listpack", encoding)
@@ -166,7 +219,7 @@ func work(t testing.TB, s *Store, token uint64, hosts []string, verdict func(n i
 				n++
 			}
 			idle = idle && len(turn.Deliveries) == 0
-			if err := s.Settle(t.Context(), turn.Lease, st); err != nil {
+			if _, err := s.Settle(t.Context(), turn.Lease, st, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -209,6 +262,7 @@ func TestLeavesNothingBehind(t *testing.T) {
 				}
 			})
 			buryAndRetry(t, s, hosts)
+			s.reporting.Wait()                 // homes know what has ended
 			s.opts.Retention = time.Nanosecond // as if a day had passed
 			for range 3 {                      // once for letters, then for parts that waited for other parts
 				sweepAll(t, s)
@@ -243,6 +297,7 @@ func buryAndRetry(t *testing.T, s *Store, hosts []string) {
 	}
 	deletion := submission("deletion", 100, hosts...)
 	deletion.OrderingKey, deletion.Role = "0", queue.Deletes
+	deletion.Object = "0"
 	enqueue(t, s, deletion)
 	work(t, s, 2, hosts, func(int) queue.Result { return queue.Result{} })
 }
@@ -272,7 +327,7 @@ func leftOver(t *testing.T, server *testredis.Server, hosts []string) {
 			lanes++
 		case kind == "claim":
 			claims++
-		case rest == "meta", rest == "stats", rest == "offered", rest == "hosts", rest == "hostpages":
+		case rest == "meta", rest == "stats", rest == "feed", rest == "offered", rest == "hosts", rest == "hostpages":
 		default:
 			t.Errorf("%s is left", key)
 		}
@@ -304,7 +359,7 @@ func TestHealthyHostCost(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := queue.Settlement{Results: []queue.Result{{ID: sub.ID + ".0"}}, Host: &record, Release: true}
-		if err := s.Settle(t.Context(), l, st); err != nil {
+		if _, err := s.Settle(t.Context(), l, st, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -315,5 +370,67 @@ func TestHealthyHostCost(t *testing.T) {
 	t.Logf("%d bytes for each host", each)
 	if each > 350 {
 		t.Errorf("a host costs %d bytes", each)
+	}
+}
+
+// TestMemoryOfFeed measures what entries of the feed cost.
+func TestMemoryOfFeed(t *testing.T) {
+	const entries = 2000
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Limits: queue.Limits{Feed: queue.FeedLimits{Delivered: true}}})
+	hosts := manyHosts(entries)
+	feed := func() int {
+		n, err := strconv.Atoi(server.Must("EVAL", "return redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0) or 0", "1", "p:{p0}:feed"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	attempt := &queue.LastAttempt{At: time.Now(), Status: 410, Outcome: "gone", Error: "Gone", Duration: 1234567}
+	for _, kind := range []struct {
+		name string
+		most int
+		do   func()
+	}{
+		{"changes of hosts", 60, func() {
+			for _, host := range hosts {
+				if err := s.act(t.Context(), host, queue.Pause); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+		{"activities that are done", 130, func() {
+			for i, host := range hosts {
+				sub := submission(strconv.Itoa(i), 10, host)
+				enqueue(t, s, sub)
+				if _, err := s.Cancel(t.Context(), sub.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, host := range hosts {
+				if err := s.act(t.Context(), host, queue.Resume); err != nil {
+					t.Fatal(err)
+				}
+			}
+			server.Must("XTRIM", "p:{p0}:feed", "MAXLEN", strconv.Itoa(2*entries)) // not these changes
+		}},
+		{"dead letters", 220, func() {
+			enqueue(t, s, submission("dead", 10, hosts...))
+			work(t, s, 1, hosts, func(int) queue.Result {
+				return queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Attempt: attempt}
+			})
+		}},
+		{"what was delivered", 200, func() {
+			enqueue(t, s, submission("delivered", 10, hosts...))
+			work(t, s, 2, hosts, func(int) queue.Result { return queue.Result{Attempt: attempt} })
+		}},
+	} {
+		before := feed()
+		kind.do()
+		each := (feed() - before) / entries
+		t.Logf("%d bytes for each entry of %s", each, kind.name)
+		if each > kind.most {
+			t.Errorf("an entry of %s costs %d bytes, want at most %d", kind.name, each, kind.most)
+		}
 	}
 }

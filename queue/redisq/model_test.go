@@ -51,9 +51,8 @@ type model struct {
 	rand      *rand.Rand
 	stores    []queue.Queue
 	token     uint64
-	submitted int
+	submitted []*queue.Submission
 	ids       []string
-	ended     int                 // deliveries that were cancelled, delivered or died
 	taken     map[string][]string // by name of the delivery, its ID in each store
 	names     []string            // of taken, in order
 }
@@ -109,10 +108,19 @@ func (m *model) enqueue() {
 // submit stores what an activity does to what a key names.
 func (m *model) submit(key int, role queue.Role) {
 	m.t.Helper()
-	sub := submission(strconv.Itoa(m.submitted), 10)
-	m.submitted++
+	sub := submission(strconv.Itoa(len(m.submitted)), 10)
 	sub.OrderingKey, sub.Role = strconv.Itoa(key), role
+	sub.Object = fmt.Sprint("object ", key)
 	sub.Priority = queue.Priority(key % queue.Priorities)
+	if m.rand.IntN(4) == 0 && len(m.submitted) > 0 { // what was sent before comes again
+		id, key := sub.ID, sub.Idempotency
+		sub.Activity = m.submitted[max(0, len(m.submitted)-1-m.rand.IntN(20))].Activity
+		sub.ID, sub.Idempotency = id, key
+	}
+	m.submitted = append(m.submitted, sub)
+	if m.rand.IntN(2) == 0 {
+		sub.Idempotency = queue.Idempotency{}
+	}
 	for i := range 1 + m.rand.IntN(3) {
 		sub.Recipients = append(sub.Recipients, queue.Recipient{Inbox: fmt.Sprintf("https://%s/%d", modelHost, i), Host: modelHost})
 	}
@@ -121,7 +129,7 @@ func (m *model) submit(key int, role queue.Role) {
 		if r.ID != "" && q == m.stores[0] {
 			m.ids = append(m.ids, r.ID)
 		}
-		return []int{r.Accepted, r.Duplicates, r.Superseded, len(r.Refused)}, err
+		return []int{r.Accepted, r.Duplicates, len(r.Refused)}, err
 	})
 }
 
@@ -192,7 +200,7 @@ func (m *model) letters() {
 	})
 	m.same("totals", func(q queue.Queue) (any, error) {
 		st, err := q.Stats(m.t.Context())
-		return fmt.Sprint(st.Pending, st.Dead, st.Delivered, st.Died, st.Hosts), err
+		return fmt.Sprint(st.Pending, st.Dead, st.Delivered, st.Died, st.Hosts, st.Answers), err
 	})
 }
 
@@ -221,32 +229,53 @@ func (m *model) cancel() {
 
 func (m *model) forget() { m.taken, m.names = map[string][]string{}, nil }
 
+// take takes some. Which of several is a probe is chance: what is given then is given back.
 func (m *model) take(n int) {
 	m.t.Helper()
 	var got [2][]string
+	probed := false
 	m.both(func(i int, q queue.Queue) error {
 		turns, err := q.Take(m.t.Context(), []lockmgr.Lease{m.lease()}, n)
 		if err != nil || len(turns) == 0 {
 			return err
 		}
-		for _, d := range turns[0].Deliveries {
-			name := fmt.Sprint(d.Activity.URI, " ", d.Inbox)
-			got[i] = append(got[i], fmt.Sprint(name, " ", d.Attempts, " ", d.Early))
-			if i == 0 {
-				m.names = append(slices.DeleteFunc(m.names, func(n string) bool { return n == name }), name) // it may have died and come back
-				m.taken[name] = nil
+		if probed = turns[0].Host.Probed(); probed {
+			for _, d := range turns[0].Deliveries {
+				probe := fmt.Sprint("a probe, early: ", d.Early)
+				if d.Early || turns[0].Host.Unavailable { // else its priority is drawn, too
+					probe += fmt.Sprint(", priority ", d.Activity.Priority)
+				}
+				got[i] = append(got[i], probe)
 			}
-			m.taken[name] = append(m.taken[name], d.ID)
+			_, err = q.Settle(m.t.Context(), m.lease(), queue.Settlement{Release: true}, 0)
+			return err
 		}
-		got[i] = append(got[i], fmt.Sprint("more ", turns[0].More))
+		got[i] = append(m.given(i, turns[0].Deliveries), fmt.Sprint("more ", turns[0].More))
 		return nil
 	})
 	if diff := cmp.Diff(got[0], got[1]); diff != "" {
 		m.t.Fatalf("Take gave other deliveries (-embedded +redis):\n%s", diff)
 	}
+	if probed {
+		m.forget()
+	}
 }
 
-// settle settles some of what is taken, in any way.
+// given notes what one of the stores gave, and returns what is to be the same in both.
+func (m *model) given(i int, deliveries []queue.Delivery) (seen []string) {
+	for _, d := range deliveries {
+		name := fmt.Sprint(d.Activity.ID, " ", d.Inbox)
+		seen = append(seen, fmt.Sprint(name, " ", d.Attempts, " ", d.Early))
+		if i == 0 {
+			m.names = append(slices.DeleteFunc(m.names, func(n string) bool { return n == name }), name) // it may have died and come back
+			m.taken[name] = nil
+		}
+		m.taken[name] = append(m.taken[name], d.ID)
+	}
+	return seen
+}
+
+// settle settles some of what is taken, in any way, and takes more unless that might be a probe.
 func (m *model) settle(release bool) {
 	m.t.Helper()
 	results := make([][]queue.Result, 2)
@@ -264,22 +293,36 @@ func (m *model) settle(release bool) {
 	})
 	var record *queue.HostRecord
 	if m.rand.IntN(4) == 0 {
-		record = &queue.HostRecord{Breaker: breaker.Record{Failed: true}}
+		at, n := time.Now().UTC(), len(results[0])
+		record = &queue.HostRecord{
+			Breaker: breaker.Record{Failed: m.rand.IntN(2) == 0}, Refusals: 5 * n, LastAnswer: at, LastSuccess: at.Add(-time.Duration(n%2) * time.Hour),
+			LastError: &queue.LastAttempt{At: at, Status: 400 + n%3},
+		}
 		if m.rand.IntN(3) == 0 {
 			record.Breaker.State = breaker.Open
 			record.Unavailable = m.rand.IntN(3) == 0
 		}
 	}
 	recovered := m.rand.IntN(5) == 0
+	n := m.rand.IntN(4)
+	if h, err := m.stores[0].Host(m.t.Context(), modelHost); err != nil || h.Record.Probed() || record != nil && record.Probed() {
+		n = 0
+	}
 	var errs [2]error
+	var got [2][]string
 	for i, q := range m.stores {
 		st := queue.Settlement{Results: results[i], Release: release, Host: record, Recovered: recovered}
-		errs[i] = q.Settle(m.t.Context(), m.lease(), st)
+		var next []queue.Delivery
+		next, errs[i] = q.Settle(m.t.Context(), m.lease(), st, n)
+		got[i] = m.given(i, next)
 	}
 	if errors.Is(errs[0], queue.ErrNotHeld) != errors.Is(errs[1], queue.ErrNotHeld) {
 		m.t.Fatalf("Settle gave %v in embedded, %v in redis", errs[0], errs[1])
 	}
-	if release {
+	if diff := cmp.Diff(got[0], got[1]); diff != "" {
+		m.t.Fatalf("Settle gave other deliveries (-embedded +redis):\n%s", diff)
+	}
+	if release && len(got[0]) == 0 {
 		m.forget()
 	}
 }
@@ -307,7 +350,8 @@ func (m *model) drain() {
 	m.take(1)
 	closed := queue.HostRecord{}
 	m.both(func(_ int, q queue.Queue) error {
-		return q.Settle(m.t.Context(), m.lease(), queue.Settlement{Host: &closed, Recovered: true})
+		_, err := q.Settle(m.t.Context(), m.lease(), queue.Settlement{Host: &closed, Recovered: true}, 0)
+		return err
 	})
 	m.take(10_000)
 	var pending [2]int
@@ -364,7 +408,7 @@ func TestBacklogOrder(t *testing.T) {
 	if i < 0 {
 		t.Fatalf("of 13 taken none is low: %v", uris)
 	}
-	if err := s.Settle(t.Context(), l, queue.Settlement{Results: []queue.Result{{ID: ids[i]}}}); err != nil {
+	if _, err := s.Settle(t.Context(), l, queue.Settlement{Results: []queue.Result{{ID: ids[i]}}}, 0); err != nil {
 		t.Fatal(err)
 	}
 	_, uris = take(12)

@@ -6,117 +6,119 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/redis/rueidis"
-
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 // Settle implements queue.Lanes.
-func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement) error {
+func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement, n int) (_ []queue.Delivery, err error) {
+	defer wrap(&err, "settle")
 	p := s.partitionOf(lease.Host)
-	c, err := s.settlement(p, lease, st)
+	c, err := p.settlement(lease, st, n, false)
 	if err != nil {
-		return fmt.Errorf("settle: %w", err)
+		return nil, err
 	}
-	a, err := p.settles.call(ctx, c)
+	m, err := p.settles.call(ctx, c)
 	if err != nil {
-		return fmt.Errorf("settle: %w", err)
+		return nil, err
 	}
-	if held, err := a[0].AsInt64(); err != nil || held == 0 {
-		return fmt.Errorf("settle %s: %w", lease.Host, orNotHeld(err))
-	}
-	state, err := a[1].ToString()
+	g := newGiven()
+	parked, err := s.addTurn(p, lease, m, g)
 	if err != nil {
-		return fmt.Errorf("settle: %w", err)
+		return nil, err
 	}
-	s.tellState(lease.Host, state)
-	excess, err := a[2].AsInt64()
-	if err != nil {
-		return fmt.Errorf("settle: %w", err)
+	if len(g.turns) == 0 {
+		return nil, fmt.Errorf("%s: %w", lease.Host, queue.ErrNotHeld)
 	}
-	if excess > 0 || s.opts.DeadLetters > 0 && slices.ContainsFunc(st.Results, isDead) {
+	if st.Host != nil && st.Host.Throttled() && st.Wait > 0 {
+		s.sweepIn(st.Wait)
+	}
+	if s.opts.DeadLetters > 0 && slices.ContainsFunc(st.Results, isDead) {
 		s.sweepIn(0)
 	}
-	if err := s.wakeParked(ctx, p, lease.Host, a[3:]); err != nil {
-		return fmt.Errorf("settle: %w", err)
+	if err := s.wakeParked(ctx, p, lease.Host, parked); err != nil {
+		return nil, err
 	}
-	return nil
+	if len(g.turns[0].Deliveries)+len(g.superseded) == 0 {
+		return nil, nil
+	}
+	return s.next(ctx, p, g, st.Release), nil
+}
+
+// next returns what settle.lua gave. Where nothing of that can be sent, the turn ends if it was to.
+func (s *Store) next(ctx context.Context, p *partition, g *given, release bool) []queue.Delivery {
+	t := g.turns[0]
+	gave := len(t.Deliveries) > 0
+	err := s.complete(ctx, p, g)
+	if release && gave && (err != nil || len(t.Deliveries) == 0) {
+		_, err = s.Settle(context.WithoutCancel(ctx), t.Lease, queue.Settlement{Release: true}, 0) // else it lapses
+	}
+	if err != nil {
+		return nil
+	}
+	return t.Deliveries
 }
 
 func isDead(r queue.Result) bool { return r.Verdict == queue.Dead }
 
-func orNotHeld(err error) error {
-	if err == nil {
-		return queue.ErrNotHeld
-	}
-	return err
-}
-
-// settlement returns a settlement as its script wants it.
-func (s *Store) settlement(p *partition, lease lockmgr.Lease, st queue.Settlement) (c *gathered, err error) {
+// settlement returns a settlement as its script wants it, which may begin a turn.
+func (p *partition) settlement(lease lockmgr.Lease, st queue.Settlement, n int, begins bool) (c *batchedCall, err error) {
 	var host, epoch, flags string
 	if st.Host != nil {
 		if host, err = shrinkRecord(st.Host); err != nil {
 			return nil, err
 		}
-		epoch, flags = strconv.FormatInt(st.Host.Epoch, 10), strconv.Itoa(recordFlags(st.Host))
+		epoch = strconv.FormatInt(st.Host.Epoch, 10)
+		flags = strconv.Itoa(recordFlags(st.Host))
 	}
 	wait := "-1"
 	if st.Wait >= 0 {
 		wait = upMillis(st.Wait)
 	}
-	keys := append(p.lane(nil, lease.Host), p.Of("lease", lease.Host))
+	keys := append(p.lane(nil, lease.Host), p.Of(rediskeys.Lease, lease.Host))
 	args := []string{
 		"", "", lease.Host, strconv.FormatUint(lease.Token, 10), upMillis(lease.TTL), wait, upMillis(st.Asked), flag(st.Recovered), flag(st.Release),
-		host, epoch, flags,
+		host, epoch, flags, strconv.Itoa(n), flag(begins),
 	}
-	places, results := map[string]int{}, 0
+	positions := map[string]int{}
+	results := 0
 	for _, r := range st.Results {
-		id, ordinal, ok := s.splitID(p, r.ID)
+		id, ordinal, ok := p.splitID(r.ID)
 		if !ok {
 			continue
 		}
 		text := id.String()
-		if _, known := places[text]; !known {
-			places[text] = len(places)
+		if _, known := positions[text]; !known {
+			positions[text] = len(positions)
 			keys = p.activity(keys, text)
 		}
-		var last string // what was delivered is gone
-		if r.Verdict != queue.Delivered {
+		var last string // what was delivered is gone, and at most in the feed
+		if r.Verdict != queue.Delivered || p.opts.Feed.Delivered {
 			if last, err = shrinkAttempt(r.Attempt); err != nil {
 				return nil, err
 			}
 		}
 		results++
-		args = append(args, strconv.Itoa(places[text]), strconv.FormatInt(ordinal, 10), strconv.Itoa(int(r.Verdict)),
+		args = append(args, strconv.Itoa(positions[text]), strconv.FormatInt(ordinal, 10), strconv.Itoa(int(r.Verdict)),
 			upMillis(r.After), flag(r.HostFailed), flag(r.Spent), flag(r.WaitKey), string(r.Reason), last)
 	}
-	args[0], args[1] = strconv.Itoa(len(places)), strconv.Itoa(results)
-	return &gathered{apart: lease.Host, keys: keys, args: args}, nil
+	args[0] = strconv.Itoa(len(positions))
+	args[1] = strconv.Itoa(results)
+	return &batchedCall{apart: lease.Host, keys: keys, args: args}, nil
 }
 
 // wakeParked makes due what was just made to wait for keys that are there. A key that comes after this look finds the
 // lane by itself.
-func (s *Store) wakeParked(ctx context.Context, p *partition, host string, hashes []rueidis.RedisMessage) error {
-	seen := map[string]bool{}
-	for _, m := range hashes {
-		hash, err := m.ToString()
+func (s *Store) wakeParked(ctx context.Context, p *partition, host string, hashes []string) error {
+	for _, hash := range slices.Compact(slices.Sorted(slices.Values(hashes))) {
+		there := false
+		err := s.read(ctx, s.client.B().Hexists().Key(s.partitionOf(hash).Key(rediskeys.Keys)).Field(hash).Build(), &there)
+		if err == nil && there {
+			err = p.run(ctx, script.Unpark, p.lane(nil, host), []string{hash, host})
+		}
 		if err != nil {
-			return err
-		}
-		if seen[hash] {
-			continue
-		}
-		seen[hash] = true
-		answers, err := s.do(ctx, s.client.B().Hexists().Key(s.partitionOf(hash).Key("keys")).Field(hash).Build())
-		if err != nil {
-			return err
-		}
-		if there, err := answers[0].AsInt64(); err != nil || there == 0 {
-			return err
-		}
-		if _, err := s.number(ctx, unparkScript, p, p.lane(nil, host), []string{hash, host}); err != nil {
 			return err
 		}
 	}

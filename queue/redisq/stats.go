@@ -2,32 +2,25 @@ package redisq
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
 )
 
 // Stats implements queue.Watching.
-func (s *Store) Stats(ctx context.Context) (queue.Stats, error) {
-	st, err := s.stats(ctx)
-	if err != nil {
-		return st, fmt.Errorf("stats: %w", err)
-	}
-	return st, nil
-}
-
-func (s *Store) stats(ctx context.Context) (queue.Stats, error) {
-	st := queue.Stats{Hosts: map[queue.HostState]int{}, Died: map[queue.Reason]int64{}}
+func (s *reader) Stats(ctx context.Context) (st queue.Stats, err error) {
+	defer wrap(&err, "stats")
+	st = queue.Stats{Hosts: map[queue.HostState]int{}, Died: map[queue.Reason]int64{}}
 	commands := make([]rueidis.Completed, 0, 2*len(s.parts))
 	for _, p := range s.parts {
-		commands = append(commands, s.client.B().Hgetall().Key(p.Key("stats")).Build(),
-			s.client.B().Zrange().Key(p.Key("pending")).Min("0").Max("0").Withscores().Build())
+		commands = append(commands, s.client.B().Hgetall().Key(p.Key(rediskeys.Stats)).Build(),
+			s.client.B().Zrange().Key(p.Key(rediskeys.Pending)).Min("0").Max("0").Withscores().Build())
 	}
-	now, err := s.now(ctx)
+	now, err := s.wallTime(ctx)
 	if err != nil {
 		return st, err
 	}
@@ -35,19 +28,20 @@ func (s *Store) stats(ctx context.Context) (queue.Stats, error) {
 	if err != nil {
 		return st, err
 	}
-	for i := range s.parts {
+	for i, p := range s.parts {
 		totals, err := answers[2*i].AsIntMap()
 		if err != nil {
 			return st, err
 		}
+		p.noteLag(totals["lag"])
 		addTotals(&st, totals)
-		addRates(&st.PerSecond, totals, now)
+		addRates(&st.PerSecond, totals, p.lag.stored(now))
 		oldest, err := answers[2*i+1].AsZScores()
 		if err != nil {
 			return st, err
 		}
 		if len(oldest) > 0 {
-			if at := timeOf(int64(oldest[0].Score)); st.OldestPendingAt.IsZero() || at.Before(st.OldestPendingAt) {
+			if at := p.lag.shown(int64(oldest[0].Score)); st.OldestPendingAt.IsZero() || at.Before(st.OldestPendingAt) {
 				st.OldestPendingAt = at
 			}
 		}
@@ -66,6 +60,9 @@ func addTotals(st *queue.Stats, totals map[string]int64) {
 			st.Hosts[state] += n
 		}
 	}
+	for kind := range st.Answers {
+		st.Answers[kind] += int(totals["answered:"+strconv.Itoa(kind)])
+	}
 	for name, n := range totals {
 		if reason, ok := strings.CutPrefix(name, "died:"); ok && n > 0 {
 			st.Died[queue.Reason(reason)] += n
@@ -73,14 +70,10 @@ func addTotals(st *queue.Stats, totals map[string]int64) {
 	}
 }
 
-// addRates adds what a partition did in the last minute: all of this minute, and of the minute before as much as is not
-// over for a minute.
+// addRates adds what a partition did in the last minute.
 func addRates(r *queue.Rates, totals map[string]int64, now int64) {
-	const minute = int64(time.Minute / time.Millisecond)
-	age := now - totals["minute"]*minute // of the counts
-	share := func(of int64) float64 { return float64(max(0, min(minute, of))) / float64(minute) }
-	for name, rate := range map[string]*float64{"accepted": &r.Accepted, "delivered": &r.Delivered, "dead": &r.Dead} {
-		this, before := float64(totals["minute_"+name]), float64(totals["before_"+name])
-		*rate += (this*share(2*minute-age) + before*share(minute-age)) / time.Minute.Seconds()
+	for name, sum := range map[string]*float64{"accepted": &r.Accepted, "delivered": &r.Delivered, "dead": &r.Dead} {
+		rate := queue.Rate{Minute: totals["minute"], This: totals["minute_"+name], Before: totals["before_"+name]}
+		*sum += rate.PerSecond(now)
 	}
 }

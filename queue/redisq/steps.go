@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 const (
@@ -36,8 +39,30 @@ const (
 
 var errLapsed = errors.New("the submission took too long")
 
-// inSteps stores a submission for several partitions, or one too large for one script. See stage.lua.
+// inSteps stores a submission for several partitions, or one too large for one script. See stage.lua. If another of the same
+// bytes has given it up, it begins again: it is the younger, and waits then for what becomes of the older.
 func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
+	for start := time.Now(); ; {
+		r, err := in.tryInSteps(ctx)
+		if !errors.Is(err, errLapsed) || time.Since(start) > callTimeout {
+			return r, err
+		}
+		if err := pause(ctx, claimPause); err != nil {
+			return queue.Receipt{}, err
+		}
+	}
+}
+
+func (in *intake) tryInSteps(ctx context.Context) (queue.Receipt, error) {
+	batches, err := in.batches()
+	if err != nil {
+		return queue.Receipt{}, err
+	}
+	if in.past != nil {
+		if known, err := in.finishEarlier(ctx, batches); known || err != nil {
+			return queue.Receipt{Replayed: known}, err
+		}
+	}
 	r, known, err := in.takeClaim(ctx)
 	if known {
 		in.s.sweepIn(stageTTL) // it is asked again if its node died
@@ -45,18 +70,27 @@ func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
 	if known || err != nil {
 		return r, err
 	}
-	batches, err := in.batches()
-	if err == nil {
-		r, err = in.stageAll(ctx, batches)
-	}
-	if err == nil {
+	if r, err = in.stageAll(ctx, batches); err == nil {
 		r, err = in.commit(ctx, r)
 	}
 	if err == nil && r.ID != "" {
-		in.release(ctx, batches)
-		return r, nil
+		return r, in.finish(ctx, batches)
 	}
-	return r, errors.Join(err, in.giveUp(ctx, batches))
+	if errors.Is(err, errLapsed) { // surely it isn't committed
+		return queue.Receipt{}, errors.Join(err, in.unstageAll(ctx, batches))
+	}
+	return r, errors.Join(err, in.abort(ctx, batches))
+}
+
+// finish does what is left to do of a committed submission. It fails only for one with a past, which is not moved until it is in
+// its lanes.
+func (in *intake) finish(ctx context.Context, all batches) error {
+	if in.past != nil {
+		return in.releaseAll(ctx, all)
+	}
+	in.noteObject(ctx)
+	in.release(ctx, all)
+	return nil
 }
 
 // batches are the recipients in each partition, as many as one script takes in at a time. The home has one at least.
@@ -64,17 +98,18 @@ type batches map[*partition][][]lane
 
 // batches sorts the lanes by host: so one is touched once, and names that are new get into few pages.
 func (in *intake) batches() (batches, error) {
-	to, err := lanes(in.sub.Recipients)
+	to, err := in.lanes()
 	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(to, func(a, b lane) int { return strings.Compare(a.host, b.host) })
-	all, room := batches{in.home: {nil}}, map[*partition]int{in.home: laneChunk}
+	all := batches{in.home: {nil}}
+	room := map[*partition]int{in.home: laneChunk}
 	for _, l := range to {
 		p := in.s.partitionOf(l.host)
-		for some := range slices.Chunk(l.args, 2*laneChunk) {
-			if room[p] -= len(some) / 2; room[p] < 0 {
-				room[p] = laneChunk - len(some)/2
+		for some := range slices.Chunk(l.to, laneChunk) {
+			if room[p] -= len(some); room[p] < 0 {
+				room[p] = laneChunk - len(some)
 				all[p] = append(all[p], nil)
 			}
 			last := &all[p][len(all[p])-1]
@@ -85,7 +120,7 @@ func (in *intake) batches() (batches, error) {
 }
 
 // How many scripts of a submission are under way in a partition: while one runs, others are on their way, and one fsync
-// does for several. What stages takes a fifth of what releases.
+// does for several. Staging takes a fifth of the time of releasing.
 const (
 	staging   = 8
 	releasing = 3
@@ -128,42 +163,45 @@ func (all batches) each(atOnce int, call func(p *partition, n int, to []lane) er
 // takeClaim claims the idempotency key, or returns the receipt of the submission that had it. It waits for one that is
 // under way.
 func (in *intake) takeClaim(ctx context.Context) (r queue.Receipt, known bool, err error) {
-	args := []string{string(in.sub.Idempotency.Fingerprint[:]), in.nonce, string(in.id[:]), millis(claimTTL)}
+	args := []string{cmp.Or(in.print, noKey), in.nonce, string(in.id[:]), millis(claimTTL)}
 	for start := time.Now(); ; {
-		a, err := in.s.array(ctx, claimScript, in.claims, []string{in.claims.Of("claim", in.claim)}, args)
-		if err != nil {
-			return r, false, err
+		m, err := in.claims.call(ctx, script.Claim, []string{in.claims.Of(rediskeys.Claim, in.claim)}, args)
+		var kind, claimed string
+		if err == nil {
+			err = scan(m, &kind, &claimed)
 		}
-		switch kind, err := a[0].ToString(); {
+		switch {
 		case err != nil:
 			return r, false, err
 		case kind == "go":
-			in.claimed, err = asText(a[1])
-			return r, false, err
+			if in.past == nil {
+				in.claimed = claimed
+			}
+			return r, false, nil
 		case kind != "wait":
-			r, err = receipt(a)
+			r, err = receipt(m)
 			return r, true, err
 		case time.Since(start) > callTimeout:
 			return r, false, fmt.Errorf("%w: the same submission is under way", queue.ErrBusy)
 		}
-		select {
-		case <-ctx.Done():
-			return r, false, ctx.Err()
-		case <-time.After(claimPause):
+		if err := pause(ctx, claimPause); err != nil {
+			return r, false, err
 		}
 	}
 }
 
+// attemptMark stands in what is staged between the claim and when that was taken: what is taken back of an attempt must not
+// be of a later one.
+const attemptMark = "@"
+
+// noKey is the fingerprint in the claim of a submission without an idempotency key.
+const noKey = "-"
+
 // stageAll stages a submission and returns the receipt so far.
 func (in *intake) stageAll(ctx context.Context, all batches) (sum queue.Receipt, err error) {
 	var mu sync.Mutex
-	parts := joinParts(slices.Collect(maps.Keys(all)))
 	err = all.each(staging, func(p *partition, n int, to []lane) error {
-		about := []string{in.claim, "", strconv.Itoa(n), in.claimed}
-		if p == in.home {
-			about[1] = parts
-		}
-		r, err := in.stage(ctx, p, to, about)
+		r, err := in.stage(ctx, p, to, in.aboutBatch(p, n, all))
 		mu.Lock()
 		defer mu.Unlock()
 		sum.Accepted += r.Accepted
@@ -174,28 +212,39 @@ func (in *intake) stageAll(ctx context.Context, all batches) (sum queue.Receipt,
 	return sum, err
 }
 
-// stage stages the deliveries of a batch. about is what the script wants besides what it wants of all.
-func (in *intake) stage(ctx context.Context, p *partition, to []lane, about []string) (queue.Receipt, error) {
-	a, err := in.knowingOthers(ctx, p, func(o others) ([]rueidis.RedisMessage, error) {
-		keys := slices.Grow(append(p.staging(in.text), o.keys(p)...), len(to))
-		for _, l := range to {
-			keys = append(keys, p.Of("h", l.host))
-		}
-		args := append(append(slices.Clone(in.shared), about...), o.same, o.passed, packed(to))
-		if about[2] != "0" {
-			args[len(in.shared)-1] = "" // the body is there
-		}
-		return in.s.array(ctx, stageScript, p, keys, args)
-	})
-	if err != nil {
-		return queue.Receipt{}, err
+// aboutBatch returns what stage.lua wants of a batch besides what it wants of all: its number in its partition is n.
+func (in *intake) aboutBatch(p *partition, n int, all batches) []string {
+	parts := ""
+	if p == in.home {
+		parts = joinParts(slices.Collect(maps.Keys(all)))
 	}
-	return receipt(a)
+	several := len(all) > 2 || len(all) == 2 && all[in.home][0] != nil // else one has all deliveries
+	return []string{in.claim + attemptMark + in.claimed, parts, flag(several), strconv.Itoa(n), in.claimed}
 }
 
-// staging is the keys of an activity with what is staged of it.
-func (p *partition) staging(id string) []string {
-	return append(p.activity(nil, id), p.Of("s", id))
+// stage stages the deliveries of a batch. about is what the script wants besides what it wants of all.
+func (in *intake) stage(ctx context.Context, p *partition, to []lane, about []string) (queue.Receipt, error) {
+	return in.knowingOthers(ctx, p, func(passed string) (rueidis.RedisMessage, error) {
+		body := ""
+		if about[3] == "0" { // else it is there
+			body = string(in.sub.Body)
+		}
+		args := append(append(append(slices.Clone(in.shared), body), about...), passed, in.packed(p, to))
+		m, err := p.call(ctx, script.Stage, p.heads(in.staging(p), hostsOf(to)), args)
+		var kind, others string
+		if err == nil {
+			err = scan(m, &kind, &others)
+		}
+		if err != nil || kind != "lanes" {
+			return m, err
+		}
+		return p.call(ctx, script.Stage, p.lanes(in.staging(p), hostsOf(to)), args)
+	})
+}
+
+// staging is the keys of the activity, of its marks, and of what is staged of it.
+func (in *intake) staging(p *partition) []string {
+	return append(p.fiveMarked(p.activity(nil, in.text), in.marks), p.Of(rediskeys.Staging, in.text))
 }
 
 // commit decides that a submission is stored, if there is anything to store.
@@ -208,13 +257,22 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 	if err != nil {
 		return r, err
 	}
-	ok, err := in.s.number(ctx, commitScript, in.claims, []string{in.claims.Of("claim", in.claim)},
-		[]string{string(in.id[:]), in.head, strconv.Itoa(r.Accepted), strconv.Itoa(r.Duplicates), refused, millis(committedTTL + in.sub.TTL)})
-	if err == nil && ok == 0 {
+	ok, err := in.s.commitClaim(ctx, in.claim, string(in.id[:]), in.head, strconv.Itoa(r.Accepted), strconv.Itoa(r.Duplicates),
+		refused, millis(committedTTL+in.sub.TTL))
+	if err == nil && !ok {
 		err = errLapsed
 	}
-	r.ID, r.URI, r.Note = in.sub.ID, in.sub.URI, in.sub.Note
+	r.ID = in.sub.ID
+	r.URI = in.sub.URI
+	r.Note = in.sub.Note
 	return r, err
+}
+
+// commitClaim runs commit.lua on a claim, and reports whether it was in time.
+func (s *conn) commitClaim(ctx context.Context, claim string, args ...string) (ok bool, err error) {
+	p := s.partitionOf(claim)
+	err = p.run(ctx, script.Commit, []string{p.Of(rediskeys.Claim, claim)}, args, &ok)
+	return ok, err
 }
 
 // sortRefused puts refusals in the order of the recipients, and returns them as they are stored.
@@ -234,164 +292,32 @@ func (in *intake) sortRefused(refused []queue.Refusal) (pairs [][2]string) {
 	return pairs
 }
 
-// release moves a committed submission into the lanes. Who has sent a large one needn't wait for that: it is stored, and
-// whoever it is of concern to, an activity that has to stand behind it above all, first sees to it that it is done.
-func (in *intake) release(ctx context.Context, all batches) {
-	if len(in.sub.Recipients) > large {
-		select {
-		case in.s.releasing <- struct{}{}:
-			in.s.tellNodes(context.WithoutCancel(ctx), stagedMessage)
-			in.s.releases.Go(func() {
-				defer func() { <-in.s.releasing }()
-				in.releaseAll(ctx, all)
-				in.s.sweepLanes(in.sub)
-			})
-			return
-		default: // who sends more than can be released waits
-		}
-	}
-	in.releaseAll(ctx, all)
-}
-
-// releaseAll moves a committed submission into the lanes. What it can't, Sweep does as soon as it can or, if this node is
-// gone by then, that of another.
-func (in *intake) releaseAll(ctx context.Context, all batches) {
-	ctx = context.WithoutCancel(ctx) // it is accepted whatever the caller does now
-	var mu sync.Mutex
-	owes := map[*partition]bool{}
-	err := all.each(releasing, func(p *partition, n int, to []lane) error {
-		_, err := in.s.releaseSome(ctx, p, in.id, strconv.Itoa(n), hostsOf(to))
-		if err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			owes[p] = true
-		}
-		return err
-	})
-	for p := range owes {
-		in.s.owed.add(debt{p, in.id})
-	}
-	if err == nil {
-		_ = in.s.shortenClaim(ctx, in.claim) // else it lasts for longer than it must
-	}
-}
-
-// releaseRest releases a committed activity in a partition and, if that was the last, lets its claim last as long as that
-// of any other.
-func (s *Store) releaseRest(ctx context.Context, p *partition, id uuid.UUID) error {
-	claim, err := s.claimOf(ctx, p, id)
+// unstage takes back what is staged of an activity in a partition: under a claim as it is stored with that or, if it is "",
+// whatever is.
+func (p *partition) unstage(ctx context.Context, id uuid.UUID, claim string) error {
+	a, _, err := p.readPart(ctx, id.String())
 	if err != nil {
 		return err
 	}
-	if err := s.release(ctx, p, id); err != nil || claim == "" {
-		return err
-	}
-	parts, err := s.readParts(ctx, id.String())
-	if err != nil {
-		return ignoreNotFound(err)
-	}
-	for _, part := range parts {
-		if rest, err := s.claimOf(ctx, part.partition, id); err != nil || rest != "" {
-			return err
-		}
-	}
-	return s.shortenClaim(ctx, claim)
+	keys := append(p.fiveMarked(p.activity(nil, id.String()), a.marks()), p.Of(rediskeys.Staging, id.String()))
+	return p.run(ctx, script.Unstage, keys, []string{string(id[:]), claim, a.marks()})
 }
 
-func ignoreNotFound(err error) error {
-	if errors.Is(err, queue.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-// shortenClaim lets the claim of what is all released last as long as that of any other.
-func (s *Store) shortenClaim(ctx context.Context, claim string) error {
-	key := s.partitionOf(claim).Of("claim", claim)
-	_, err := s.do(ctx, s.client.B().Pexpire().Key(key).Milliseconds(queue.IdempotencyTTL.Milliseconds()).Lt().Build())
-	return err
-}
-
-// debt is what is committed of an activity in a partition and could not be released.
-type debt struct {
-	p  *partition
-	id uuid.UUID
-}
-
-// debts is a list of them. It is safe for concurrent use.
-type debts struct {
-	mu   sync.Mutex
-	list []debt // guarded by mu
-}
-
-func (d *debts) add(some ...debt) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.list = append(d.list, some...)
-}
-
-// take empties the list.
-func (d *debts) take() []debt {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list := d.list
-	d.list = nil
-	return list
-}
-
-// payDebts releases what is owed, until that fails; then the others come first the next time.
-func (s *Store) payDebts(ctx context.Context) {
-	list := s.owed.take()
-	for i, d := range list {
-		if err := s.releaseRest(ctx, d.p, d.id); err != nil {
-			s.tell("release", fmt.Errorf("release %s: %w", d.id, err))
-			s.owed.add(append(list[i+1:], d)...)
-			return
-		}
-	}
-}
-
-// release moves what is staged of an activity into the lanes of a partition.
-func (s *Store) release(ctx context.Context, p *partition, id uuid.UUID) error {
-	for left := true; left; {
-		a, err := s.texts(ctx, stagedScript, p, p.staging(id.String()), nil)
-		if err != nil {
-			return err
-		}
-		if len(a) == 0 {
-			a = []string{""}
-		}
-		hosts := slices.Compact(slices.Sorted(slices.Values(a[1:])))
-		if left, err = s.releaseSome(ctx, p, id, a[0], hosts); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// releaseSome moves what a call staged, deliveries to these hosts at most, and tells whether more is staged.
-func (s *Store) releaseSome(ctx context.Context, p *partition, id uuid.UUID, call string, hosts []string) (left bool, err error) {
-	args := append([]string{string(id[:]), call}, hosts...)
-	n, err := s.number(ctx, releaseScript, p, p.lanes(p.staging(id.String()), hosts), args)
-	return n > 0, err
-}
-
-// unstage takes back what is staged of an activity in a partition.
-func (s *Store) unstage(ctx context.Context, p *partition, id uuid.UUID) error {
-	_, err := s.number(ctx, unstageScript, p, p.staging(id.String()), []string{string(id[:])})
-	return err
-}
-
-// giveUp takes back what was staged. An error of the first call means that it may have been committed after all: then
+// abort takes back what was staged. An error of the first call means that it may have been committed after all: then
 // what is staged is left to Sweep, as it is where this fails.
-func (in *intake) giveUp(ctx context.Context, all batches) error {
+func (in *intake) abort(ctx context.Context, all batches) error {
 	ctx = context.WithoutCancel(ctx)
-	ok, err := in.s.number(ctx, commitScript, in.claims, []string{in.claims.Of("claim", in.claim)}, []string{string(in.id[:]), ""})
-	if err != nil || ok == 0 {
+	ok, err := in.s.commitClaim(ctx, in.claim, string(in.id[:]), "")
+	if err != nil || !ok {
 		return err
 	}
+	return in.unstageAll(ctx, all)
+}
+
+func (in *intake) unstageAll(ctx context.Context, all batches) (err error) {
+	ctx = context.WithoutCancel(ctx)
 	for p := range all {
-		err = errors.Join(err, in.s.unstage(ctx, p, in.id))
+		err = errors.Join(err, p.unstage(ctx, in.id, ""))
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/queue"
 )
@@ -25,7 +26,7 @@ func TestMeetsStaged(t *testing.T) {
 		"which is stored":   {false, func(t *testing.T, _ *testredis.Server, in *intake, r queue.Receipt) { commitStaged(t, in, r, nil) }, hosts},
 		"which is given up": {false, func(t *testing.T, _ *testredis.Server, in *intake, _ queue.Receipt) { giveUpStaged(t, in) }, 0},
 		"whose node is dead": {false, func(_ *testing.T, s *testredis.Server, in *intake, _ queue.Receipt) {
-			s.Must("DEL", in.claims.Of("claim", in.claim))
+			s.Must("DEL", in.claims.Of(rediskeys.Claim, in.claim))
 		}, 0},
 		"which is younger": {true, nil, 0},
 	} {
@@ -69,7 +70,7 @@ func commitStaged(t *testing.T, in *intake, r queue.Receipt, want error) {
 }
 
 func giveUpStaged(t *testing.T, in *intake) {
-	if err := in.giveUp(t.Context(), batches{}); err != nil { // of what it staged it takes nothing back
+	if err := in.abort(t.Context(), batches{}); err != nil { // of what it staged it takes nothing back
 		t.Error(err)
 	}
 }
@@ -130,8 +131,8 @@ func TestStepsRepeated(t *testing.T) {
 		}
 		commitStaged(t, in, r, nil)
 		commitStaged(t, in, r, nil)
-		in.releaseAll(t.Context(), split(t, in))
-		in.releaseAll(t.Context(), split(t, in))
+		_ = in.releaseAll(t.Context(), split(t, in))
+		_ = in.releaseAll(t.Context(), split(t, in))
 		given := 0
 		work(t, s, 1, hosts, func(int) queue.Result {
 			given++
@@ -152,9 +153,9 @@ func TestReleaseIsMadeUpFor(t *testing.T) {
 	in, r := stageOnly(t, s, sub)
 	commitStaged(t, in, r, nil)
 	server.Stop()
-	in.releaseAll(t.Context(), split(t, in))
+	_ = in.releaseAll(t.Context(), split(t, in))
 	server.Run()
-	claim := in.claims.Of("claim", in.claim)
+	claim := in.claims.Of(rediskeys.Claim, in.claim)
 	if left, _ := strconv.Atoi(server.Must("PTTL", claim)); left < int(committedTTL.Milliseconds()) {
 		t.Errorf("the claim lasts %d ms; a fleet that is away for longer would lose what is accepted", left)
 	}
@@ -164,5 +165,39 @@ func TestReleaseIsMadeUpFor(t *testing.T) {
 	}
 	if o, err := s.Due(t.Context(), queue.Want{Lanes: 20, Suspect: 20}); err != nil || len(o.Hosts) != 12 {
 		t.Errorf("Due gave %+v, %v, want all hosts", o, err)
+	}
+}
+
+// TestTakesBackOneAttempt checks that a node that finds an abandoned submission does not take back what it has staged
+// again meanwhile.
+func TestTakesBackOneAttempt(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: 2})
+	sub := submission("1", 100, manyHosts(10)...)
+	in, _ := stageOnly(t, s, sub)
+	_, before, err := in.home.claimOf(t.Context(), in.id)
+	if err != nil || before == "" {
+		t.Fatalf("it is staged under %q, %v", before, err)
+	}
+	if err := s.abandon(t.Context(), in.home, in.id); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.unstageAll(t.Context(), split(t, in)); err != nil {
+		t.Fatal(err)
+	}
+	in, r := stageOnly(t, s, sub)
+	for _, p := range s.parts {
+		if err := p.unstage(t.Context(), in.id, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commitStaged(t, in, r, nil)
+	_ = in.releaseAll(t.Context(), split(t, in))
+	given := 0
+	work(t, s, 1, manyHosts(10), func(int) queue.Result {
+		given++
+		return queue.Result{Spent: true}
+	})
+	if given != 10 {
+		t.Errorf("%d deliveries were given, want 10", given)
 	}
 }

@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 const (
@@ -19,11 +22,21 @@ const (
 	waitShare       = 24          // a finished part waits for others of its activity that share of the retention at a time
 )
 
+// sweeper keeps the store within its bounds.
+type sweeper struct {
+	*conn
+	*channels
+	*releaser
+	*reader
+	*keyring
+	known knownHosts
+}
+
 // Sweep implements queue.Lanes. Any node may sweep at any time: each step does nothing where another was quicker. Called
 // before there can be anything to do it asks Redis for nothing: each node looks once in queue.MaxIdle, when something is
 // known to be over, and when what it accepted itself expires.
-func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
-	s.payDebts(ctx)
+func (s *sweeper) Sweep(ctx context.Context) (time.Duration, error) {
+	s.retryReleases(ctx)
 	if wait := time.Duration(s.sweepAt.Load()) - time.Since(s.start); wait > 0 {
 		return wait, nil
 	}
@@ -33,8 +46,8 @@ func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
 	return next, err
 }
 
-// sweepIn tells that there may be something to sweep in a while.
-func (s *Store) sweepIn(d time.Duration) {
+// sweepIn says that there may be something to sweep after d.
+func (s *channels) sweepIn(d time.Duration) {
 	at := int64(time.Since(s.start) + d)
 	for {
 		old := s.sweepAt.Load()
@@ -44,57 +57,77 @@ func (s *Store) sweepIn(d time.Duration) {
 	}
 }
 
-func (s *Store) sweepAll(ctx context.Context) (time.Duration, error) {
+func (s *sweeper) sweepAll(ctx context.Context) (_ time.Duration, err error) {
+	defer wrap(&err, "sweep")
 	var mu sync.Mutex
-	next, letters := queue.MaxIdle, 0
+	next := queue.MaxIdle
+	var kept bounded
 	unsure := s.confirm(ctx)
-	err := s.each(func(p *partition) error {
-		n, dead, err := s.sweep(ctx, p)
+	err = s.forEach(func(p *partition) error {
+		n, there, err := s.sweep(ctx, p)
 		mu.Lock()
 		defer mu.Unlock()
-		next, letters = min(next, n), letters+dead
+		next = min(next, n)
+		kept.letters += there.letters
+		kept.entries += there.entries
 		return err
 	})
-	if err := errors.Join(unsure, err); err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
+	forgotten, failed := s.forgetHosts(ctx)
+	if err := errors.Join(unsure, err, failed); err != nil {
+		return 0, err
 	}
-	if s.opts.DeadLetters > 0 && letters > s.opts.DeadLetters {
+	if forgotten > 0 {
 		next = 0
-		if _, err := s.discardOldest(ctx); err != nil {
-			return 0, fmt.Errorf("sweep: %w", err)
-		}
 	}
-	return next, nil
+	if s.opts.DeadLetters > 0 && kept.letters > s.opts.DeadLetters {
+		next = 0
+		err = s.discardOldest(ctx)
+	}
+	if s.opts.Feed.Cap > 0 && kept.entries > s.opts.Feed.Cap {
+		next = 0
+		err = errors.Join(err, s.trimFeed(ctx, kept.entries-s.opts.Feed.Cap))
+	}
+	return next, err
 }
 
-// sweep does one bounded step in a partition, and returns when there is more to do, and how many dead letters there were.
-func (s *Store) sweep(ctx context.Context, p *partition) (next time.Duration, letters int, err error) {
-	a, err := s.array(ctx, sweepScript, p, nil, []string{
-		millis(s.opts.Retention), millis(s.opts.DeadRetention), millis(stageTTL), strconv.Itoa(sweepActivities),
-	})
+// bounded counts what the whole store keeps so many of at most.
+type bounded struct{ letters, entries int } // entries of the feed
+
+// sweep does one bounded step in a partition, and returns when there is more to do, and what there was.
+func (s *sweeper) sweep(ctx context.Context, p *partition) (next time.Duration, there bounded, err error) {
+	var lists []rueidis.RedisMessage
+	var wait int64 // in how many ms there is more
+	err = p.run(ctx, script.Sweep, nil, []string{
+		millis(s.opts.Retention), millis(s.opts.DeadRetention), millis(stageTTL), millis(s.opts.Feed.Retention), strconv.Itoa(sweepActivities),
+	}, &wait, &there.letters, &there.entries, &lists)
 	if err != nil {
-		return 0, 0, err
+		return 0, there, err
 	}
-	var n [2]int64 // in how many ms there is more, dead letters
-	for i := range n {
-		if n[i], err = a[i].AsInt64(); err != nil {
-			return 0, 0, err
-		}
+	if err := s.retireKeys(ctx, p); err != nil {
+		return 0, there, err
 	}
-	did, found := 0, 0
-	for i, step := range []func(context.Context, *partition, []string) (int, error){s.expire, s.dropLetters, s.forget, s.decide, s.relieve} {
-		names, err := a[i+len(n)].AsStrSlice()
-		if err != nil {
-			return 0, 0, err
+	did := 0
+	found := 0
+	for i, step := range swept {
+		var names []string
+		if err := scan(lists[i], &names); err != nil {
+			return 0, there, err
 		}
-		n, err := step(ctx, p, names)
+		if names, err = p.wellFormed(ctx, step.kind, step.length, names); err != nil {
+			return 0, there, err
+		}
+		n, err := step.do(s, ctx, p, names)
+		if scriptFailed(err) && !isBrokenKey(err) { // over what is damaged: the other steps go on
+			s.logLimited("sweep "+string(step.kind), fmt.Errorf("sweep what %s lists: %w", p.Key(step.kind), err))
+			err = nil
+		}
 		if err != nil {
-			return 0, 0, err
+			return 0, there, err
 		}
 		did += n
 		found += len(names)
 	}
-	switch soonest := time.Duration(n[0]) * time.Millisecond; {
+	switch soonest := time.Duration(wait) * time.Millisecond; {
 	case did > 0:
 		next = 0
 	case found > 0:
@@ -104,11 +137,11 @@ func (s *Store) sweep(ctx context.Context, p *partition) (next time.Duration, le
 	default:
 		next = max(time.Millisecond, soonest)
 	}
-	return next, int(n[1]), nil
+	return next, there, nil
 }
 
 // expire makes dead letters of what pends of activities that have outlived their TTL.
-func (s *Store) expire(ctx context.Context, p *partition, names []string) (did int, err error) {
+func (s *sweeper) expire(ctx context.Context, p *partition, names []string) (did int, err error) {
 	for _, name := range names {
 		id := uuid.UUID([]byte(name))
 		n, err := s.removeAll(ctx, p, id, expire)
@@ -123,136 +156,33 @@ func (s *Store) expire(ctx context.Context, p *partition, names []string) (did i
 }
 
 // dropLetters drops dead letters that were kept long enough.
-func (s *Store) dropLetters(ctx context.Context, p *partition, names []string) (int, error) {
-	return s.discard(ctx, p, names, discarding{})
+func (s *sweeper) dropLetters(ctx context.Context, p *partition, names []string) (int, error) {
+	return p.discard(ctx, names, discarding{})
 }
 
-// forget drops finished activities. The home partition decides when all of an activity is over, and goes first: from
-// then on the activity isn't found any more. What a node that died then left of it in other partitions goes by itself.
-func (s *Store) forget(ctx context.Context, p *partition, names []string) (did int, err error) {
+// swept is what sweep.lua finds: the kind of the key, how long its members are, 0 where any will do, and what is done with them.
+var swept = []struct {
+	kind   rediskeys.Kind
+	length int
+	do     func(*sweeper, context.Context, *partition, []string) (int, error)
+}{
+	{rediskeys.Expires, idBytes, (*sweeper).expire}, {rediskeys.Dead, letterBytes, (*sweeper).dropLetters},
+	{rediskeys.Done, idBytes, (*sweeper).forget}, {rediskeys.Staged, idBytes, (*sweeper).decide},
+	{rediskeys.Excess, 0, (*sweeper).relieve}, {rediskeys.Tombs, 0, (*sweeper).dropTombstones},
+	{rediskeys.Outdated, letterBytes, (*sweeper).supersede}, {rediskeys.Ended, idBytes, (*sweeper).report},
+}
+
+// wellFormed returns those members of a key that can be what they should, and takes the others out.
+func (p *partition) wellFormed(ctx context.Context, kind rediskeys.Kind, length int, names []string) (good []string, err error) {
 	for _, name := range names {
-		id := uuid.UUID([]byte(name))
-		drop, err := s.isOver(ctx, p, id.String())
-		if err != nil {
-			return did, err
+		if length == 0 || len(name) == length {
+			good = append(good, name)
+			continue
 		}
-		if drop == nil {
-			_, err = s.number(ctx, forgetScript, p, p.activity(nil, id.String()), []string{name, millis(s.opts.Retention - s.opts.Retention/waitShare)})
-		}
-		for _, part := range drop {
-			_, err = s.number(ctx, forgetScript, part, part.activity(nil, id.String()), []string{name, ""})
-			if err != nil {
-				break
-			}
-			did++
-		}
-		if err != nil {
-			return did, err
-		}
-	}
-	return did, nil
-}
-
-// isOver returns the partitions from which a finished activity can go, home first: none as long as anything pends, is a
-// dead letter, or was finished too recently in another partition.
-func (s *Store) isOver(ctx context.Context, p *partition, id string) (drop []*partition, err error) {
-	if home := s.partitionOf(id); p != home {
-		if _, found, err := s.readPart(ctx, home, id); err != nil || found {
+		p.log.Error("store.damaged", "error", &damage{p.Key(kind), name, "it is taken out"})
+		if _, err := p.do(ctx, p.client.B().Zrem().Key(p.Key(kind)).Member(name).Build()); err != nil {
 			return nil, err
 		}
-		return []*partition{p}, nil
 	}
-	parts, err := s.readParts(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	last := parts[0].finished
-	for _, part := range parts {
-		if part.counts.Pending > 0 || part.letters > 0 {
-			return nil, nil
-		}
-		last = max(last, part.finished)
-		drop = append(drop, part.partition)
-	}
-	if last == parts[0].finished {
-		return drop, nil
-	}
-	now, err := s.now(ctx)
-	if err != nil || now-last < s.opts.Retention.Milliseconds() {
-		return nil, err
-	}
-	return drop, nil
-}
-
-// now is Redis's time, in ms.
-func (s *Store) now(ctx context.Context) (int64, error) {
-	answers, err := s.do(ctx, s.client.B().Time().Build())
-	if err != nil {
-		return 0, err
-	}
-	f, err := fields(answers[0], 2)
-	if err != nil {
-		return 0, err
-	}
-	seconds, err := strconv.ParseInt(f[0].text, 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	micros, err := strconv.ParseInt(f[1].text, 10, 64)
-	return seconds*1000 + micros/1000, err
-}
-
-// decide looks what became of activities that have been staged for long.
-func (s *Store) decide(ctx context.Context, p *partition, names []string) (did int, err error) {
-	for _, name := range names {
-		id := uuid.UUID([]byte(name))
-		committed, undecided, err := s.isCommitted(ctx, p, id)
-		switch {
-		case err != nil:
-			return did, err
-		case undecided:
-			continue
-		case committed:
-			err = s.releaseRest(ctx, p, id)
-		default:
-			err = s.unstage(ctx, p, id)
-		}
-		if err != nil {
-			return did, err
-		}
-		did++
-	}
-	return did, nil
-}
-
-// abandon gives up an activity that is staged, unless it was committed.
-func (s *Store) abandon(ctx context.Context, p *partition, id uuid.UUID) error {
-	claim, err := s.claimOf(ctx, p, id)
-	if err == nil && claim != "" {
-		_, err = s.number(ctx, commitScript, s.partitionOf(claim), []string{s.partitionOf(claim).Of("claim", claim)}, []string{string(id[:]), ""})
-	}
-	return err
-}
-
-// claimOf returns the claim of an activity that is staged, "" if it isn't any more.
-func (s *Store) claimOf(ctx context.Context, p *partition, id uuid.UUID) (string, error) {
-	answers, err := s.do(ctx, s.client.B().Hget().Key(p.Of("a", id.String())).Field("s").Build())
-	if err != nil || answers[0].IsNil() {
-		return "", err
-	}
-	return answers[0].ToString()
-}
-
-// isCommitted asks the claim of an activity's idempotency key.
-func (s *Store) isCommitted(ctx context.Context, p *partition, id uuid.UUID) (committed, undecided bool, err error) {
-	claim, err := s.claimOf(ctx, p, id)
-	if err != nil {
-		return false, false, err
-	}
-	answers, err := s.do(ctx, s.client.B().Hmget().Key(s.partitionOf(claim).Of("claim", claim)).Field("i", "s").Build())
-	if err != nil {
-		return false, false, err
-	}
-	f, err := fields(answers[0], 2)
-	return f[0].text == string(id[:]), f[1].text == string(id[:]), err
+	return good, nil
 }

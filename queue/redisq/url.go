@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -21,10 +22,12 @@ const (
 )
 
 var (
-	errScheme   = errors.New("want redis://, rediss://, redis+cluster:// or redis+sentinel://")
+	errScheme   = errors.New("want redis://, rediss://, redis+unix://, redis+cluster:// or redis+sentinel://")
 	errEscape   = errors.New("user or password is badly escaped")
 	errDatabase = errors.New("want a database number")
-	errQuery    = errors.New("want nothing after a question mark but tls=true")
+	errSocket   = errors.New("want redis+unix:///PATH: the path of a socket")
+	errQuery    = errors.New("want nothing after a question mark but tls=true, for sentinels also sentinel_username and " +
+		"sentinel_password, and for a socket only db")
 )
 
 // address is a store's URL taken apart. It isn't read with url.Parse, which takes no list of hosts and repeats passwords
@@ -33,10 +36,13 @@ type address struct {
 	scheme, user, password, path string
 	hosts                        []string
 	tls                          bool
+
+	sentinelUser, sentinelPassword string // for the sentinels themselves
 }
 
-// parseURL returns how to connect to the store at a URL.
-func parseURL(raw string) (rueidis.ClientOption, error) {
+// parseURL returns how to connect to the store at a URL. Where that is by TLS, secure is asked for the settings of each
+// connection; nil leaves them as they are by default.
+func parseURL(raw string, secure func() *tls.Config) (rueidis.ClientOption, error) {
 	a, err := parseAddress(raw)
 	if err != nil {
 		return rueidis.ClientOption{}, err
@@ -51,19 +57,44 @@ func parseURL(raw string) (rueidis.ClientOption, error) {
 		if len(a.hosts) == 1 {
 			o.TLSConfig.ServerName, _, _ = net.SplitHostPort(a.hosts[0]) // it was joined above
 		}
+		if secure != nil {
+			o.DialCtxFn = dialTLS(secure)
+		}
 	}
 	switch a.scheme {
 	case "redis", "rediss":
 		o.ForceSingleClient = true
+		o.SelectDB, err = database(a.path)
+	case "redis+unix":
+		o.ForceSingleClient = true
+		o.DialCtxFn = dialSocket
 		o.SelectDB, err = database(a.path)
 	case "redis+cluster":
 		o.ShuffleInit = true
 	case "redis+sentinel":
 		var db string
 		o.Sentinel.MasterSet, db, _ = strings.Cut(a.path, "/")
+		o.Sentinel.Dialer = o.Dialer
+		o.Sentinel.TLSConfig = o.TLSConfig
+		o.Sentinel.Username = a.sentinelUser
+		o.Sentinel.Password = a.sentinelPassword
 		o.SelectDB, err = database(db)
 	}
 	return o, err
+}
+
+// dialTLS returns a function that makes a TLS connection with the settings of that moment.
+func dialTLS(secure func() *tls.Config) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	return func(ctx context.Context, addr string, d *net.Dialer, base *tls.Config) (net.Conn, error) {
+		config := secure().Clone()
+		config.MinVersion = base.MinVersion
+		config.ServerName = base.ServerName
+		return (&tls.Dialer{NetDialer: d, Config: config}).DialContext(ctx, "tcp", addr)
+	}
+}
+
+func dialSocket(ctx context.Context, path string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	return d.DialContext(ctx, "unix", path)
 }
 
 func database(text string) (int, error) {
@@ -83,24 +114,18 @@ func parseAddress(raw string) (a address, err error) {
 	rest, a.path, _ = strings.Cut(rest, "/")
 	credentials, hosts, found := strings.Cut(rest, "@")
 	if !found {
-		credentials, hosts = "", rest
+		credentials = ""
+		hosts = rest
 	}
 	port := "6379"
 	switch a.scheme = scheme; scheme {
-	case "redis", "redis+cluster":
+	case "redis", "redis+cluster", "redis+unix":
 	case "rediss":
 		a.tls = true
 	case "redis+sentinel":
 		port = "26379"
 	default:
 		return a, errScheme
-	}
-	switch query {
-	case "", "tls=false":
-	case "tls=true":
-		a.tls = true
-	default:
-		return a, errQuery
 	}
 	user, password, _ := strings.Cut(credentials, ":")
 	var errs [2]error
@@ -109,8 +134,51 @@ func parseAddress(raw string) (a address, err error) {
 	if errs[0] != nil || errs[1] != nil {
 		return a, errEscape // not the errors themselves, they hold what is secret
 	}
-	a.hosts, err = withPorts(strings.Split(hosts, ","), port)
-	return a, err
+	if scheme == "redis+unix" {
+		err = a.takeSocket(hosts)
+	} else {
+		a.hosts, err = withPorts(strings.Split(hosts, ","), port)
+	}
+	return a, errors.Join(err, a.takeQuery(query))
+}
+
+// takeSocket makes the path that of a socket. There is no host before it.
+func (a *address) takeSocket(hosts string) error {
+	path, err := url.PathUnescape(a.path)
+	if err != nil || path == "" || hosts != "" {
+		return errSocket
+	}
+	a.hosts = []string{"/" + path}
+	a.path = ""
+	return nil
+}
+
+// takeQuery reads what stands after the question mark.
+func (a *address) takeQuery(query string) error {
+	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B")) // in base64 it is no blank
+	if err != nil {
+		return errQuery // not the error itself, it holds what may be secret
+	}
+	sentinel := a.scheme == "redis+sentinel"
+	socket := a.scheme == "redis+unix"
+	for name, all := range values {
+		switch value := all[0]; {
+		case len(all) > 1:
+			return errQuery
+		case name == "tls" && value == "true" && !socket:
+			a.tls = true
+		case name == "tls" && value == "false":
+		case name == "sentinel_username" && sentinel:
+			a.sentinelUser = value
+		case name == "sentinel_password" && sentinel:
+			a.sentinelPassword = value
+		case name == "db" && socket:
+			a.path = value
+		default:
+			return errQuery
+		}
+	}
+	return nil
 }
 
 func withPorts(hosts []string, port string) ([]string, error) {

@@ -2,49 +2,63 @@ package redisq
 
 import (
 	"context"
+	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/queue"
 	"github.com/redis/rueidis"
 )
 
-// Wake implements queue.Lanes.
-func (s *Store) Wake() <-chan struct{} { return s.wake }
+// channels are what nodes hear of each other: that a lane became due, and events while somebody subscribes to them. They keep
+// when there may be something to do.
+type channels struct {
+	*conn
+	wake    chan struct{}
+	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since the start
+	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 
-func (s *Store) signal() {
+	unswept atomic.Int64 // entries of the feed that this node wrote since it had that swept because of them
+	telling atomic.Bool  // whether it is about to be published that the feed has new entries
+
+	queued       chan queue.Event // to be published
+	watchedUntil atomic.Int64     // until when some node surely has a subscriber, in ns since the start
+	hub          queue.Hub        // of this node
+}
+
+func newChannels(c *conn) *channels {
+	ch := &channels{conn: c, wake: make(chan struct{}, 1), queued: make(chan queue.Event, eventBuffer)}
+	ch.hub.Source = ch.receiveEvents
+	ch.asleep.Store(math.MaxInt64) // until Due was asked every wake counts
+	return ch
+}
+
+// Wake implements queue.Lanes.
+func (s *channels) Wake() <-chan struct{} { return s.wake }
+
+func (s *channels) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Stops implements queue.Lanes.
-func (s *Store) Stops() uint64 { return s.stops.Load() }
-
-// stopMessage says that something was stopped.
-const stopMessage = "stop"
-
-// tellStop counts what was stopped on all nodes, on this one at once.
-func (s *Store) tellStop(ctx context.Context) {
-	s.stops.Add(1)
-	s.tellNodes(ctx, stopMessage)
-}
-
 const listenPause = time.Second // between tries to listen
 
-// tellNodes tells all nodes, this one too.
-func (s *Store) tellNodes(ctx context.Context, message string) {
+// broadcast tells all nodes, this one too.
+func (s *channels) broadcast(ctx context.Context, message string) {
 	_, _ = s.do(ctx, s.client.B().Publish().Channel(s.keys.Channel()).Message(message).Build())
 }
 
-// listen hears until ctx ends what lanes become due, and signals those that Due did not tell of. While it can't listen,
+// listen receives until ctx ends which lanes become due, and signals those that Due did not announce. While it can't listen,
 // Due still finds all work, at most queue.MaxIdle after it came.
-func (s *Store) listen(ctx context.Context) {
+func (s *channels) listen(ctx context.Context) {
 	failing := false
 	for {
 		err := s.subscribe(ctx, s.keys.Channel(), s.heard, func() {
 			if failing {
-				s.log.Info("store.wakes_heard_again")
+				s.log.Info("store.subscription_restored")
 				s.sweepAt.Store(0) // it may be another Redis, or an empty one
 			}
 			failing = false
@@ -55,18 +69,15 @@ func (s *Store) listen(ctx context.Context) {
 		}
 		if !failing {
 			failing = true
-			s.log.Warn("store.wakes_not_heard", "error", err)
+			s.log.Warn("store.subscription_lost", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(listenPause):
-		}
+		_ = pause(ctx, listenPause)
 	}
 }
 
 // subscribe listens to a channel on a connection of its own until that breaks or ctx ends. It calls listening once it
 // hears.
-func (s *Store) subscribe(ctx context.Context, channel string, heard func(message string), listening func()) error {
+func (s *channels) subscribe(ctx context.Context, channel string, heard func(message string), listening func()) error {
 	conn, release := s.client.Dedicate()
 	defer release()
 	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{
@@ -86,19 +97,16 @@ func (s *Store) subscribe(ctx context.Context, channel string, heard func(messag
 	return err
 }
 
-// stagedMessage says that a submission is accepted that its node has yet to release: should that die, another does. Who
+// stagedMessage says that a submission is accepted that its node has yet to release: should that die, another does. A node that
 // doesn't hear it sweeps as soon as it hears again.
 const stagedMessage = "staged"
 
 // heard signals if a lane is due, in the milliseconds given, before Due said that one would be. The message may also be
 // another.
-func (s *Store) heard(message string) {
+func (s *channels) heard(message string) {
 	switch message {
 	case watchMessage:
 		s.beWatched()
-		return
-	case stopMessage:
-		s.stops.Add(1)
 		return
 	case stagedMessage:
 		s.sweepIn(stageTTL)

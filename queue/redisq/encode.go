@@ -1,0 +1,67 @@
+package redisq
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// encode returns v as JSON, "" if it is empty.
+func encode(v any, empty bool) (string, error) {
+	if empty {
+		return "", nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+// decode undoes encode.
+func decode(text string, v any) error {
+	if text == "" {
+		return nil
+	}
+	return json.Unmarshal([]byte(text), v)
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// upMillis rounds up, so that a short wait does not become none.
+func upMillis(d time.Duration) string {
+	return strconv.FormatInt((d + time.Millisecond - 1).Milliseconds(), 10)
+}
+
+func timeOf(ms int64) time.Time {
+	if ms <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// What stands before a number of eight bytes, and before the size of a text and of an array, in four bytes: int 64, str 32 and
+// array 32 of the MessagePack specification.
+const packInt, packString, packArray = 0xd3, 0xdb, 0xdd
+
+func packSize(b []byte, kind byte, n int) []byte {
+	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n)) //nolint:gosec // it is in memory
+}
+
+func packText(b []byte, s string) []byte { return append(packSize(b, packString, len(s)), s...) }
+
+func packNumber(b []byte, n int64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, packInt), uint64(n)) //nolint:gosec // as it is
+}
+
+func bigEndian(ms int64) string { return string(binary.BigEndian.AppendUint64(nil, uint64(ms))) } //nolint:gosec // no time before 1970

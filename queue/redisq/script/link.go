@@ -1,0 +1,246 @@
+package script
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/postrider/postrider/queue"
+)
+
+//go:embed lua
+var files embed.FS
+
+// shared are the files in lua/lib: every script gets what it needs of them.
+const shared = "pages lane feed backlog bodies tombstones place marks activity give moved intake search"
+
+// paths returns where the files are, by their names.
+var paths = sync.OnceValue(func() map[string]string {
+	found, err := fs.Glob(files, "lua/*/*.lua")
+	if err != nil {
+		panic(err) // the pattern is wrong
+	}
+	all := map[string]string{}
+	for _, file := range found {
+		all[strings.TrimSuffix(path.Base(file), ".lua")] = file
+	}
+	return all
+})
+
+// block is a part of a shared file.
+type block struct {
+	text    string
+	defined []string        // names
+	words   map[string]bool // in it
+}
+
+func sharedBlocks() (all []block) {
+	for _, name := range strings.Fields(shared) {
+		for text := range strings.SplitSeq(source(name), "\n\n") {
+			all = append(all, block{text, defined(text), words(text)})
+		}
+	}
+	return all
+}
+
+// assemble makes a script of a file and what that needs of the shared ones: Redis keeps each whole in memory, and makes
+// all its functions again at each call.
+func assemble(name string, blocks []block) (text string, keys []string) {
+	kind, own, _ := strings.Cut(source(name), "\n")
+	used := words(own)
+	parts := []string{own}
+	for _, b := range slices.Backward(blocks) { // what one needs stands before it
+		if slices.ContainsFunc(b.defined, func(name string) bool { return used[name] }) {
+			maps.Copy(used, b.words)
+			parts = append(parts, b.text)
+		}
+	}
+	slices.Reverse(parts)
+	text, keys = number(inline(bare(strings.Join(parts, "\n"))), read(name))
+	return kind + "\n" + text, keys
+}
+
+// number puts numbers where a script names keys and arguments: those of its own, which its head declares, and keys of which a
+// partition has one, which come first. It returns the kinds of these.
+func number(text, head string) (_ string, keys []string) {
+	own := declared.FindAllStringSubmatch(head, -1)
+	for name := range words(text) {
+		kind, isKey := strings.CutPrefix(name, "KEYS.")
+		if isKey && !slices.ContainsFunc(own, func(d []string) bool { return d[1] == name }) {
+			keys = append(keys, kind)
+		}
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	places := map[string]string{}
+	next := map[string]int{"KEYS": 1, "ARGV": 2} // all have the same ARGV[1]
+	place := func(name, several string) {
+		list, _, _ := strings.Cut(name, ".")
+		places[name] = strconv.Itoa(next[list])
+		if several == "" {
+			places[name] = list + "[" + places[name] + "]"
+		}
+		count, err := strconv.Atoi(strings.TrimPrefix(several, "×"))
+		if err != nil {
+			count = 1 // or all that follow
+		}
+		next[list] += count
+	}
+	for _, kind := range keys {
+		place("KEYS."+kind, "")
+	}
+	for _, d := range own {
+		place(d[1], d[2])
+	}
+	return replaceWords(text, func(name string) string {
+		place, known := places[name]
+		switch {
+		case known:
+			return place
+		case strings.Contains(name, "."):
+			panic(name + " is not declared")
+		}
+		return name
+	}), keys
+}
+
+// inline puts constants where they are used: each that a function of a script shares with others costs time in each call.
+func inline(text string) string {
+	values := rules()
+	text = constants.ReplaceAllStringFunc(text, func(line string) string {
+		m := constants.FindStringSubmatch(line)
+		of := strings.Split(m[2], ", ")
+		for i, name := range strings.Split(m[1], ", ") {
+			values[name] = of[i]
+		}
+		return ""
+	})
+	return replaceWords(text, func(name string) string {
+		if value, known := values[name]; known {
+			return value
+		}
+		return name
+	})
+}
+
+// rules returns what both stores have from package queue, by how scripts call it.
+func rules() map[string]string {
+	pauses := []int64{queue.SeenPause(0).Milliseconds()}
+	for last := queue.SeenPause(math.MaxInt).Milliseconds(); pauses[len(pauses)-1] < last; {
+		pauses = append(pauses, queue.SeenPause(len(pauses)).Milliseconds())
+	}
+	values := map[string]string{}
+	inLua := strings.NewReplacer("[", "{", " ", ", ", "]", "}")
+	for name, value := range map[string]any{
+		"TAKE_SHARES": queue.TakeShares, "DUE_SHARES": queue.DueShares,
+		"SEEN_PAUSES": pauses, "SUPERSEDED_AFTER": queue.SupersededAfter.Milliseconds(),
+		"MAKES": queue.Makes, "DELETES": queue.Deletes, "RESTORES": queue.Restores,
+		"HOST_FAILED": queue.FlagHostFailed, "WAITS_KEY": queue.FlagWaitsKey, "TAKEN": queue.FlagTaken, "REVIVED": queue.FlagRevived,
+	} {
+		values[name] = inLua.Replace(fmt.Sprintf("%d", value))
+	}
+	return values
+}
+
+// source returns a file without its comments. A blank line stands between its blocks. No text in a script has "--" in it.
+func source(name string) string { return comment.ReplaceAllString(read(name), "") }
+
+func read(name string) string {
+	text, err := files.ReadFile(paths()[name])
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return string(text)
+}
+
+// bare leaves out indentation and blank lines.
+func bare(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
+}
+
+var (
+	declared   = regexp.MustCompile(`(?m)^-- ((?:KEYS|ARGV)\.\w+)(×\d+|…)?`)
+	comment    = regexp.MustCompile(`(?m)^ *--.*\n| *--.*`)
+	constants  = regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|KEYS\.\w+)(?:, (?:\d+|KEYS\.\w+))*)\n`)
+	definition = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`) // what is indented is of no concern outside
+)
+
+// words returns the words of a text but for what is quoted and the names of fields. KEYS.name and ARGV.name are words.
+func words(text string) map[string]bool {
+	all := map[string]bool{}
+	replaceWords(text, func(word string) string {
+		all[word] = true
+		return word
+	})
+	return all
+}
+
+// replaceWords replaces the words of a text but for what is quoted and the names of fields. It is no regular expression, as
+// all scripts are linked at each start, and that took most of its time.
+func replaceWords(text string, replace func(word string) string) string {
+	var b strings.Builder
+	for text != "" {
+		n := 1
+		switch {
+		case text[0] == '\'':
+			n = quotedLen(text)
+		case strings.HasPrefix(text, ".."):
+			n = 2
+		case text[0] == '.':
+			n += wordLen(text[1:])
+		case wordLen(text) > 0:
+			n = wordLen(text)
+			if list := text[:n]; (list == "KEYS" || list == "ARGV") && strings.HasPrefix(text[n:], ".") {
+				n += 1 + wordLen(text[n+1:])
+			}
+			b.WriteString(replace(text[:n]))
+			text = text[n:]
+			continue
+		}
+		b.WriteString(text[:n])
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// quotedLen returns the length of the quoted string that a text begins with.
+func quotedLen(text string) int {
+	n := 1
+	for text[n] != '\'' {
+		if text[n] == '\\' {
+			n++
+		}
+		n++
+	}
+	return n + 1
+}
+
+// wordLen returns the length of the word that a text begins with, or 0.
+func wordLen(text string) (n int) {
+	for n < len(text) && (text[n] == '_' || text[n]|0x20 >= 'a' && text[n]|0x20 <= 'z' || n > 0 && text[n] >= '0' && text[n] <= '9') {
+		n++
+	}
+	return n
+}
+
+// defined returns the names that a block defines.
+func defined(block string) (names []string) {
+	for _, m := range definition.FindAllStringSubmatch(block, -1) {
+		names = append(names, strings.Split(m[1], ", ")...)
+	}
+	return names
+}

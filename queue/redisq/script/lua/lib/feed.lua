@@ -1,0 +1,47 @@
+-- Functions that the scripts share which write the feed. It stands after lane.lua.
+--
+--   feed  STREAM: entries, the ID of each its time (ms, by the partition's clock, never before that of an earlier one) and a
+--         number, its field e packed: its kind, and
+--         host_state      host, state
+--         dead, delivered host, path, IDs of recipients, activity, ordinal, attempts, last attempt, URI and metadata, reason
+--         activity_done   activity, how many deliveries, delivered, dead and cancelled, URI and metadata, and after which
+--                         entries of other partitions it has to be listed: for each its number, ms and number of the entry
+local FED_DELIVERED, FED_DEAD, FED_STATE, FED_DONE = 1, 2, 3, 4
+
+local FEED, ENDED = KEYS.feed, KEYS.ended
+
+local fed = {entries = 0, told = 0} -- how many entries the script wrote, and of how many the nodes know
+
+-- newest_entry returns the time and the number of the newest entry that there ever was, 0 and 0 if there was none.
+local function newest_entry()
+  local about = redis.pcall('XINFO', 'STREAM', FEED)
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then
+      local ms, n = string.match(about[i + 1], '^(%d+)-(%d+)$')
+      return tonumber(ms), tonumber(n)
+    end
+  end
+  return 0, 0
+end
+
+-- feed appends an entry. If something else has overwritten the key, the entry is lost, but nothing else is.
+local function feed(...)
+  local entry = cmsgpack.pack({...})
+  local id = string.format('%.0f-*', now)
+  local answer = redis.pcall('XADD', FEED, id, 'e', entry)
+  if type(answer) == 'table' then -- the clock was set back a little
+    answer = redis.pcall('XADD', FEED, string.format('%.0f-*', (newest_entry())), 'e', entry)
+  end
+  if type(answer) == 'table' then
+    redis.log(redis.LOG_WARNING, 'postrider: an entry of ' .. FEED .. ' is lost: ' .. (answer.err or ''))
+  else
+    fed.entries = fed.entries + 1
+  end
+end
+
+-- newly_fed returns how many entries were written since it was called last.
+local function newly_fed()
+  local n = fed.entries - fed.told
+  fed.told = fed.entries
+  return n
+end

@@ -1,0 +1,30 @@
+#!lua
+-- Stores a host that another store knew.
+--
+-- USES lane(now, end_throttle, read, keep_record), place(write, signal)
+-- KEYS.lane×6   the lane
+-- ARGV.host     the host
+-- ARGV.record   its record, '' for none
+-- ARGV.epoch    and that record's epoch
+-- ARGV.says     what the record says (see lane.lua, f)
+-- ARGV.wait     what is left of its wait, in ms
+-- ARGV.since    how long ago SeenPause began to count, in ms
+-- ARGV.hastened how many probes Seen hastened since the last success
+-- ARGV.changed  when its state last changed, 0 if it never did
+-- ARGV.paused   whether it is paused
+-- ARGV.blocked  whether it is blocked
+-- RETURNS       1, or 0 if it is known already
+local l = read(KEYS.lane, ARGV.host)
+if l.known then return 0 end
+l.imported = true
+local s, wait = l.state, tonumber(ARGV.wait)
+if ARGV.record ~= '' then keep_record(l, ARGV.record) end
+s.g, s.f, s.y = tonumber(ARGV.epoch), tonumber(ARGV.says), tonumber(ARGV.hastened)
+s.c = tonumber(ARGV.changed)
+s.p, s.b = tonumber(ARGV.paused), tonumber(ARGV.blocked)
+if wait > 0 then s.w = now + wait end
+s.o = now - ARGV.since -- also where it does not wait: since then nothing happened to it
+end_throttle(s)
+write(l)
+signal()
+return 1

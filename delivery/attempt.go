@@ -28,31 +28,41 @@ type attempt struct {
 	permit   breaker.Permit
 	outcome  Outcome
 	answer   Answer
-	scheme   signer.Scheme // that worked, "" if none was seen to
+	how      approach
+	scheme   signer.Scheme // that the host took, as it was asked to, "" if that was not seen
+	refused  bool          // the host answered 401 to both schemes
 	began    time.Time
 	took     time.Duration
 }
 
 // attempt makes one attempt and reports it to the turn.
-func (t *turn) attempt(d queue.Delivery, permit breaker.Permit, known signer.Scheme) {
+func (t *turn) attempt(d queue.Delivery, permit breaker.Permit, how approach) {
 	p := t.pool
 	p.Metrics.inFlight.Add(1)
 	defer p.Metrics.inFlight.Add(-1)
 	ctx, cancel := context.WithCancelCause(t.held.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(p.work, func() { cancel(context.Cause(p.work)) })()
-	a := attempt{delivery: d, permit: permit, began: time.Now()}
-	a.make(ctx, p, known)
+	ctx = context.WithValue(ctx, gateKey{}, gate{p, t.share})
+	a := attempt{delivery: d, permit: permit, how: how, began: time.Now()}
+	a.tryToMake(ctx, p)
 	a.took = time.Since(a.began)
 	t.done <- a
 }
 
+// tryToMake makes the attempt. A panic concerns this one only: it is a fault.
+func (a *attempt) tryToMake(ctx context.Context, p *Pool) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.fail(context.WithoutCancel(ctx), newPanicError(v))
+		}
+	}()
+	a.make(ctx, p)
+}
+
 // make knocks, and knocks again with the other scheme where that may help.
-func (a *attempt) make(ctx context.Context, p *Pool, known signer.Scheme) {
-	first := known
-	if first == "" {
-		first = signer.Cavage
-	}
+func (a *attempt) make(ctx context.Context, p *Pool) {
+	first := a.how.first()
 	k := knock{pool: p, delivery: &a.delivery}
 	defer k.close()
 	answer, used, err := k.post(ctx, first)
@@ -60,46 +70,41 @@ func (a *attempt) make(ctx context.Context, p *Pool, known signer.Scheme) {
 		a.fail(ctx, err)
 		return
 	}
-	a.take(ctx, answer, used)
-	if !a.again(known) {
+	if used != first { // the key can't sign by any other scheme, so this shows nothing of what the host takes
+		a.take(ctx, answer, "")
 		return
 	}
-	other := signer.RFC9421
-	if used == signer.RFC9421 {
-		other = signer.Cavage
+	a.take(ctx, answer, used)
+	if a.how.again(answer.Status, a.delivery.Activity.Final) {
+		a.knockAgain(ctx, &k, other(first))
 	}
-	// An Ed25519 key signs by RFC 9421 only: it has no other scheme to knock with.
-	answer, now, err := k.post(ctx, other)
+}
+
+// knockAgain asks by the other scheme. Its answer counts only if it shows that this scheme works.
+func (a *attempt) knockAgain(ctx context.Context, k *knock, scheme signer.Scheme) {
+	k.exact = true
+	answer, _, err := k.post(ctx, scheme)
 	switch {
-	case errors.Is(err, errLate):
+	case errors.Is(err, errNotMade):
 	case err != nil:
 		a.fail(ctx, err)
-	case now != used:
+	case answer.Status == http.StatusUnauthorized:
+		a.refused = a.answer.Status == http.StatusUnauthorized
+	default:
 		if o := outcomeOf(answer); o == OutcomeDelivered || o == OutcomeThrottled || answer.Status == 0 {
-			a.take(ctx, answer, now)
+			a.take(ctx, answer, scheme)
 		}
 	}
 }
 
-// again tells whether the other scheme may help.
-func (a *attempt) again(known signer.Scheme) bool {
-	switch a.answer.Status {
-	case http.StatusUnauthorized:
-		return true
-	case http.StatusBadRequest:
-		return known == ""
-	}
-	return false
-}
-
-// take takes an answer as what came of the attempt.
-func (a *attempt) take(ctx context.Context, answer Answer, used signer.Scheme) {
+// take takes an answer as what came of the attempt, and as what the host says to a scheme, unless that is "".
+func (a *attempt) take(ctx context.Context, answer Answer, asked signer.Scheme) {
 	a.answer, a.outcome = answer, outcomeOf(answer)
 	if answer.Status == 0 && ctx.Err() != nil {
 		a.outcome = OutcomeAborted
 	}
 	if a.outcome == OutcomeDelivered {
-		a.scheme = used
+		a.scheme = asked
 	}
 }
 
@@ -116,9 +121,9 @@ func (a *attempt) fail(ctx context.Context, err error) {
 	}
 }
 
-// errLate means that the attempt's time was up before its second request could be made, because we were slow: what the
-// first one brought counts.
-var errLate = errors.New("no time left for a second request")
+// errNotMade means that a second request was not made: the attempt's time was up before, because we were slow, or the
+// key can't sign by the other scheme. The answer to the first one counts.
+var errNotMade = errors.New("there is no second request")
 
 // knock makes the requests of one attempt, which share its time-out. It begins with the first request: what goes before
 // is our own time.
@@ -127,6 +132,7 @@ type knock struct {
 	delivery *queue.Delivery
 	deadline context.Context
 	cancel   context.CancelFunc
+	exact    bool // sign by the scheme asked for or not at all: an Ed25519 key signs by RFC 9421 only
 }
 
 func (k *knock) close() {
@@ -146,7 +152,7 @@ func (k *knock) post(ctx context.Context, scheme signer.Scheme) (Answer, signer.
 		return answer, used, nil
 	}
 	again, by, err := k.send(ctx, target, scheme)
-	if errors.Is(err, errLate) {
+	if errors.Is(err, errNotMade) {
 		return answer, used, nil
 	}
 	return again, by, err
@@ -166,16 +172,19 @@ func (k *knock) send(ctx context.Context, target string, scheme signer.Scheme) (
 		req.Header.Set(h.Name, h.Value)
 		signed[i] = h.Name
 	}
-	params := signer.Params{KeyID: d.Activity.KeyID, Scheme: scheme, Digest: d.Activity.Digest, Headers: signed}
+	params := signer.Params{KeyID: d.Activity.KeyID, Pin: d.Activity.Pin, Scheme: scheme, Digest: d.Activity.Digest, Headers: signed}
 	used, err := p.Signer.Sign(ctx, req, params)
 	if err != nil {
 		return Answer{}, "", err
 	}
-	if k.deadline == nil {
-		k.deadline, k.cancel = context.WithTimeout(ctx, p.AttemptTimeout)
+	if k.exact && used != scheme {
+		return Answer{}, "", errNotMade
 	}
-	if errors.Is(k.deadline.Err(), context.DeadlineExceeded) {
-		return Answer{}, "", errLate
+	if k.deadline == nil {
+		k.deadline, k.cancel = withClock(ctx, p.AttemptTimeout)
+	}
+	if expired(k.deadline) {
+		return Answer{}, "", errNotMade
 	}
 	return p.Client.Post(req.WithContext(k.deadline)), used, nil
 }

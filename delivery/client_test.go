@@ -76,11 +76,11 @@ var makeCA = sync.OnceValues(func() (*testAuthority, error) {
 	return ca, nil
 })
 
-// issue makes a certificate for 127.0.0.1 that is valid until then.
-func (ca *testAuthority) issue(t *testing.T, until time.Time) tls.Certificate {
+// issue makes a certificate for 127.0.0.1, and for names, that is valid until then.
+func (ca *testAuthority) issue(t *testing.T, until time.Time, names ...string) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, ca.key.Public(), ca.key)
@@ -130,18 +130,18 @@ func TestPostAnswer(t *testing.T) {
 		status   int
 		encoding string
 		body     string
-		line     string
+		excerpt  string
 	}{
 		{"accepted", 202, "", "fine", ""},
 		{"largest 2xx", 299, "", "fine", ""},
-		{"redirect", 307, "", "", ""},
-		{"other redirect", 303, "", "see there", "see there"},
-		{"one line", 401, "", "verification failed\n", "verification failed"},
-		{"first line that is not blank", 400, "", "\r\n \n  bad thing \r\nmore\n", "bad thing"},
-		{"not printable", 500, "", "a\x00\x1b[31mb\u202ec\xff\ufeff\td", "a[31mbcd"},
+		{"redirect", 307, "", "", "/moved"},
+		{"other redirect", 303, "", "see there", "/moved"},
+		{"text", 401, "", "verification failed\n", "verification failed"},
+		{"lines", 400, "", "\r\n \n  bad thing \r\nmore\n", "bad thing more"},
+		{"not printable", 500, "", "a\x00\x1b[31mb\u202ec\xff\ufeff\td", "a[31mbc d"},
 		{"long line", 500, "", strings.Repeat("ż", 300), strings.Repeat("ż", 200)},
 		{"compressed", 500, "gzip", "garbage", ""},
-		{"long body", 503, "", "busy\n" + strings.Repeat("x", 2*limit), "busy"},
+		{"long body", 503, "", "busy\n" + strings.Repeat("x", 2*limit), "busy " + strings.Repeat("x", 195)},
 		{"strange status", 599, "", "what", "what"},
 	}
 	var status, encoding, body = 0, "", ""
@@ -157,11 +157,13 @@ func TestPostAnswer(t *testing.T) {
 	}))
 	c := newClient(t, ClientOptions{Policy: loopback, RootCAs: testCA(t).pool})
 	for _, tt := range tests {
-		status, encoding, body = tt.status, tt.encoding, tt.body
+		status = tt.status
+		encoding = tt.encoding
+		body = tt.body
 		got := c.Post(newPost(t, inbox.URL))
 		got.Reused = false
 		want := Answer{
-			Status: tt.status, Line: tt.line,
+			Status: tt.status, Excerpt: tt.excerpt,
 			Location: head.Get("Location"), RetryAfter: head.Get("Retry-After"), Date: head.Get("Date"),
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -250,6 +252,23 @@ func TestPostTLS(t *testing.T) {
 	}
 }
 
+// TestSetRootCAs checks that a client goes by the roots set last, also if it has connections and sessions made under
+// others.
+func TestSetRootCAs(t *testing.T) {
+	inbox := newInbox(t, accept)
+	c := newClient(t, ClientOptions{Policy: loopback, RootCAs: x509.NewCertPool()})
+	for i, trusted := range []bool{false, true, true, false, true} {
+		if trusted {
+			c.SetRootCAs(testCA(t).pool)
+		} else {
+			c.SetRootCAs(x509.NewCertPool())
+		}
+		if got := c.Post(newPost(t, inbox.URL)); trusted != (got.Err == nil) {
+			t.Errorf("post %d: %+v, trusted: %t", i+1, got, trusted)
+		}
+	}
+}
+
 func TestPostSchemeMismatch(t *testing.T) {
 	plain := httptest.NewServer(accept)
 	defer plain.Close()
@@ -278,7 +297,7 @@ func TestPostResumesSession(t *testing.T) {
 	}
 }
 
-// A proxy sees every activity and would be what the address check judges, so none is taken from the environment.
+// A proxy sees every activity and would be what the address check sees, so none is taken from the environment.
 func TestPostUsesNoProxy(t *testing.T) {
 	if c := newClient(t, ClientOptions{}); c.transport.Proxy != nil {
 		t.Error("the client uses a proxy")

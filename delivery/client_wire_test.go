@@ -145,7 +145,7 @@ func TestPostMisbehavingInbox(t *testing.T) {
 		{name: "1xx, then an answer", send: "HTTP/1.1 100 Continue\r\n\r\n" + ok + "\r\n", want: Answer{Status: 202}},
 		{name: "truncated body", send: ok + "Content-Length: 100\r\n\r\nabc", want: Answer{Status: 202}},
 		{name: "truncated body of an error", send: "HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nabc",
-			want: Answer{Status: 500, Line: "abc"}},
+			want: Answer{Status: 500, Excerpt: "abc"}},
 		{name: "body that stops", send: ok + "Content-Length: 100\r\n\r\nabc", mute: true,
 			want: Answer{Status: 202, TimedOut: true}},
 		{name: "body without end", send: ok + "\r\n", loop: strings.Repeat("a", 1024), want: Answer{Status: 202}},

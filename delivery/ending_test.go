@@ -16,21 +16,23 @@ import (
 	"github.com/postrider/postrider/queue/queuetest"
 )
 
-// settled keeps the settlements that a store got.
+// settled keeps the settlements with results that a store got.
 type settled struct {
 	queue.Queue
 	mu  sync.Mutex
 	all []queue.Settlement // guarded by mu
 }
 
-func (s *settled) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement) error {
-	s.mu.Lock()
-	s.all = append(s.all, st)
-	s.mu.Unlock()
-	return s.Queue.Settle(ctx, l, st)
+func (s *settled) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement, n int) ([]queue.Delivery, error) {
+	if len(st.Results) > 0 {
+		s.mu.Lock()
+		s.all = append(s.all, st)
+		s.mu.Unlock()
+	}
+	return s.Queue.Settle(ctx, l, st, n)
 }
 
-// written tells which settlements had a host's record.
+// written reports which settlements had a host's record.
 func (s *settled) written() (written []bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,7 +42,7 @@ func (s *settled) written() (written []bool) {
 	return written
 }
 
-// ends tells which settlements ended a turn.
+// ends reports which settlements ended a turn.
 func (s *settled) ends() (ends []bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,12 +2,14 @@ package delivery
 
 import (
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/postrider/postrider/internal/telemetry"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -15,12 +17,18 @@ import (
 type Metrics struct {
 	attempts map[Outcome]*atomic.Int64 // the map itself doesn't change
 	inFlight atomic.Int64
-	rate     rate
+	began    time.Time
+	behind   atomic.Int64 // since when more may be due than there are slots for, in ns since began; 0 if that is not so
+
+	mu   sync.Mutex
+	rate queue.Rate // of attempts, in ms since began; guarded by mu
 
 	dead        *prometheus.CounterVec // by reason
 	breakers    *prometheus.CounterVec // by change
 	connections *prometheus.CounterVec // by reused
 	duration    prometheus.Histogram
+	first       prometheus.Observer // time from the 202 to the 2xx of deliveries that arrived at their first attempt
+	later       prometheus.Observer // and of the others
 }
 
 // NewMetrics registers the pool's metrics, and which back-end signs. All series but that start at 0.
@@ -30,6 +38,7 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 		Name: "postrider_signing_info", Help: "Always 1, with the back-end that does RSA.",
 	}, []string{"backend"}).WithLabelValues(signing).Set(1)
 	m := &Metrics{
+		began:    time.Now(),
 		attempts: map[Outcome]*atomic.Int64{},
 		dead: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_attempts_dead_total", Help: "Deliveries that an attempt made dead letters, by reason.",
@@ -40,14 +49,25 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 		connections: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_connections_total", Help: "Answers, by whether the connection had been used before.",
 		}, []string{"reused"}),
-		duration: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "postrider_attempt_duration_seconds", Help: "Time from signing to the end of the answer.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-		}),
+		duration: f.NewHistogram(telemetry.Histogram(
+			"postrider_attempt_duration_seconds", "Time from signing to the end of the answer.",
+			.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
+		)),
 	}
+	latency := f.NewHistogramVec(telemetry.Histogram(
+		"postrider_delivery_latency_seconds",
+		"Time from the 202 for an activity to the 2xx of an inbox, by whether it came at the first attempt that was spent.",
+		.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4*3600, 12*3600, 24*3600, 72*3600,
+	), []string{"attempt"})
+	m.first = latency.WithLabelValues("first")
+	m.later = latency.WithLabelValues("later")
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "postrider_attempts_in_flight", Help: "Attempts in flight."}, func() float64 {
 		return float64(m.inFlight.Load())
 	})
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postrider_oldest_due_seconds",
+		Help: "How long ago the node last had a slot for every host that was due, so no delivery that is due waits longer for one; 0 if it has.",
+	}, func() float64 { return m.oldestDue().Seconds() })
 	for _, o := range Outcomes {
 		n := new(atomic.Int64)
 		m.attempts[o] = n
@@ -73,10 +93,40 @@ func (m *Metrics) connection(reused bool) {
 	m.connections.WithLabelValues(strconv.FormatBool(reused)).Inc()
 }
 
+// look notes whether the pool, when it last looked, had a slot for every host that was due.
+func (m *Metrics) look(all bool) {
+	if all {
+		m.behind.Store(0)
+		return
+	}
+	m.behind.CompareAndSwap(0, max(1, int64(time.Since(m.began))))
+}
+
+// oldestDue returns the longest that a delivery may have been due without a slot for it.
+func (m *Metrics) oldestDue() time.Duration {
+	since := m.behind.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(m.began) - time.Duration(since)
+}
+
 // attempt counts an attempt that ended.
 func (m *Metrics) attempt(o Outcome) {
 	m.attempts[o].Add(1)
-	m.rate.add(time.Now())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rate.Add(time.Since(m.began).Milliseconds(), 1)
+}
+
+// delivered counts a delivery that arrived. A clock of the store that is ahead of the node's counts as no time.
+func (m *Metrics) delivered(a *attempt) {
+	latency := m.later
+	if a.delivery.Attempts == 0 {
+		latency = m.first
+	}
+	arrived := a.began.Add(a.took)
+	latency.Observe(max(0, arrived.Sub(a.delivery.Activity.CreatedAt).Seconds()))
 }
 
 // Stats is what a pool did since it was made.
@@ -90,8 +140,10 @@ type Stats struct {
 func (m *Metrics) Stats() Stats {
 	s := Stats{
 		InFlight: int(m.inFlight.Load()), Attempts: make(map[Outcome]int64, len(m.attempts)),
-		PerSecond: m.rate.perSecond(time.Now()),
 	}
+	m.mu.Lock()
+	s.PerSecond = m.rate.PerSecond(time.Since(m.began).Milliseconds())
+	m.mu.Unlock()
 	for o, n := range m.attempts {
 		s.Attempts[o] = n.Load()
 	}

@@ -1,14 +1,18 @@
 package delivery
 
 import (
+	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postrider/postrider/queue"
 )
 
-// TestMetricsAndStats: what is counted is told by both.
+// TestMetricsAndStats checks that metrics and stats show the same counts.
 func TestMetricsAndStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
@@ -44,4 +48,81 @@ func TestMetricsAndStats(t *testing.T) {
 			t.Errorf("scraped: %s", diff)
 		}
 	})
+}
+
+// TestDeliveryLatency checks that the time from the 202 to the 2xx is counted once for each delivery that arrived, apart for
+// those that arrived at once and for those that had to be tried again.
+func TestDeliveryLatency(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	failed := false
+	answer := func(req *http.Request) Answer {
+		time.Sleep(3 * time.Second)
+		switch {
+		case req.URL.Host == "gone.example":
+			return Answer{Status: http.StatusGone}
+		case req.URL.Host == "flaky.example" && !failed:
+			failed = true
+			return Answer{Status: http.StatusInternalServerError}
+		}
+		return Answer{Status: http.StatusAccepted}
+	}
+	measured := func(o *Options) { o.Metrics = NewMetrics(registry, "go") }
+	pooled(t, answer, measured, func(r *rig) {
+		r.submit("https://app.example/1", "k", queue.Normal, time.Hour, "good.example", "flaky.example", "gone.example")
+		time.Sleep(10 * time.Minute)
+	})
+	if n, sum := latencies(t, registry, "first"); n != 1 || sum < 3 || sum > 4 {
+		t.Errorf("%d deliveries arrived at the first attempt, in %v s together; one is expected, in 3 s", n, sum)
+	}
+	if n, sum := latencies(t, registry, "later"); n != 1 || sum < 3+15+3 || sum > 60 {
+		t.Errorf("%d deliveries arrived later, in %v s together; one is expected, after one retry", n, sum)
+	}
+}
+
+// TestOldestDue checks that the time without a slot for every host that is due is counted from the first that had to wait,
+// until the last one got a slot.
+func TestOldestDue(t *testing.T) {
+	pooled(t, status(http.StatusAccepted), func(o *Options) { o.Concurrency = 8 }, func(r *rig) {
+		hosts := numbered("host", 12)
+		r.submit("https://app.example/1", "k", queue.Normal, time.Hour, hosts...) // so that they are known to be healthy
+		time.Sleep(5 * time.Minute)
+		waited := func(what string, want time.Duration) {
+			t.Helper()
+			if got := r.pool.Metrics.oldestDue(); got < want || got > want+time.Second {
+				t.Errorf("%s: the oldest delivery due may have waited %s, want %s", what, got, want)
+			}
+		}
+		waited("idle", 0)
+		r.answers(func(*http.Request) Answer {
+			time.Sleep(20 * time.Second)
+			return Answer{Status: http.StatusAccepted}
+		})
+		r.submit("https://app.example/2", "k", queue.Normal, time.Hour, hosts[:7]...)
+		time.Sleep(10 * time.Second)
+		waited("a slot is free", 0)
+		time.Sleep(time.Minute)
+		r.submit("https://app.example/3", "k", queue.Normal, time.Hour, hosts...)
+		time.Sleep(15 * time.Second)
+		waited("four hosts wait", 15*time.Second)
+		time.Sleep(10 * time.Second)
+		waited("all have a slot", 0)
+	})
+}
+
+// latencies returns how many deliveries that arrived at such an attempt were counted, and the sum of their times in seconds.
+func latencies(t *testing.T, registry *prometheus.Registry, attempt string) (n uint64, sum float64) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, series := range f.GetMetric() {
+			if f.GetName() == "postrider_delivery_latency_seconds" && series.GetLabel()[0].GetValue() == attempt {
+				n += series.GetHistogram().GetSampleCount()
+				sum += series.GetHistogram().GetSampleSum()
+			}
+		}
+	}
+	return n, sum
 }

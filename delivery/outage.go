@@ -8,16 +8,16 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// outage is the time during which the store can't be worked with. Any number of loops may be caught in it: it is logged
-// when the first is, and when the store was seen to be well and none is caught any more.
+// outage is a time during which the store fails. Any number of loops may be caught in it: its start is logged when the
+// first is, and its end when the store works again and none is caught any more.
 type outage struct {
 	log *slog.Logger
 
-	mu     sync.Mutex
-	caught int       // loops; guarded by mu
-	err    error     // the first one's, nil while all is well; guarded by mu
-	last   time.Time // when the store last failed; guarded by mu
-	lost   int       // results that could not be settled; guarded by mu
+	mu       sync.Mutex
+	caught   int       // loops; guarded by mu
+	err      error     // the first one's, nil while the store works; guarded by mu
+	failedAt time.Time // when the store last failed; guarded by mu
+	lost     int       // results that could not be settled; guarded by mu
 }
 
 // enter notes that a loop is caught.
@@ -28,7 +28,7 @@ func (o *outage) enter(err error) {
 	o.fail(err)
 }
 
-// note notes that the store failed somebody who does not wait for it.
+// note notes that the store failed a caller that does not wait for it.
 func (o *outage) note(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -37,15 +37,15 @@ func (o *outage) note(err error) {
 
 // fail needs o.mu.
 func (o *outage) fail(err error) {
-	o.last = time.Now()
+	o.failedAt = time.Now()
 	if o.err == nil {
 		o.err = err
 		o.log.Error("store.away", "error", err)
 	}
 }
 
-// leave notes that a loop is not caught any more, and how many results it lost. That the store is back is another thing:
-// well tells it.
+// leave notes that a loop is not caught any more, and how many results it lost. That the store is
+// back is logged by succeeded.
 func (o *outage) leave(lost int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -53,12 +53,12 @@ func (o *outage) leave(lost int) {
 	o.lost += lost
 }
 
-// well notes that the store did what it was asked. What is no proof that it could write counts only when it did not
-// fail for a while: a lane that could not be taken is not offered for some time.
-func (o *outage) well(proof bool) {
+// succeeded notes that a call succeeded. A call that proves nothing of writes counts only if the store did not fail for
+// a while: a lane that could not be taken is not offered for some time.
+func (o *outage) succeeded(proof bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err == nil || o.caught > 0 || !proof && time.Since(o.last) <= 2*queue.OfferTTL {
+	if o.err == nil || o.caught > 0 || !proof && time.Since(o.failedAt) <= 2*queue.OfferTTL {
 		return
 	}
 	o.log.Info("store.back", "results_lost", o.lost)

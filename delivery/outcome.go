@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
+	"github.com/postrider/postrider/internal/resolver"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -29,7 +30,7 @@ const (
 	OutcomePrivateAddress Outcome = "private_address"
 	OutcomeKeyMissing     Outcome = "key_missing" // nothing was sent: the key is away
 	OutcomeFault          Outcome = "fault"       // nothing was sent: this node or its store could not
-	OutcomeAborted        Outcome = "aborted"     // given up by us: shutdown, or the lease was lost
+	OutcomeAborted        Outcome = "aborted"     // cut off by the node: shutdown, lost lease, crowded address
 )
 
 // Outcomes lists all outcomes.
@@ -43,6 +44,8 @@ func outcomeOf(a Answer) Outcome {
 	switch s := a.Status; {
 	case s == 0 && errors.Is(a.Err, netguard.ErrPrivate):
 		return OutcomePrivateAddress
+	case s == 0 && errors.Is(a.Err, errCrowded):
+		return OutcomeAborted
 	case s == 0 && ours(a.Err):
 		return OutcomeFault
 	case s >= 200 && s <= 299:
@@ -57,7 +60,7 @@ func outcomeOf(a Answer) Outcome {
 		return OutcomeThrottled
 	case s == http.StatusServiceUnavailable && retryAfter(a, time.Now()) > 0:
 		return OutcomeThrottled
-	case s == http.StatusRequestTimeout, s == http.StatusTooEarly:
+	case s == http.StatusRequestTimeout, s == http.StatusMisdirectedRequest, s == http.StatusTooEarly:
 		return OutcomeServerError
 	case s >= 400 && s <= 499, s == http.StatusNotImplemented:
 		return OutcomeRejected
@@ -67,8 +70,12 @@ func outcomeOf(a Answer) Outcome {
 	return OutcomeUnreachable // no answer, or one that HTTP does not know
 }
 
-// ours tells that it was this machine that could not make a connection: it has no files, ports or memory left for one.
+// ours reports whether it was this machine that could not make a connection: it has no files, ports or memory left for
+// one, its name servers are away, or it came to a panic.
 func ours(err error) bool {
+	if _, ok := errors.AsType[*panicError](err); ok || errors.Is(err, resolver.ErrAway) {
+		return true
+	}
 	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, e) {
 			return true
@@ -116,8 +123,9 @@ const maxRetryAfter = 12 * time.Hour
 // SPEC: RFC 9110, 10.2.3: Retry-After is either an HTTP-date or a number of seconds.
 func retryAfter(a Answer, now time.Time) time.Duration {
 	text := strings.TrimSpace(a.RetryAfter)
-	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) { // then it is the largest
-		if seconds > uint64(maxRetryAfter/time.Second) {
+	if isNumber(text) {
+		seconds, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || seconds > uint64(maxRetryAfter/time.Second) { // an error means that it is too large
 			return maxRetryAfter
 		}
 		return time.Duration(seconds) * time.Second
@@ -130,4 +138,9 @@ func retryAfter(a Answer, now time.Time) time.Duration {
 		now = date // its clock is what the host reckons with
 	}
 	return min(max(0, at.Sub(now)), maxRetryAfter)
+}
+
+// isNumber reports whether a text consists of digits.
+func isNumber(text string) bool {
+	return text != "" && strings.Trim(text, "0123456789") == ""
 }

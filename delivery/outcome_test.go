@@ -3,8 +3,12 @@ package delivery
 import (
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
+	"net/http"
 	"os"
+	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -28,7 +32,7 @@ func TestEveryStatusHasItsOutcome(t *testing.T) {
 			return OutcomeUnauthorized
 		case status == 429:
 			return OutcomeThrottled
-		case status == 408 || status == 425:
+		case status == 408 || status == 421 || status == 425:
 			return OutcomeServerError
 		case status >= 400 && status <= 499 || status == 501:
 			return OutcomeRejected
@@ -116,6 +120,7 @@ func TestRetryAfter(t *testing.T) {
 		{"86400", "", maxRetryAfter},
 		{"99999999999999999999999", "", maxRetryAfter},
 		{"18446744073709551615", "", maxRetryAfter},
+		{"99999999999999999999999 days", "", 0},
 		{now.Add(time.Minute).Format(imf), "", time.Minute},
 		{now.Add(-time.Minute).Format(imf), "", 0},
 		{now.Add(99 * time.Hour).Format(imf), "", maxRetryAfter},
@@ -127,6 +132,39 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("Retry-After %q with Date %q: %v, want %v", c.header, c.date, got, c.want)
 		}
 	}
+}
+
+// FuzzRetryAfter checks that any answer of a host asks for a wait of at most 12 hours, and that a number means its
+// seconds.
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("120", "")
+	f.Add("99999999999999999999999", "Sun, 01 Mar 2026 12:00:00 GMT")
+	f.Add("18700000000000000000A", "0") // neither a number nor a date, but strconv says that it is out of range
+	f.Add("Sun, 01 Mar 2026 12:00:00 GMT", "Sunday, 01-Mar-26 11:59:00 GMT")
+	f.Add("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT")
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	number := regexp.MustCompile(`^[0-9]+$`)
+	most := big.NewInt(int64(maxRetryAfter / time.Second))
+	f.Fuzz(func(t *testing.T, header, date string) {
+		got := retryAfter(Answer{RetryAfter: header, Date: date}, now)
+		if got < 0 || got > maxRetryAfter {
+			t.Fatalf("waits %s", got)
+		}
+		text := strings.TrimSpace(header)
+		if !number.MatchString(text) {
+			if _, err := http.ParseTime(text); err != nil && got > 0 {
+				t.Fatalf("waits %s for what is neither a number nor a date", got)
+			}
+			return
+		}
+		seconds, _ := new(big.Int).SetString(text, 10)
+		if seconds.Cmp(most) > 0 {
+			seconds = most
+		}
+		if want := time.Duration(seconds.Int64()) * time.Second; got != want {
+			t.Fatalf("waits %s, want %s", got, want)
+		}
+	})
 }
 
 // The curve of Mastodon: c⁴ + 15 s for the count c of retries so far.

@@ -1,17 +1,19 @@
-// Package delivery takes deliveries from the queue and makes them: the pool of turns, the attempts, what comes of them,
-// and the HTTP client that dials strangers.
+// Package delivery takes deliveries from the queue and makes them: the pool of turns, the attempts, their results, and
+// the HTTP client that dials strangers.
 //
-// The pool finds lanes with work, leases their hosts, and works through each in a turn: a pass bounded in deliveries and
-// time, in which the host's breaker and window decide how many attempts are in flight. What came of them is settled
-// before their slots are given back, together with what was learnt of the host.
+// The pool finds lanes with work, leases their hosts, and works through each in a turn: a pass bounded in deliveries
+// and time, in which the host's breaker and window decide how many attempts are in flight. Their results are settled
+// before their slots are given back, together with the host's record.
 //
 // What callers may rely on:
 //
 //   - A slot is held until the result is durable, so a crash repeats at most what was in flight.
 //   - Faults of our own (store away, key missing, lease lost, shutdown) are never counted against a host and spend no
 //     attempt.
-//   - An outage of the store ends no loop: the pool tries again for ever, with a growing pause, and says so once.
-//   - Hosts that fail or were never reached hold at most half of the slots.
+//   - An outage of the store ends no loop: the pool tries again without end, with a growing pause, and logs it once.
+//   - While the node's name servers are away, it takes only hosts that are addresses, and leaves the others to other nodes.
+//   - Hosts that fail, are slow or were never reached hold at most half of the slots, and those of one registered domain
+//     or at one address an eighth (or what one host may, if that is more).
 //
 // What callers may not rely on: that a delivery is made once only. A result that could not be settled is lost, and the
 // delivery is made again.
@@ -23,13 +25,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
-	"github.com/postrider/postrider/internal/seldom"
+	"github.com/postrider/postrider/internal/resolver"
+	"github.com/postrider/postrider/internal/telemetry"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/signer"
@@ -53,6 +57,7 @@ type Options struct {
 	Client  poster
 	Breaker breaker.Settings
 	Policy  *netguard.Policy // for the targets of redirects
+	Names   nameServers      // that the client looks names up by, and the pool runs; nil means that they are never away
 
 	Concurrency     int // attempts in flight
 	Schedule        Schedule
@@ -67,21 +72,32 @@ type Options struct {
 // Pool makes deliveries.
 type Pool struct {
 	Options
-	slots   *slots
-	turns   sync.WaitGroup
-	work    context.Context // ends when attempts in flight have to end
-	running atomic.Bool
-	outage  outage
-	seldom  seldom.Gate // for lines that a fault of ours repeats
+	slots      *slots
+	turns      sync.WaitGroup
+	work       context.Context // ends when attempts in flight have to end
+	running    atomic.Bool
+	outage     outage
+	logSampler telemetry.Sampler // for lines that a fault of ours repeats
+	// panicked are deliveries with an attempt that panicked.
+	panicked *hostSet
+	// addresses are the groups of the addresses that hosts were last reached or dialled at.
+	addresses *hostSet
 }
 
 // NewPool returns a pool. It does nothing until Run.
 func NewPool(o Options) *Pool {
-	return &Pool{Options: o, slots: newSlots(o.Concurrency), outage: outage{log: o.Log}}
+	if o.Names == nil {
+		o.Names = (*resolver.Resolver)(nil)
+	}
+	return &Pool{
+		Options: o, slots: newSlots(o.Concurrency, o.Breaker.Window), outage: outage{log: o.Log},
+		panicked: newHostSet(maxPanicked, 2*panicPause), addresses: newHostSet(maxAddressed, addressedLast),
+	}
 }
 
 var (
-	errNotRunning = errors.New("the delivery pool is not running")
+	// ErrNotRunning is returned by Ready before and after Run.
+	ErrNotRunning = errors.New("the delivery pool is not running")
 	errShutdown   = errors.New("shutting down")
 )
 
@@ -90,10 +106,14 @@ const (
 	firstPause = 50 * time.Millisecond // after an error of the store
 	maxPause   = 5 * time.Second       // the pauses grow up to this
 	sweepPause = time.Second           // the longest between two sweeps
+
+	maxPanicked = 4096 // deliveries remembered that panicked
+	// cutOffPause is how long turns may take to end once their attempts were cut off, before they are left behind.
+	cutOffPause = 5 * time.Second
 )
 
-// Run delivers until ctx ends, then lets attempts in flight finish within ShutdownTimeout, cuts off the rest, hands back
-// unspent what was not done, and returns.
+// Run delivers until ctx ends, then lets attempts in flight finish within ShutdownTimeout, cuts off the rest, hands
+// back the other deliveries unspent, and returns. It waits for attempts that it cut off within a bound.
 func (p *Pool) Run(ctx context.Context) {
 	// Leases and results have to outlive ctx: they end after the last turn.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -102,22 +122,46 @@ func (p *Pool) Run(ctx context.Context) {
 	var helpers sync.WaitGroup
 	helpers.Go(func() { p.Leases.Run(life) })
 	helpers.Go(func() { p.sweep(ctx) })
+	helpers.Go(func() { p.Names.Run(ctx) })
 	p.running.Store(true)
 	p.schedule(ctx)
 	p.running.Store(false)
-	timer := time.AfterFunc(p.ShutdownTimeout, func() { cut(errShutdown) })
-	p.turns.Wait()
-	timer.Stop()
+	p.finish(cut)
 	end()
 	helpers.Wait()
 }
 
-// Ready says why nothing is delivered just now, or nil.
+// finish waits for the turns, cuts their attempts off after ShutdownTimeout, and then waits for at most
+// cutOffPause more.
+func (p *Pool) finish(cut context.CancelCauseFunc) {
+	ended := make(chan struct{})
+	go func() {
+		p.turns.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(p.ShutdownTimeout)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return
+	case <-timer.C:
+	}
+	cut(errShutdown)
+	timer.Reset(cutOffPause)
+	select {
+	case <-ended:
+	case <-timer.C:
+		slots, _ := p.slots.inUse()
+		p.Log.Error("pool.left_behind", "slots", slots)
+	}
+}
+
+// Ready returns why nothing is delivered just now, or nil.
 func (p *Pool) Ready(context.Context) error {
 	if !p.running.Load() {
-		return errNotRunning
+		return ErrNotRunning
 	}
-	return p.outage.current()
+	return errors.Join(p.outage.current(), p.Names.Away())
 }
 
 // schedule starts turns while there are lanes with work and slots to work on them.
@@ -126,10 +170,12 @@ func (p *Pool) schedule(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, suspects := p.slots.reserve(maxLanes)
 		if n == 0 {
+			p.Metrics.look(false)
 			sleep(ctx, queue.MaxIdle, nil, p.slots.freed)
 			continue
 		}
 		begun, left, err := p.start(ctx, n, suspects)
+		p.Metrics.look(err == nil && !left.more && !left.nameless)
 		if err != nil && ctx.Err() == nil {
 			if !caught {
 				p.outage.enter(err)
@@ -145,8 +191,12 @@ func (p *Pool) schedule(ctx context.Context) {
 			p.outage.leave(0)
 		}
 		caught = false
-		if p.outage.well(begun > 0); p.outage.current() == nil {
+		if p.outage.succeeded(begun > 0); p.outage.current() == nil {
 			pause = firstPause
+		}
+		if left.nameless {
+			sleep(ctx, namelessPause, nil, nil)
+			continue
 		}
 		freed := p.slots.freed
 		if !left.short {
@@ -182,29 +232,44 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, freed <-c
 
 // rest is what is left to do once turns have begun.
 type rest struct {
-	next  time.Duration // how long nothing more is due for which there was a slot
-	short bool          // suspects may be due for which there was none
+	next     time.Duration // how long nothing more is due for which there was a slot
+	more     bool          // as many hosts were due as there were slots for
+	short    bool          // suspects may be due for which there was none
+	nameless bool          // hosts are due that can't be looked up now
 }
 
-// start begins turns on up to n lanes, so many of them suspect, on slots already reserved. It returns how many, and what
-// there is left.
+// start begins turns on up to n lanes, at most suspects of them suspect, on slots already reserved. It returns how
+// many, and what is left to do.
 func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest, err error) {
-	defer func() { p.slots.unreserve(n, suspects) }() // what is left of them
+	defer p.slots.unreserve()
 	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects})
 	if err != nil {
 		return 0, rest{}, fmt.Errorf("find work: %w", err)
 	}
-	left = rest{offer.Next, suspects == 0}
-	if len(offer.Hosts) == 0 {
-		return 0, left, nil
+	hosts := p.workable(offer.Hosts)
+	left = rest{
+		next: offer.Next, more: len(offer.Hosts) == n, short: suspects <= len(offer.Suspects),
+		nameless: len(hosts) < len(offer.Hosts),
 	}
-	if len(offer.Hosts) == n {
+	if left.more && len(hosts) > 0 {
 		left.next = 0 // there may be more
 	}
-	// From here on every answer is waited for, though the node be told to stop: where a lease or what was taken under it
-	// is not heard of, the lane is kept from all others until the lease lapses. The turns look at ctx.
-	sure := context.WithoutCancel(ctx)
-	held, err := p.Leases.Acquire(sure, offer.Hosts)
+	admitted, claims := p.admit(hosts, offer.Suspects)
+	defer func() {
+		for _, unused := range claims {
+			p.slots.drop(unused, unused.n)
+		}
+	}()
+	if len(admitted) < len(hosts) {
+		left.next = 0 // those passed over are not offered again for a while: others may be behind them
+	}
+	if len(admitted) == 0 {
+		return 0, left, nil
+	}
+	// From here on every answer is waited for, also if the node stops: if the answer to Acquire or Take is lost, the
+	// lane is kept from all other nodes until the lease lapses. The turns check ctx.
+	detached := context.WithoutCancel(ctx)
+	held, err := p.Leases.Acquire(detached, admitted)
 	if err != nil {
 		return 0, rest{}, err
 	}
@@ -213,20 +278,17 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest
 	for i, h := range held {
 		leases[i], byToken[h.Lease] = h.Lease, h
 	}
-	stops := p.Queue.Stops()
-	turns, err := p.Queue.Take(sure, leases, takeAtOnce)
+	turns, err := p.Queue.Take(detached, leases, 1)
 	if err != nil {
 		return 0, rest{}, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
 	}
 	for _, qt := range turns {
-		t := p.newTurn(byToken[qt.Lease], qt, stops)
+		h := byToken[qt.Lease]
+		t := p.newTurn(h, qt, claims[h.Host])
 		delete(byToken, qt.Lease)
-		n--
+		delete(claims, h.Host)
 		begun++
-		if t.suspect {
-			suspects--
-		}
-		p.turns.Go(func() { t.run(ctx) })
+		p.turns.Go(func() { t.run(ctx, qt.Deliveries) })
 	}
 	for _, h := range held {
 		if byToken[h.Lease] == nil {
@@ -236,8 +298,20 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest
 			return begun, rest{}, err
 		}
 	}
-	left.short = suspects <= 0
 	return begun, left, nil
+}
+
+// admit claims a slot for each host but the suspects for which their groups have no room. It returns the hosts that may
+// have a turn, and what each of them holds.
+func (p *Pool) admit(hosts, suspects []string) (admitted []string, claims map[string]*share) {
+	claims = make(map[string]*share, len(hosts))
+	for _, host := range hosts {
+		if sh := p.slots.claim(host, slices.Contains(suspects, host), p.groupsOf(host)); sh != nil {
+			claims[host] = sh
+			admitted = append(admitted, host)
+		}
+	}
+	return admitted, claims
 }
 
 func joinRelease(err, release error) error {
@@ -247,7 +321,7 @@ func joinRelease(err, release error) error {
 	return err
 }
 
-// probe looks whether the store is back when no loop is caught any more that would find out.
+// probe checks whether the store is back when no loop is caught any more that would notice.
 func (p *Pool) probe(ctx context.Context) {
 	if p.outage.current() == nil {
 		return
@@ -256,16 +330,16 @@ func (p *Pool) probe(ctx context.Context) {
 		p.outage.note(err)
 		return
 	}
-	p.outage.well(false)
+	p.outage.succeeded(false)
 }
 
-// sweep cleans up now and then, and looks after an outage that nobody else does.
+// sweep cleans up now and then, and probes the store in an outage that no other loop notices the end of.
 func (p *Pool) sweep(ctx context.Context) {
 	pause := firstPause
 	for ctx.Err() == nil {
 		next, err := p.Queue.Sweep(ctx)
 		if err != nil {
-			next, pause = pause, min(2*pause, maxPause) // schedule tells of outages
+			next, pause = pause, min(2*pause, maxPause) // schedule logs outages
 		} else {
 			pause = firstPause
 		}

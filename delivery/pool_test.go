@@ -230,7 +230,7 @@ func (q remote) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queu
 	return turns, err
 }
 
-// TestStopInTheMiddleOfATake holds that a node which stops lets go of what it was just taking, so that others need not
+// TestStopInTheMiddleOfATake holds that a node that stops gives back what it was just taking, so that others need not
 // wait until its lease lapses.
 func TestStopInTheMiddleOfATake(t *testing.T) {
 	slow := func(o *Options) { o.Queue = remote{o.Queue} }
@@ -271,29 +271,6 @@ func TestKeyMissingParksUntilItComesBack(t *testing.T) {
 			t.Errorf("%d failures of the host, %d requests; want none and 1", h.Record.Breaker.Failures, len(r.to("h.example")))
 		}
 	})
-}
-
-func TestSecondKnockIsLearnt(t *testing.T) {
-	only := signer.RFC9421
-	for _, refusal := range []int{400, 401} {
-		t.Run(fmt.Sprint(refusal), func(t *testing.T) {
-			pooled(t, func(req *http.Request) Answer {
-				if signer.Scheme(req.Header.Get("Test-Scheme")) != only {
-					return Answer{Status: refusal}
-				}
-				return Answer{Status: 202}
-			}, nil, func(r *rig) {
-				r.backlog(5, "h.example")
-				time.Sleep(time.Minute)
-				if n := len(r.to("h.example")); n != 6 {
-					t.Errorf("%d requests for 5 deliveries, want 6", n)
-				}
-				if h := r.host("h.example"); h.Record.Scheme != string(only) || h.Pending != 0 {
-					t.Errorf("scheme %q, %d pending", h.Record.Scheme, h.Pending)
-				}
-			})
-		})
-	}
 }
 
 func TestAHostThatRefusesBothSchemes(t *testing.T) {
@@ -339,35 +316,14 @@ func TestAKnockThatComesTooLateIsNotMade(t *testing.T) {
 	pooled(t, status(401), func(o *Options) { o.Signer = slowSigner{o.Signer} }, func(r *rig) {
 		id := r.submit("https://app.example/1", "k", queue.Normal, day, "h.example")
 		time.Sleep(time.Minute + time.Second)
-		if d := r.delivery(id); d.LastAttempt == nil || d.LastAttempt.Outcome != string(OutcomeUnauthorized) {
-			t.Errorf("%+v, want unauthorized", d.LastAttempt)
+		if d := r.delivery(id); d.History.Last() == nil || d.History.Last().Outcome != string(OutcomeUnauthorized) {
+			t.Errorf("%+v, want unauthorized", d.History.Last())
 		}
 		if h := r.host("h.example"); h.State != queue.HostHealthy {
 			t.Errorf("the host is %s, want healthy", h.State)
 		}
 		if n := len(r.to("h.example")); n != 1 {
 			t.Errorf("%d requests, want 1", n)
-		}
-	})
-}
-
-// What stopped to work is forgotten, and the other scheme found again.
-func TestASchemeThatStopsWorkingIsForgotten(t *testing.T) {
-	var only atomic.Value
-	only.Store(signer.RFC9421)
-	pooled(t, func(req *http.Request) Answer {
-		if signer.Scheme(req.Header.Get("Test-Scheme")) != only.Load() {
-			return Answer{Status: 401}
-		}
-		return Answer{Status: 202}
-	}, nil, func(r *rig) {
-		r.backlog(1, "h.example")
-		time.Sleep(time.Second)
-		only.Store(signer.Cavage)
-		r.submit("https://app.example/2", "k", queue.Normal, day, "h.example")
-		time.Sleep(time.Minute)
-		if h := r.host("h.example"); h.Record.Scheme != string(signer.Cavage) || h.Pending != 0 {
-			t.Errorf("scheme %q, %d pending", h.Record.Scheme, h.Pending)
 		}
 	})
 }
@@ -401,8 +357,8 @@ func TestRedirects(t *testing.T) {
 				id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
 				time.Sleep(time.Second)
 				if c.follows == "" {
-					if d := r.delivery(id); d.LastAttempt.Outcome != string(OutcomeRedirected) || d.Attempts != 1 || len(r.all()) != 1 {
-						t.Errorf("%+v after %d attempts and %d requests", d.LastAttempt, d.Attempts, len(r.all()))
+					if d := r.delivery(id); d.History.Last().Outcome != string(OutcomeRedirected) || d.Attempts != 1 || len(r.all()) != 1 {
+						t.Errorf("%+v after %d attempts and %d requests", d.History.Last(), d.Attempts, len(r.all()))
 					}
 					return
 				}
@@ -421,8 +377,8 @@ func TestARedirectLoopEndsAfterOneStep(t *testing.T) {
 	pooled(t, func(*http.Request) Answer { return Answer{Status: 307, Location: "/again"} }, nil, func(r *rig) {
 		id := r.submit("https://app.example/1", "k", queue.Normal, 72*time.Hour, "h.example")
 		time.Sleep(time.Second)
-		if d := r.delivery(id); len(r.all()) != 2 || d.LastAttempt.Outcome != string(OutcomeRedirected) {
-			t.Errorf("%d requests, outcome %s; want 2, redirected", len(r.all()), d.LastAttempt.Outcome)
+		if d := r.delivery(id); len(r.all()) != 2 || d.History.Last().Outcome != string(OutcomeRedirected) {
+			t.Errorf("%d requests, outcome %s; want 2, redirected", len(r.all()), d.History.Last().Outcome)
 		}
 	})
 }
@@ -471,8 +427,8 @@ func TestShutdownHandsBackWhatIsInFlightUnspent(t *testing.T) {
 		if took := time.Since(began); took != 25*time.Second {
 			t.Errorf("stopping took %v, want the shutdown time-out", took)
 		}
-		if d := r.delivery(id); d.Attempts != 0 || d.LastAttempt != nil {
-			t.Errorf("%d attempts spent, last %+v; want none", d.Attempts, d.LastAttempt)
+		if d := r.delivery(id); d.Attempts != 0 || d.History.Last() != nil {
+			t.Errorf("%d attempts spent, last %+v; want none", d.Attempts, d.History.Last())
 		}
 		if h := r.host("h.example"); h.Record.Breaker.Failures != 0 || h.InFlight != 0 {
 			t.Errorf("%d failures, %d in flight; want none", h.Record.Breaker.Failures, h.InFlight)
@@ -602,7 +558,7 @@ func TestTheLongerRetryAfterCounts(t *testing.T) {
 	})
 }
 
-// The schedule of throttling begins anew once the host has answered.
+// The schedule of throttling starts again once the host has answered.
 func TestAnAnswerEndsThrottling(t *testing.T) {
 	var calls atomic.Int32
 	pooled(t, func(*http.Request) Answer {
@@ -623,33 +579,6 @@ func TestAnAnswerEndsThrottling(t *testing.T) {
 	})
 }
 
-// With a known scheme a 400 is about the activity; but should the scheme have stopped to work, the next finds out.
-func TestABadRequestIsKnockedOnceAndForgetsTheScheme(t *testing.T) {
-	var only atomic.Value
-	only.Store(signer.RFC9421)
-	pooled(t, func(req *http.Request) Answer {
-		if signer.Scheme(req.Header.Get("Test-Scheme")) != only.Load() {
-			return Answer{Status: 400}
-		}
-		return Answer{Status: 202}
-	}, nil, func(r *rig) {
-		r.backlog(1, "h.example")
-		time.Sleep(time.Second)
-		only.Store(signer.Cavage)
-		before := len(r.all())
-		id := r.submit("https://app.example/2", "k", queue.Normal, day, "h.example")
-		time.Sleep(time.Second)
-		if d := r.delivery(id); d.Reason != queue.ReasonRejected || len(r.all()) != before+1 {
-			t.Errorf("%q after %d requests, want rejected after 1", d.Reason, len(r.all())-before)
-		}
-		id = r.submit("https://app.example/3", "k", queue.Normal, day, "h.example")
-		time.Sleep(time.Second)
-		if c := r.counts(id); c.Delivered != 1 {
-			t.Errorf("the next delivery: %+v", c)
-		}
-	})
-}
-
 // What a host answers to the second scheme says nothing, unless it is that this one works.
 func TestAFailedSecondKnockCountsAsTheFirst(t *testing.T) {
 	pooled(t, func(req *http.Request) Answer {
@@ -660,8 +589,8 @@ func TestAFailedSecondKnockCountsAsTheFirst(t *testing.T) {
 	}, nil, func(r *rig) {
 		id := r.submit("https://app.example/1", "k", queue.Normal, day, "h.example")
 		time.Sleep(time.Second)
-		if d := r.delivery(id); d.LastAttempt.Outcome != string(OutcomeUnauthorized) || d.LastAttempt.Status != 401 {
-			t.Errorf("%+v, want unauthorized", d.LastAttempt)
+		if d := r.delivery(id); d.History.Last().Outcome != string(OutcomeUnauthorized) || d.History.Last().Status != 401 {
+			t.Errorf("%+v, want unauthorized", d.History.Last())
 		}
 		if h := r.host("h.example"); h.State != queue.HostHealthy {
 			t.Errorf("the host is %s, want healthy", h.State)
@@ -696,7 +625,7 @@ func TestAnOutageOfTheStore(t *testing.T) {
 					t.Errorf("after the outage the pool is not ready: %v", err)
 				}
 				if n := strings.Count(log.String(), "store."); n != 2 && method != "Sweep" {
-					t.Errorf("the log tells of the outage and its end in %d lines:\n%s", n, &log)
+					t.Errorf("the log has %d lines about the outage and its end:\n%s", n, &log)
 				}
 				for _, id := range ids {
 					if c := r.counts(id); c.Delivered != 1 {

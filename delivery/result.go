@@ -2,27 +2,67 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"net/http"
+	"slices"
 	"time"
 
+	"github.com/postrider/postrider/internal/resolver"
 	"github.com/postrider/postrider/queue"
 )
 
 // faultPause is how long a delivery waits after a fault of our own.
 const faultPause = 15 * time.Second
 
-// result gives the attempt's permit back and says what shall become of its delivery, and of the lane in s.
+// panicPause is how long a delivery waits whose attempts panic again and again: it is set aside, and may go out after a
+// restart with a version that does not panic.
+const panicPause = 6 * time.Hour
+
+// faultPause returns how long a delivery waits after a fault, and logs one that was a panic. Of panics that follow each
+// other closely, the log shows the stack of the first. The pause is short where the node's name servers are away:
+// another node may have better ones, and this one begins nothing before its own are back.
+func (p *Pool) faultPause(a *attempt) time.Duration {
+	err, ok := errors.AsType[*panicError](a.answer.Err)
+	switch {
+	case errors.Is(a.answer.Err, resolver.ErrAway):
+		return namelessPause
+	case !ok:
+		return faultPause
+	}
+	pause := faultPause
+	if p.panicked.has(a.delivery.ID) {
+		pause = panicPause
+	}
+	p.panicked.add(a.delivery.ID)
+	attrs := []any{"activity", a.delivery.Activity.ID, "delivery", a.delivery.ID, "inbox", a.delivery.Inbox,
+		"error", shownError(err), "retry_at", time.Now().Add(pause)}
+	if before, open := p.logSampler.Allow("attempt.panic"); open {
+		attrs = append(attrs, "stack", string(err.stack), "stacks_suppressed", before)
+	}
+	p.Log.Error("attempt.panic", attrs...)
+	return pause
+}
+
+// result gives the attempt's permit back and says what becomes of its delivery and, in s, of the lane.
 func (t *turn) result(a *attempt, s *queue.Settlement) queue.Result {
-	verdict := a.outcome.verdict(a.answer.TimedOut)
-	a.permit.Done(verdict)
+	if a.outcome == OutcomeThrottled {
+		t.countThrottle()
+	}
+	a.permit.Done(t.verdict(a))
+	if a.answer.Status != 0 {
+		t.breaker.Took(a.took)
+	}
 	r := queue.Result{ID: a.delivery.ID, Attempt: a.record()}
+	t.note(a, r.Attempt)
 	switch o := a.outcome; {
 	case o == OutcomeDelivered:
 		r.Verdict = queue.Delivered
+		r.Spent = true
 		t.alive(a)
 	case o.reason() != "":
-		r.Verdict, r.Reason, r.Spent = queue.Dead, o.reason(), true
+		r.Verdict = queue.Dead
+		r.Reason = o.reason()
+		r.Spent = true
 		if o != OutcomePrivateAddress {
 			t.alive(a)
 		}
@@ -32,51 +72,37 @@ func (t *turn) result(a *attempt, s *queue.Settlement) queue.Result {
 	case o == OutcomeKeyMissing:
 		r.Verdict, r.WaitKey = queue.Defer, true
 	case o == OutcomeFault:
-		r.Verdict, r.After = queue.Defer, faultPause
+		r.Verdict, r.After = queue.Defer, t.pool.faultPause(a)
 		if t.host.Probed() { // a probe doesn't wait for the delivery's own time
-			s.Wait = max(s.Wait, faultPause)
+			s.Wait = max(s.Wait, r.After)
 		}
 	case o == OutcomeAborted:
 		r.Verdict, r.Attempt = queue.Defer, nil
+		t.stop = true
 	case o == OutcomeUnreachable, o == OutcomeServerError:
-		t.host.LastError = r.Attempt
 		t.retry(a, &r)
 	default:
 		t.alive(a)
 		t.retry(a, &r)
 	}
+	a.end(&r)
 	return r
 }
 
-// alive notes that the host answered.
-func (t *turn) alive(a *attempt) {
-	t.host.Throttles = 0
-	switch {
-	case a.scheme != "":
-		t.host.Scheme = string(a.scheme)
-	case a.answer.Status == http.StatusUnauthorized, a.answer.Status == http.StatusBadRequest:
-		t.host.Scheme = "" // it may have stopped to work: knock with both again
+// end makes a dead letter of a delivery whose app takes the answer for final, even if it is a failure of the host.
+func (a *attempt) end(r *queue.Result) {
+	if !slices.Contains(a.delivery.Activity.Final, a.answer.Status) {
+		return
 	}
+	r.Verdict = queue.Dead
+	r.Reason = queue.ReasonRejected
+	r.Spent = true
+	r.After = 0
+	r.HostFailed = false
 }
 
-// throttled makes the lane wait as long as the host asked, or as the schedule says.
-func (t *turn) throttled(a *attempt, s *queue.Settlement) {
-	t.host.Throttles++
-	t.host.LastError = a.record()
-	wait := retryAfter(a.answer, time.Now())
-	t.asked = later(t.asked, time.Now().Add(wait))
-	if wait <= 0 {
-		wait = t.pool.Schedule.Wait(t.host.Throttles)
-	}
-	if t.host.Unavailable { // it is probed daily, however soon it wants to be asked again
-		wait = max(wait, t.daily())
-	}
-	s.Wait = max(s.Wait, wait)
-	t.stop = true
-}
-
-// retry tries again on the schedule, or buries a delivery that used up its attempts. A probe made before the delivery's
-// own time was the host's affair: if it fails, it costs the delivery nothing.
+// retry tries again on the schedule, or makes a dead letter of a delivery that used up its attempts. A probe made
+// before the delivery's own time tests the host: if it fails, it spends none of the delivery's attempts.
 func (t *turn) retry(a *attempt, r *queue.Result) {
 	hostFailed := a.outcome == OutcomeUnreachable || a.outcome == OutcomeServerError
 	if a.delivery.Early && hostFailed {
@@ -89,54 +115,53 @@ func (t *turn) retry(a *attempt, r *queue.Result) {
 		r.Verdict, r.Reason = queue.Dead, queue.ReasonExhausted
 		return
 	}
-	r.Verdict, r.After, r.HostFailed = queue.Retry, t.pool.Schedule.Wait(n), hostFailed
+	r.Verdict = queue.Retry
+	r.After = t.pool.Schedule.Wait(n)
+	r.HostFailed = hostFailed
 }
 
-// record describes the attempt for whoever asks.
+// record describes the attempt for the API.
 func (a *attempt) record() *queue.LastAttempt {
 	l := &queue.LastAttempt{At: a.began.UTC(), Status: a.answer.Status, Outcome: string(a.outcome), Duration: a.took}
 	if a.outcome == OutcomeDelivered {
 		return l
 	}
-	l.Error = a.answer.Line
+	l.Error = a.answer.Excerpt
 	if a.answer.Err != nil {
-		l.Error = a.answer.Err.Error()
+		l.Error = shownError(a.answer.Err) // it may hold text that the host sent: of its certificate, of a broken head
 	}
 	return l
 }
 
-// tell tells those who watch that a delivery has ended.
-func (t *turn) tell(a *attempt, r queue.Result) {
-	kind := queue.EventDelivered
-	switch r.Verdict {
-	case queue.Delivered:
-	case queue.Dead:
-		kind = queue.EventDead
-	default:
+// publish publishes that a delivery arrived. The store itself tells what else became of it.
+func (t *turn) publish(a *attempt, r queue.Result) {
+	if r.Verdict != queue.Delivered {
 		return
 	}
 	d := &a.delivery
-	t.pool.Queue.Tell(queue.Event{
-		Kind: kind, At: time.Now().UTC(), Host: t.held.Host, ID: d.ID, ActivityID: d.Activity.ID, URI: d.Activity.URI,
-		Inbox: d.Inbox, Reason: r.Reason, Attempts: d.Attempts + 1, Attempt: r.Attempt,
+	t.pool.Queue.Publish(queue.Event{
+		Kind: queue.EventDelivered, At: time.Now().UTC(), Host: t.held.Host, ID: d.ID, ActivityID: d.Activity.ID, URI: d.Activity.URI,
+		Metadata: d.Activity.Metadata, Inbox: d.Inbox, IDs: d.IDs, Attempts: d.Attempts + 1, Attempt: r.Attempt,
 	})
 }
 
 // faultLevel is error for the first of many faults of ours, and for one in a while: all attempts may have the same one.
 func (p *Pool) faultLevel() slog.Level {
-	if _, open := p.seldom.Open("fault"); open {
+	if _, open := p.logSampler.Allow("fault"); open {
 		return slog.LevelError
 	}
 	return slog.LevelDebug
 }
 
-// report tells the metrics and the log of an attempt: one line each. A delivery that goes well at once is only worth a
-// debug line.
+// report counts and logs an attempt: one line each. A delivery that succeeds at once gets only a debug line.
 func (p *Pool) report(a *attempt, r queue.Result) {
 	p.Metrics.attempt(a.outcome)
 	p.Metrics.duration.Observe(a.took.Seconds())
 	if a.answer.Status != 0 {
 		p.Metrics.connection(a.answer.Reused)
+	}
+	if r.Verdict == queue.Delivered {
+		p.Metrics.delivered(a)
 	}
 	level := slog.LevelInfo
 	switch {

@@ -24,14 +24,17 @@ import (
 	"github.com/postrider/postrider/signer"
 )
 
-const testKey = "https://app.example/users/alice#main-key"
+const (
+	testKey    = "https://app.example/users/alice#main-key"
+	edwardsKey = "https://app.example/users/ed#main-key" // Ed25519
+)
 
 // rig is a pool on an embedded store, in virtual time, whose requests go to a function instead of the network.
 type rig struct {
 	t      *testing.T
 	store  queue.Queue
 	pool   *Pool
-	answer func(r *http.Request) Answer // may sleep
+	answer func(r *http.Request) Answer // may sleep; once the pool runs, change it by answers
 	stop   context.CancelFunc
 	ended  sync.WaitGroup
 
@@ -97,17 +100,22 @@ func (r *rig) halt() {
 
 func (r *rig) putKey() {
 	r.t.Helper()
-	if _, err := r.store.PutKey(r.t.Context(), queue.Key{ID: testKey, Sealed: []byte("sealed")}); err != nil {
-		r.t.Fatal(err)
+	for _, id := range []string{testKey, edwardsKey} {
+		if _, err := r.store.PutKey(r.t.Context(), queue.Key{ID: id, Sealed: []byte("sealed")}); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 
-// keySigner marks requests instead of signing them. It takes no time.
+// keySigner marks requests instead of signing them, by the scheme that a Signer would use. It takes no time.
 type keySigner struct{ keys queue.Keys }
 
 func (s keySigner) Sign(ctx context.Context, req *http.Request, p signer.Params) (signer.Scheme, error) {
-	if _, err := s.keys.Key(ctx, p.KeyID); err != nil {
+	if _, err := s.keys.Key(ctx, p.KeyID, p.Pin); err != nil {
 		return "", fmt.Errorf("sign: %w", signer.ErrKeyMissing)
+	}
+	if p.KeyID == edwardsKey {
+		p.Scheme = signer.RFC9421
 	}
 	req.Header.Set("Test-Scheme", string(p.Scheme))
 	return p.Scheme, nil
@@ -121,16 +129,24 @@ func (r *rig) Post(req *http.Request) Answer {
 	r.requests = append(r.requests, request{time.Now(), req.URL.Host, req.URL.String(), string(body), signer.Scheme(req.Header.Get("Test-Scheme"))})
 	r.inFlight[req.URL.Host]++
 	r.most[req.URL.Host] = max(r.most[req.URL.Host], r.inFlight[req.URL.Host])
+	answer := r.answer
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.inFlight[req.URL.Host]--
 	}()
-	return r.answer(req)
+	return answer(req)
 }
 
-// lasting sleeps as a request of some time does, and tells whether it was not cut off.
+// answers changes what hosts answer from now on.
+func (r *rig) answers(answer func(*http.Request) Answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = answer
+}
+
+// lasting sleeps as a request of some time does, and reports whether it was not cut off.
 func lasting(req *http.Request, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -172,12 +188,18 @@ func (r *rig) to(host string) []request {
 // submit enqueues an activity to one inbox on each of the hosts. Its body is its URI.
 func (r *rig) submit(uri, key string, p queue.Priority, ttl time.Duration, hosts ...string) string {
 	r.t.Helper()
+	return r.submitBy(testKey, uri, key, p, ttl, hosts...)
+}
+
+// submitBy does so for an activity signed by some key.
+func (r *rig) submitBy(keyID, uri, key string, p queue.Priority, ttl time.Duration, hosts ...string) string {
+	r.t.Helper()
 	id, err := uuid.NewV7()
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	s := &queue.Submission{
-		Activity: queue.Activity{ID: id.String(), URI: uri, Type: "Create", KeyID: testKey, OrderingKey: key, Priority: p, Body: []byte(uri)},
+		Activity: queue.Activity{ID: id.String(), URI: uri, Type: "Create", KeyID: keyID, OrderingKey: key, Priority: p, Body: []byte(uri)},
 		TTL:      ttl,
 		Idempotency: queue.Idempotency{
 			Key: sha256.Sum256([]byte(uri)), Fingerprint: sha256.Sum256([]byte(uri)),
@@ -196,13 +218,22 @@ func (r *rig) submit(uri, key string, p queue.Priority, ttl time.Duration, hosts
 	return receipt.ID
 }
 
-// backlog submits n activities, each with an ordering key of its own, to a host.
-func (r *rig) backlog(n int, host string) {
+// backlog submits n activities, each with an ordering key of its own, to each of the hosts.
+func (r *rig) backlog(n int, hosts ...string) {
 	r.t.Helper()
 	for i := range n {
-		uri := fmt.Sprintf("https://app.example/%s/%d", host, i)
-		r.submit(uri, uri, queue.Normal, 72*time.Hour, host)
+		uri := fmt.Sprintf("https://app.example/%s/%d", hosts[0], i)
+		r.submit(uri, uri, queue.Normal, 72*time.Hour, hosts...)
 	}
+}
+
+// numbered returns the names of n hosts that begin with a prefix.
+func numbered(prefix string, n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%d.example", prefix, i)
+	}
+	return names
 }
 
 func (r *rig) host(name string) queue.HostStatus {

@@ -4,25 +4,26 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"reflect"
 	"time"
 
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
-	"github.com/postrider/postrider/signer"
 )
 
 const (
 	turnSize = 64              // deliveries after which a turn makes room, if others wait
 	turnTime = 2 * time.Second // time after which it does
 
-	firstLook = 100 * time.Millisecond // how long to wait before looking for more work, at first
-	lastLook  = 2 * time.Second        // and in the end
+	recheckMore  = 30 * time.Millisecond  // how long to wait for a quick host's answer before taking what is known to be there
+	firstRecheck = 100 * time.Millisecond // how long to wait before looking for more work, at first
+	lastRecheck  = 2 * time.Second        // and in the end
 
-	aliveAnew = time.Second // after which it is written again that a host answers
+	answerStep = time.Second // the least progress of the time of an answer that is written by itself
 
-	probeDaily = 24 * time.Hour // how often a host that was given up is probed
+	probeDaily = 24 * time.Hour // how often an unavailable host is probed
 )
 
 // turn is one leased pass over a lane. One goroutine runs it; attempts have goroutines of their own and report to it.
@@ -32,65 +33,55 @@ type turn struct {
 	host    queue.HostRecord
 	known   queue.HostRecord // to the store
 	breaker *breaker.Breaker
-	hand
-	done chan attempt
+	now     func() time.Time // by the store's clock
+	done    chan attempt
 
-	slots      int  // held
-	suspect    bool // the class they count in
-	inFlight   int
-	begun      int
-	until      time.Time
-	patience   time.Duration // see look
-	parked     time.Time     // until when the lane waits
-	asked      time.Time     // until when the host asked to be left alone
-	stop       bool          // begin nothing more
-	gone       bool          // the lane is not ours any more: we let go of it
-	recovered  bool          // told the queue so
-	toldOpened bool          // told the log so
+	share        *share // of the slots: one for each attempt in flight, and for what a Settle under way may give
+	inFlight     int
+	begun        int
+	more         bool // the lane may have more to give
+	until        time.Time
+	patience     time.Duration // see recheckAfter
+	parked       time.Time     // until when the lane waits
+	asked        time.Time     // until when the host asked to be left alone
+	throttle     bool          // the host asked to wait in this turn
+	stop         bool          // begin nothing more
+	released     bool          // the lane is not this node's any more
+	recoverySent bool          // the queue knows of the recovery
+	openLogged   bool          // the log has the line that the breaker opened
 }
 
-func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn, stops uint64) *turn {
+func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn, sh *share) *turn {
 	began := time.Now()
 	settings := p.Breaker
 	settings.Now = func() time.Time { return qt.Now.Add(time.Since(began)) }
 	return &turn{
-		pool: p, held: h, host: qt.Host, known: qt.Host, breaker: settings.Restore(qt.Host.Breaker),
-		hand:  hand{waiting: qt.Deliveries, taken: began, stops: stops, more: qt.More},
+		pool: p, held: h, host: qt.Host, known: qt.Host, breaker: settings.Restore(qt.Host.Breaker), now: settings.Now,
 		done:  make(chan attempt, p.Breaker.Window),
-		slots: 1, suspect: qt.Host.Breaker.Suspect(), until: began.Add(turnTime),
+		more:  qt.More,
+		share: sh, until: began.Add(turnTime), stop: !p.slots.reclass(sh, qt.Host.Breaker.Suspect()),
 	}
 }
 
-// run works until the lane has nothing more to give, the breaker opened, the turn is over, the lease was lost, or ctx
-// ended; then it waits for the attempts in flight and lets go.
-func (t *turn) run(ctx context.Context) {
-	for {
-		t.begin(ctx)
-		if t.inFlight == 0 {
-			break
-		}
-		if results := t.collect(t.look(ctx)); len(results) > 0 || t.stale() {
-			t.settle(ctx, results)
-			if t.gone {
-				break
-			}
-		} else {
-			t.more = true // there may be, by now
-		}
-		t.refill(ctx)
-		t.shrink()
+// run begins what the lane gave, and works until the lane has nothing more to give, the breaker opened, the turn is
+// over, the lease was lost, or ctx ended; then it waits for the attempts in flight and releases the lane.
+func (t *turn) run(ctx context.Context, given []queue.Delivery) {
+	t.begin(ctx, given)
+	for t.inFlight > 0 {
+		results := t.collect(t.recheckAfter(ctx))
+		t.begin(ctx, t.settle(ctx, results))
 	}
-	t.letGo(ctx)
-	t.pool.slots.release(t.slots, t.suspects(t.slots))
+	t.release(ctx)
+	t.pool.slots.release(t.share, t.share.n)
 }
 
-// letGo ends the turn where the last results did not. What fails here only means that the lease has to lapse.
-func (t *turn) letGo(ctx context.Context) {
-	if t.gone {
+// release ends the turn if the last settlement did not. After an error the lane waits until the lease lapses.
+func (t *turn) release(ctx context.Context) {
+	if t.released {
 		t.pool.Leases.Forget(t.held)
 		return
 	}
-	settled := t.try(queue.Settlement{Release: true})
+	_, settled := t.try(queue.Settlement{Release: true}, 0)
 	if settled == nil {
 		t.pool.Leases.Forget(t.held)
 		return
@@ -103,77 +94,76 @@ func (t *turn) letGo(ctx context.Context) {
 	}
 }
 
-// suspects returns how many of n slots count as suspects'.
-func (t *turn) suspects(n int) int {
-	if t.suspect {
-		return n
-	}
-	return 0
+// mustStop reports whether nothing more may begin in this turn.
+func (t *turn) mustStop(ctx context.Context) bool {
+	return t.stop || ctx.Err() != nil || t.held.Context().Err() != nil || t.breaker.Limit() == 0 ||
+		t.pool.nameless(t.held.Host)
 }
 
-// ended tells that nothing more is to begin in this turn.
-func (t *turn) ended(ctx context.Context) bool {
-	return t.stop || ctx.Err() != nil || t.held.Context().Err() != nil || t.breaker.Limit() == 0
-}
-
-// over tells that nothing more is to begin now: the turn has ended, or it had its share and others wait for slots.
-func (t *turn) over(ctx context.Context) bool {
+// mustYield reports whether nothing more may begin now: the turn must stop, or it had its share and others wait for
+// slots.
+func (t *turn) mustYield(ctx context.Context) bool {
 	spent := t.begun >= turnSize || !time.Now().Before(t.until)
-	return t.ended(ctx) || spent && t.pool.slots.wanted(t.suspect)
+	return t.mustStop(ctx) || spent && t.pool.slots.wanted(t.share)
 }
 
-// last tells that nothing more comes of this turn: what ended it is written together with the last results.
-func (t *turn) last(ctx context.Context) bool {
-	return t.inFlight == 0 && (t.over(ctx) || len(t.waiting) == 0 && !t.more)
-}
-
-// begin begins as many attempts as the breaker, the window and the slots allow.
-func (t *turn) begin(ctx context.Context) {
-	for len(t.waiting) > 0 && !t.stale() && !t.over(ctx) {
-		permit, ok := t.breaker.Allow()
-		if !ok {
-			return
-		}
-		if t.inFlight == t.slots {
-			if !t.pool.slots.grow(t.suspect) {
-				permit.Done(breaker.Abandoned)
-				return
-			}
-			t.slots++
-		}
-		d := t.waiting[0]
-		t.waiting = t.waiting[1:]
-		t.begun++
-		t.inFlight++
-		go t.attempt(d, permit, signer.Scheme(t.host.Scheme)) // collect waits for it: run does not end before
-	}
-}
-
-// look returns how long to wait for an attempt to end before looking for work that came in meanwhile, or for slots that
-// were taken when it was to begin: a slow attempt must not hold back what the window has room for. It returns 0 if there
-// is no room.
-func (t *turn) look(ctx context.Context) time.Duration {
-	if t.inFlight >= t.breaker.Limit() || t.ended(ctx) {
+// reserve returns how many deliveries can begin at once, and holds slots for them: as many as the window allows if the
+// lane may have so many, else those of the attempts that have ended.
+func (t *turn) reserve(ctx context.Context) int {
+	if t.mustYield(ctx) {
 		return 0
 	}
-	t.patience = min(max(2*t.patience, firstLook), lastLook)
+	most := t.breaker.Limit()
+	for t.more && t.share.n < most {
+		if !t.pool.slots.grow(t.share) {
+			break
+		}
+	}
+	return max(0, min(t.share.n, most)-t.inFlight)
+}
+
+// begin begins attempts, for which slots are reserved, and gives back the slots that it does not need. Deliveries that
+// cannot begin go back to the lane when the turn ends.
+func (t *turn) begin(ctx context.Context, given []queue.Delivery) {
+	for _, d := range given {
+		permit, ok := t.breaker.Allow()
+		if !ok || t.mustStop(ctx) {
+			permit.Done(breaker.Abandoned)
+			t.stop = true
+			break
+		}
+		t.begun++
+		t.inFlight++
+		go t.attempt(d, permit, t.approach()) // collect waits for it: run does not end before
+	}
+	if n := t.share.n - max(1, t.inFlight); n > 0 {
+		t.pool.slots.release(t.share, n)
+	}
+}
+
+// recheckAfter returns how long to wait for an attempt to end before asking again for work, or for slots that were
+// taken before: a slow attempt must not hold back deliveries for which the window has room.
+func (t *turn) recheckAfter(ctx context.Context) time.Duration {
+	if t.inFlight >= t.breaker.Limit() || t.mustStop(ctx) {
+		return math.MaxInt64
+	}
+	if t.more && t.patience == 0 {
+		return recheckMore
+	}
+	t.patience = min(max(2*t.patience, firstRecheck), lastRecheck)
 	return t.patience
 }
 
-// collect waits for one attempt to end and returns it with all others that have ended, or none if that takes longer than
-// most, unless that is 0.
-func (t *turn) collect(most time.Duration) []attempt {
-	var late <-chan time.Time
-	if most > 0 {
-		timer := time.NewTimer(most)
-		defer timer.Stop()
-		late = timer.C
-	}
-	var results []attempt
+// collect waits for one attempt to end, for no longer than most, and returns all that have ended. If none has, the lane
+// may have more to give.
+func (t *turn) collect(most time.Duration) (results []attempt) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
 	select {
 	case a := <-t.done:
 		results = append(results, a)
-	case <-late:
+	case <-timer.C:
+		t.more = true
 		return nil
 	}
 	for len(t.done) > 0 {
@@ -184,94 +174,92 @@ func (t *turn) collect(most time.Duration) []attempt {
 	return results
 }
 
-// shrink gives back slots that the turn can't use now.
-func (t *turn) shrink() {
-	keep := max(1, t.inFlight, min(t.breaker.Limit(), t.inFlight+len(t.waiting)))
-	if n := t.slots - keep; n > 0 {
-		t.slots = keep
-		t.pool.slots.release(n, t.suspects(n))
-	}
-}
-
-// settle writes back results, what has been in hand for too long, and what was learnt of the host, and lets go of the
-// lane if these are the last.
-func (t *turn) settle(ctx context.Context, results []attempt) {
+// settle writes back results and the host's record, and returns the deliveries to begin next. It releases the lane if
+// there are none and nothing is in flight.
+func (t *turn) settle(ctx context.Context, results []attempt) []queue.Delivery {
 	var s queue.Settlement
 	for i := range results {
 		s.Results = append(s.Results, t.result(&results[i], &s))
 	}
-	t.learn(&s)
-	s.Results = append(s.Results, t.putBack()...)
-	s.Release = t.last(ctx)
-	if !t.write(s) {
-		t.stop = true
-		return
+	if len(results) > 0 {
+		t.updateHost(&s)
+		if !t.pool.slots.reclass(t.share, t.host.Breaker.Suspect()) {
+			t.stop = true // there is no room for one more suspect: the lane waits for a slot
+		}
 	}
-	t.gone = s.Release
+	n := t.reserve(ctx)
+	t.more = false
+	if n == 0 && len(results) == 0 {
+		return nil
+	}
+	s.Release = t.inFlight == 0
+	given, written := t.write(s, n)
+	if !written {
+		t.stop = true
+		return nil
+	}
+	t.more = n > 0 && len(given) == n
+	t.released = s.Release && len(given) == 0
 	if s.Host != nil {
 		t.known = *s.Host
 	}
 	for i := range results {
 		t.pool.report(&results[i], s.Results[i])
-		t.tell(&results[i], s.Results[i])
+		t.publish(&results[i], s.Results[i])
 	}
-	if suspect := t.host.Breaker.Suspect(); suspect != t.suspect {
-		t.suspect = suspect
-		if !t.pool.slots.reclass(t.slots, suspect) {
-			t.stop = true // the suspects' half is full: let the lane wait for a place
-		}
-	}
+	return given
 }
 
-// learn brings the host's record up to date, and parks or wakes the lane as the breaker says.
-func (t *turn) learn(s *queue.Settlement) {
+// updateHost brings the host's record up to date, and parks or wakes the lane as the breaker says.
+func (t *turn) updateHost(s *queue.Settlement) {
 	before := t.host.Breaker.Failures
 	t.host.Breaker = t.breaker.Record()
 	failed := t.host.Breaker.Failures > before
 	if coolOff, opened := t.breaker.Opened(); opened {
 		s.Wait = max(s.Wait, coolOff)
-		if !t.toldOpened {
-			t.toldOpened = true
+		if !t.openLogged {
+			t.openLogged = true
 			t.pool.Metrics.breakers.WithLabelValues("opened").Inc()
 			t.pool.Log.Warn("host.breaker_opened", "host", t.held.Host, "failures", t.host.Breaker.Failures,
 				"trips", t.host.Breaker.Trips, "cool_off", coolOff.String(), "error", lastError(t.host.LastError))
 		}
 	}
-	if t.breaker.Recovered() && !t.recovered {
-		t.recovered = true
+	if t.breaker.Recovered() && !t.recoverySent {
+		t.recoverySent = true
 		s.Recovered = true
 		t.pool.Metrics.breakers.WithLabelValues("closed").Inc()
 		t.pool.Log.Info("host.recovered", "host", t.held.Host)
 	}
-	t.giveUp(s, failed)
+	t.updateAvailability(s, failed)
 	if s.Wait > 0 { // never less than a settlement before asked for
 		t.parked = later(t.parked, time.Now().Add(s.Wait))
 		s.Wait, s.Asked = time.Until(t.parked), max(0, time.Until(t.asked))
 	}
-	if s.Wait != 0 || t.news() {
+	if s.Wait != 0 || t.recordChanged() {
 		record := t.host
 		s.Host = &record
 	}
 }
 
-// news tells whether the host's record has to be written: not if all that is new is that it answered again.
-func (t *turn) news() bool {
+// recordChanged reports whether the host's record has to be written: it need not if only the times of answers moved a
+// little.
+func (t *turn) recordChanged() bool {
 	record := t.host
-	if last := t.known.Breaker.LastSuccess; record.Breaker.LastSuccess.Sub(last) < aliveAnew {
-		record.Breaker.LastSuccess = last
-	}
-	return !reflect.DeepEqual(&record, &t.known)
+	keepRecent(&record.Breaker.LastSuccess, t.known.Breaker.LastSuccess)
+	keepRecent(&record.LastAnswer, t.known.LastAnswer)
+	keepRecent(&record.LastSuccess, t.known.LastSuccess)
+	return t.host.AnswerKind() != t.known.AnswerKind() || !reflect.DeepEqual(&record, &t.known)
 }
 
-// giveUp gives the host up when it has failed for so many days, and takes that back at its first success. The next probe is
-// a day after one that failed; one that never came to the host is made again.
-func (t *turn) giveUp(s *queue.Settlement, failed bool) {
+// updateAvailability declares the host unavailable when it has failed on so many days, and available at its first
+// success. The next probe is a day after one that failed; one that never reached the host is made again.
+func (t *turn) updateAvailability(s *queue.Settlement, failed bool) {
 	was := t.host.Unavailable
 	t.host.Unavailable = t.pool.Breaker.Unavailable(t.host.Breaker)
 	switch {
 	case t.host.Unavailable:
 		t.stop = true
-		if failed {
+		if failed || !was {
 			s.Wait = max(s.Wait, t.daily())
 		}
 		if !was {
@@ -285,7 +273,7 @@ func (t *turn) giveUp(s *queue.Settlement, failed bool) {
 	}
 }
 
-// daily is the time between probes of a host that was given up.
+// daily is the time between probes of an unavailable host.
 func (t *turn) daily() time.Duration {
 	return probeDaily + time.Duration(t.pool.Schedule.jitter()*float64(probeDaily/24))
 }
@@ -304,54 +292,61 @@ func lastError(l *queue.LastAttempt) string {
 	return l.Error
 }
 
-// write settles until it is durable or the lane is not ours any more. It tells which.
-func (t *turn) write(s queue.Settlement) bool {
-	err := t.try(s)
-	if final(err) {
-		return t.wrote(s, err)
+// write settles until that is durable or the lane is not this node's any more, and reports which. It returns the next
+// deliveries, up to n. If that answer is lost the turn begins nothing more: the deliveries go back when it ends.
+func (t *turn) write(s queue.Settlement, n int) (given []queue.Delivery, written bool) {
+	given, err := t.try(s, n)
+	if concluded(err) {
+		return given, t.noteSettlement(s, err)
 	}
+	t.stop = true
 	t.pool.outage.enter(err)
-	for pause := firstPause; !final(err) && t.pause(pause); pause = min(2*pause, maxPause) {
-		if err = t.try(s); !final(err) {
+	for pause := firstPause; !concluded(err) && t.pause(pause); pause = min(2*pause, maxPause) {
+		if _, err = t.try(s, 0); !concluded(err) {
 			t.pool.outage.note(err)
 		}
 	}
-	if final(err) {
+	if concluded(err) {
 		t.pool.outage.leave(0)
-		return t.wrote(s, err)
+		return nil, t.noteSettlement(s, err)
 	}
 	t.pool.outage.leave(len(s.Results))
-	return false
+	return nil, false
 }
 
-// final tells whether a settlement is over: it was written, or never will be.
-func final(err error) bool {
+// concluded reports whether a settlement needs no other try: it was written, or never will be.
+func concluded(err error) bool {
 	return err == nil || errors.Is(err, queue.ErrNotHeld) || errors.Is(err, queue.ErrClosed)
 }
 
-// wrote notes how a settlement ended, and tells whether it is durable.
-func (t *turn) wrote(s queue.Settlement, err error) bool {
+// noteSettlement notes how a settlement ended, and reports whether it is durable.
+func (t *turn) noteSettlement(s queue.Settlement, err error) bool {
 	if err == nil {
-		t.pool.outage.well(true)
+		t.pool.outage.succeeded(true)
 		return true
 	}
-	if before, open := t.pool.seldom.Open("turn.lost"); open {
-		t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err, "lines_left_out", before)
+	if before, open := t.pool.logSampler.Allow("turn.lost"); open {
+		t.pool.Log.Warn("turn.lost", "host", t.held.Host, "results", len(s.Results), "error", err, "lines_suppressed", before)
 	}
 	return false
 }
 
 // try settles once.
-func (t *turn) try(s queue.Settlement) error {
+func (t *turn) try(s queue.Settlement, n int) ([]queue.Delivery, error) {
 	if s.Release {
-		t.pool.Leases.Ending(t.held)
+		t.pool.Leases.Ending(t.held, true)
+		t.pool.slots.ending(t.share)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.held.Context()), maxPause)
 	defer cancel()
-	return t.pool.Queue.Settle(ctx, t.held.Lease, s)
+	given, err := t.pool.Queue.Settle(ctx, t.held.Lease, s, n)
+	if s.Release && len(given) > 0 {
+		t.pool.Leases.Ending(t.held, false)
+	}
+	return given, err
 }
 
-// pause waits, and tells whether there is a point in going on.
+// pause waits, and reports whether it makes sense to go on.
 func (t *turn) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

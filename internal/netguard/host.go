@@ -10,9 +10,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// NormaliseHost brings a host as people write it (host[:port], IPv6 in brackets) into the form of lane names, see
-// Inbox.Host. Any IP address is accepted if it is written in the usual way, names as by ParseInbox. The error is a
-// *Refusal.
+// NormaliseHost returns the lane's name (see Inbox.Host) for a host as users write it (host[:port], IPv6 in brackets). It
+// accepts names as ParseInbox does, and any IP address in its usual form. The error is a *Refusal.
 func NormaliseHost(s string) (string, error) {
 	if refusal := checkCharacters(s); refusal != nil {
 		return "", refusal
@@ -30,7 +29,7 @@ func NormaliseHost(s string) (string, error) {
 // authority is a host and its port, both normalised; port is "" if there was none.
 type authority struct{ host, port string }
 
-// without writes the authority, leaving out the port if it is this one.
+// without returns the authority as text, without the port if it is the default port.
 func (a authority) without(defaultPort string) string {
 	if a.port == "" || a.port == defaultPort {
 		return a.host
@@ -43,9 +42,11 @@ func parseAuthority(s string, p *Policy) (authority, *Refusal) {
 	if strings.Contains(s, "@") {
 		return authority{}, badURL("has a user name or password")
 	}
-	host, port := s, ""
+	host := s
+	port := ""
 	if i := strings.LastIndexByte(s, ':'); i > strings.LastIndexByte(s, ']') {
-		host, port = s[:i], s[i+1:]
+		host = s[:i]
+		port = s[i+1:]
 	}
 	port, refusal := normalisePort(port)
 	if refusal != nil {
@@ -105,8 +106,8 @@ func parseName(given string, p *Policy) (string, *Refusal) {
 	return name, nil
 }
 
-// parseIPv4 takes an IPv4 address in the one spelling that everybody reads alike. All others (a single number, octal,
-// hexadecimal, fewer than four parts, a final dot, digits of other scripts) are ways of hiding an address.
+// parseIPv4 accepts an IPv4 address in the one spelling that all parsers agree on. All others (a single number, octal,
+// hexadecimal, fewer than four parts, a final dot, digits of other scripts) are used to hide an address.
 func parseIPv4(given string, p *Policy) (string, *Refusal) {
 	addr, err := netip.ParseAddr(given)
 	if err != nil {
@@ -118,26 +119,27 @@ func parseIPv4(given string, p *Policy) (string, *Refusal) {
 	return addr.String(), nil
 }
 
-// lookupProfile is idna.Lookup, but hyphens in the third and fourth place are allowed: there are such hosts, and
-// without the "xn" they mean nothing.
+// lookupProfile is idna.Lookup with two exceptions, since there are such hosts: it allows hyphens at the third and fourth
+// position, and underscores. badLabel refuses the other characters that StrictDomainName would.
 var lookupProfile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),
 	idna.CheckJoiners(true),
 	idna.CheckHyphens(false),
+	idna.StrictDomainName(false),
 )
 
-// toASCII writes a name as A-labels. Names of lower-case letters, digits, hyphens and dots stay as they are, unless they
-// hold A-labels, which are checked.
+// toASCII returns a name as A-labels. It does not change names of lower-case letters, digits, hyphens, underscores and dots
+// unless they hold A-labels, which it checks.
 func toASCII(name string) (string, error) {
-	asGiven := func(r rune) bool { return r == '.' || r < utf8.RuneSelf && isLDH(byte(r)) }
+	asGiven := func(r rune) bool { return r == '.' || isNameCharacter(r) }
 	if strings.TrimFunc(name, asGiven) == "" && !strings.Contains(name, "xn--") {
 		return name, nil
 	}
 	return lookupProfile.ToASCII(name)
 }
 
-// loopbackNames are what resolvers and hosts files usually map to this machine, beside .localhost.
+// loopbackNames are the names, beside .localhost, that resolvers and hosts files usually map to this machine.
 var loopbackNames = []string{
 	"localhost.localdomain", "localhost4", "localhost6", "localhost4.localdomain4", "localhost6.localdomain6",
 	"ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix", "ip6-allnodes", "ip6-allrouters",
@@ -153,16 +155,20 @@ func hasBadLabel(name string) bool {
 	return false
 }
 
-// badLabel tells whether a label (of letters, digits and hyphens) is none that a host may have.
+// badLabel reports whether a label is not one of a host name.
 func badLabel(label string) bool {
 	return label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-		strings.ContainsFunc(label, func(r rune) bool { return beyondASCII(r) || !isLDH(byte(r)) })
+		strings.ContainsFunc(label, func(r rune) bool { return !isNameCharacter(r) })
 }
+
+// isNameCharacter reports whether a label may hold the character. The standards exclude the underscore from host names, but
+// resolvers and certificates accept it and some hosts have it.
+func isNameCharacter(r rune) bool { return r == '_' || r < utf8.RuneSelf && isLDH(byte(r)) }
 
 func isLDH(c byte) bool { return c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' }
 
-// isNumber tells whether a label is one that a resolver may read as a number: decimal, octal or hexadecimal. A name
-// that ends in one is an IPv4 address to it (URL Standard, section 3.5, "ends in a number").
+// isNumber reports whether a resolver may read a label as a number: decimal, octal or hexadecimal. It takes a name that
+// ends in one for an IPv4 address (URL Standard, section 3.5, "ends in a number").
 func isNumber(label string) bool {
 	if hex, ok := strings.CutPrefix(label, "0x"); ok {
 		return strings.Trim(hex, "0123456789abcdef") == ""

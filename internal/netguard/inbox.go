@@ -9,37 +9,37 @@ import (
 // MaxURL is the length in bytes of the longest inbox URL accepted.
 const MaxURL = 2048
 
-// The closed set of reasons for refusing an inbox.
+// The reasons for refusing an inbox; there are no others.
 const (
 	ReasonBadURL         = "bad_url"
 	ReasonHTTPNotAllowed = "http_not_allowed"
 	ReasonPrivateAddress = "private_address"
 )
 
-// Inbox is an inbox URL fit to be stored, signed and dialled.
+// Inbox is an inbox URL that may be stored, signed and dialled.
 type Inbox struct {
 	// URL is absolute and normalised: scheme and host in lower case, the host's name as A-labels and without a final
 	// dot, no default port, no fragment, "/" for an empty path. Path and query are byte for byte as given, but for
 	// characters beyond ASCII, which are percent-encoded.
 	URL string
 	// Host is the name of the lane: host[:port], IPv6 in brackets, without the default port of the scheme. Port 443
-	// is left out whatever the scheme, because NormaliseHost is told no scheme and must find the same lane.
+	// is always left out, because NormaliseHost does not know the scheme and must find the same lane.
 	Host string
 }
 
 // Refusal says why an inbox or host can't be used.
 type Refusal struct {
 	Reason string // one of the Reason constants
-	Detail string // for people
+	Detail string // a text for users
 }
 
-// Error makes a Refusal an error.
+// Error implements error.
 func (r *Refusal) Error() string { return r.Reason + ": " + r.Detail }
 
 func badURL(detail string) *Refusal { return &Refusal{ReasonBadURL, detail} }
 
-// ParseInbox judges and normalises an inbox URL, http only if allowHTTP, IP literals only if the policy allows them. Of
-// several reasons to refuse one, it gives the one that is hardest to cure: bad_url, private_address, http_not_allowed.
+// ParseInbox checks and normalises an inbox URL. It accepts http only if allowHTTP is set, and IP literals only if the
+// policy allows them. If several reasons apply, it returns the first of bad_url, private_address and http_not_allowed.
 func ParseInbox(raw string, allowHTTP bool, p *Policy) (Inbox, *Refusal) {
 	scheme, authority, target, refusal := split(raw)
 	if refusal != nil {
@@ -60,7 +60,7 @@ func ParseInbox(raw string, allowHTTP bool, p *Policy) (Inbox, *Refusal) {
 	return in, nil
 }
 
-// join writes a URL, which is raw itself where that was normal already.
+// join returns a URL, without an allocation if raw was normalised already.
 func join(raw, start, host, target string) string {
 	if at := len(start) + len(host); len(raw) == at+len(target) && raw[:len(start)] == start && raw[len(start):at] == host && raw[at:] == target {
 		return raw
@@ -70,8 +70,8 @@ func join(raw, start, host, target string) string {
 
 var defaultPort = map[string]string{"http": "80", "https": "443"}
 
-// split takes a URL apart: scheme in lower case, authority as given, and the request target (path and query) as it is
-// to be sent.
+// split returns the parts of a URL: scheme in lower case, authority as given, and the request target (path and query) as
+// it will be sent.
 func split(raw string) (scheme, authority, target string, _ *Refusal) {
 	if refusal := checkCharacters(raw); refusal != nil {
 		return "", "", "", refusal
@@ -86,14 +86,15 @@ func split(raw string) (scheme, authority, target string, _ *Refusal) {
 	if end < 0 {
 		end = len(rest)
 	}
-	authority, target = rest[:end], escape(rest[end:])
+	authority = rest[:end]
+	target = escape(rest[end:])
 	if !strings.HasPrefix(target, "/") {
 		target = "/" + target
 	}
 	return scheme, authority, target, nil
 }
 
-// checkCharacters refuses what no URL may hold and what parsers are known to disagree on.
+// checkCharacters refuses characters that no URL may hold, and those that parsers are known to disagree on.
 func checkCharacters(raw string) *Refusal {
 	if len(raw) > MaxURL {
 		return badURL("too long")
@@ -130,8 +131,8 @@ func escape(s string) string {
 
 func beyondASCII(r rune) bool { return r >= utf8.RuneSelf }
 
-// checkSent makes sure that net/http sends the URL as it stands, because the target is signed as it stands: it would
-// decode and re-encode a path with characters that ought to be encoded.
+// checkSent refuses a URL that net/http would not send as it is, because the target is signed as it is: net/http decodes
+// and re-encodes a path with characters that should have been encoded.
 func checkSent(normalised, target string) *Refusal {
 	if len(normalised) > MaxURL {
 		return badURL("too long")
@@ -146,7 +147,7 @@ func checkSent(normalised, target string) *Refusal {
 	return nil
 }
 
-// isPlain tells that a target is a path of characters that net/http never touches: as nearly all inboxes' are.
+// isPlain reports whether a target is a path of characters that net/http never changes. That of nearly all inboxes is.
 func isPlain(target string) bool {
 	for _, c := range []byte(target) {
 		if !isLDH(c) && c != '/' && c != '.' && c != '_' && c != '~' && c != '@' && (c < 'A' || c > 'Z') {

@@ -1,14 +1,13 @@
-// Package netguard decides which addresses and which inbox URLs may be used, so that an inbox named by a stranger
-// can't make a node talk to the network it stands in.
+// Package netguard is the SSRF protection: it decides which addresses may be connected to and which inbox URLs are
+// accepted, so that an inbox can't make a node send requests to its own network.
 //
-// What callers may rely on: it fails closed (what it doesn't know to be public is refused), it opens no connection and
-// asks no resolver, and what ParseInbox returns is sent by net/http exactly as it stands. All is safe for concurrent
-// use.
+// What callers may rely on: it fails closed (only addresses known to be public are accepted), it opens no connection and
+// looks up no name, and net/http sends the URLs that ParseInbox returns without a change. All is safe for concurrent use.
 //
-// What callers may not rely on: that a name accepted here leads to a public address. Names are judged when they are
-// dialled, by Policy.Check on the address really connected to; anything earlier could be undone by the next look-up.
-// Nor can anybody tell by its look that a public address is translated to a private one on the way (a NAT64 prefix of
-// the network's own, a router that hairpins).
+// What callers may not rely on: that a name accepted here has a public address. Policy.Check is called when a name is
+// dialled, on the address that is connected to; an earlier check could be undone by the next look-up. Nor can it know
+// that a public address is translated to a private one on the way (by a NAT64 prefix of the network's own, or a router
+// that hairpins).
 package netguard
 
 import (
@@ -20,32 +19,40 @@ import (
 // ErrPrivate is wrapped by every refusal of an address.
 var ErrPrivate = errors.New("private or special address")
 
-// Policy says which addresses may be dialled: the public ones, and what its allow list adds. A nil Policy allows the
-// public ones only.
+// Policy says which addresses may be dialled: the public ones and those of its allow list, except for those of its deny
+// list. A nil Policy allows the public ones only.
 type Policy struct {
-	allow []netip.Prefix
+	allow, deny []netip.Prefix
 }
 
-// NewPolicy makes a policy that allows public addresses and all addresses in allow. An IPv4 address is matched by IPv4
-// prefixes whichever way it is written, so a prefix of IPv4-mapped addresses is taken for the IPv4 prefix it maps.
-func NewPolicy(allow []netip.Prefix) *Policy {
-	p := &Policy{allow: make([]netip.Prefix, 0, len(allow))}
-	for _, prefix := range allow {
+// NewPolicy makes a policy that allows public addresses and all addresses in allow, but none in deny. IPv4-mapped addresses
+// and prefixes of them are treated as IPv4, and an address of the well-known NAT64 prefix is denied if the IPv4 address in
+// it is.
+func NewPolicy(allow []netip.Prefix, deny ...netip.Prefix) *Policy {
+	return &Policy{allow: unmapped(allow), deny: unmapped(deny)}
+}
+
+func unmapped(prefixes []netip.Prefix) []netip.Prefix {
+	list := make([]netip.Prefix, 0, len(prefixes))
+	for _, prefix := range prefixes {
 		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 		}
-		p.allow = append(p.allow, prefix)
+		list = append(list, prefix)
 	}
-	return p
+	return list
 }
 
 // Check returns nil if addr may be dialled, else an error that wraps ErrPrivate and says why not.
 func (p *Policy) Check(addr netip.Addr) error {
-	// A zone names an interface of this machine, so no inbox of a stranger can have one.
+	// A zone names an interface of this machine, so no remote inbox can have one.
 	if !addr.IsValid() || addr.Zone() != "" {
 		return fmt.Errorf("%w: %s is no plain IP address", ErrPrivate, addr)
 	}
 	plain := addr.Unmap()
+	if prefix, denied := p.denies(plain); denied {
+		return fmt.Errorf("%w: %s is in %s (deny-addresses)", ErrPrivate, addr, prefix)
+	}
 	if p.allows(plain) {
 		return nil
 	}
@@ -53,6 +60,19 @@ func (p *Policy) Check(addr netip.Addr) error {
 		return fmt.Errorf("%w: %s is %s", ErrPrivate, addr, why)
 	}
 	return nil
+}
+
+// denies returns the prefix of the deny list that an address is in, if there is one.
+func (p *Policy) denies(addr netip.Addr) (netip.Prefix, bool) {
+	if p == nil {
+		return netip.Prefix{}, false
+	}
+	for _, prefix := range p.deny {
+		if prefix.Contains(addr) || nat64.Contains(addr) && prefix.Contains(embedded(addr)) {
+			return prefix, true
+		}
+	}
+	return netip.Prefix{}, false
 }
 
 func (p *Policy) allows(addr netip.Addr) bool {
@@ -67,13 +87,13 @@ func (p *Policy) allows(addr netip.Addr) bool {
 	return false
 }
 
-// embedded is the IPv4 address in the last 32 bits of an IPv6 one.
+// embedded returns the IPv4 address in the last 32 bits of an IPv6 address.
 func embedded(addr netip.Addr) netip.Addr {
 	b := addr.As16()
 	return netip.AddrFrom4([4]byte(b[12:]))
 }
 
-// special says what makes an address unfit to be dialled, or returns "" for a public one.
+// special returns why an address must not be dialled, or "" for a public one.
 func special(addr netip.Addr) string {
 	if nat64.Contains(addr) {
 		return specialNAT64(addr)
@@ -89,7 +109,7 @@ func special(addr netip.Addr) string {
 	return ""
 }
 
-// specialNAT64 judges an address of the well-known NAT64 prefix, which hosts without IPv4 need to reach those without
+// specialNAT64 is special for an address of the well-known NAT64 prefix, by which nodes without IPv4 reach hosts without
 // IPv6.
 //
 // SPEC: RFC 6052, section 3.1: "The Well-Known Prefix MUST NOT be used to represent non-global IPv4 addresses".
@@ -105,15 +125,15 @@ var (
 	globalUnicast = netip.MustParsePrefix("2000::/3")
 )
 
-// specialRange is a range in which no inbox can be.
+// specialRange is a range of addresses that no public inbox has.
 type specialRange struct {
 	prefix netip.Prefix
 	name   string
 }
 
 // specialRanges are the IANA special-purpose address registries (RFC 6890 and its successors), multicast, and one
-// address that is special in fact. Ranges that are globally reachable for some other use (AS112, AMT) are here too. Of
-// IPv6, what lies outside of 2000::/3 is refused anyway and listed for the sake of a better message.
+// address of a cloud platform. Ranges that are globally reachable for some other use (AS112, AMT) are here too. IPv6
+// addresses outside of 2000::/3 are refused anyway; their ranges are listed for a better message.
 var specialRanges = []specialRange{
 	{netip.MustParsePrefix("0.0.0.0/8"), "this network"},
 	{netip.MustParsePrefix("10.0.0.0/8"), "private use"},

@@ -125,3 +125,26 @@ func TestCheckAllowList(t *testing.T) {
 		}
 	}
 }
+
+// TestDeny checks that denied addresses are refused though they are public, or allowed, however they are written.
+func TestDeny(t *testing.T) {
+	prefixes := func(texts ...string) (list []netip.Prefix) {
+		for _, s := range texts {
+			list = append(list, netip.MustParsePrefix(s))
+		}
+		return list
+	}
+	p := NewPolicy(prefixes("10.0.0.0/8"), prefixes("10.9.0.0/16", "2a01:64::/96", "11.1.0.0/16", "::ffff:12.0.0.0/104")...)
+	for address, denied := range map[string]bool{
+		"10.9.0.1": true, "10.8.0.1": false, "2a01:64::a00:1": true, "2a01:65::1": false, "11.1.2.3": true, "11.2.2.3": false,
+		"::ffff:11.1.2.3": true, "64:ff9b::b01:203": true, "64:ff9b::b02:203": false, "12.0.0.1": true,
+	} {
+		err := p.Check(netip.MustParseAddr(address))
+		if errors.Is(err, ErrPrivate) != denied || denied && !strings.Contains(err.Error(), "deny-addresses") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, refusal := ParseInbox("https://11.1.2.3/inbox", false, p); refusal == nil || refusal.Reason != ReasonPrivateAddress {
+		t.Errorf("an inbox at a denied address: %v", refusal)
+	}
+}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// cavage reads a signature of draft-cavage-http-signatures-12, in the one form that every receiver takes: rsa-sha256
-// over (request-target), host, date and digest at least, with the parameters joined by bare commas.
+// cavage reads a signature of draft-cavage-http-signatures-12, in the one form that every receiver accepts: rsa-sha256
+// over (request-target), host, date and digest at least, with the parameters joined by commas without spaces.
 func (m message) cavage() (signature, error) {
 	header, err := m.single("Signature")
 	if err != nil {
@@ -48,7 +48,8 @@ func cavageParameters(header string) (map[string]string, error) {
 		if _, twice := parameters[match[1]]; twice {
 			return nil, fmt.Errorf("parameter %s is there twice", match[1])
 		}
-		parameters[match[1]], rest = match[2], rest[len(match[0]):]
+		parameters[match[1]] = match[2]
+		rest = rest[len(match[0]):]
 	}
 	return parameters, nil
 }
@@ -75,7 +76,7 @@ func (m message) cavageBase(headers []string) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// checkDate wants one fresh Date in the one form that all receivers read, RFC 9110's IMF-fixdate.
+// checkDate requires one fresh Date in the form that all receivers read, RFC 9110's IMF-fixdate.
 func (m message) checkDate() error {
 	value, err := m.single("Date")
 	if err != nil {

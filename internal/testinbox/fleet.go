@@ -17,30 +17,35 @@ import (
 // answers on all of 127.0.0.0/8), else with its own port.
 type Fleet struct {
 	scheme    string
-	addresses []string // host:port of each
+	protocols map[string]func(*http.Server, *tls.Conn, http.Handler) // see http.Server.TLSNextProto
+	addresses []string                                               // host:port of each
 	servers   []*http.Server
 	ca        []byte
 	serving   sync.WaitGroup
 }
 
-// StartFleet starts n hosts, of which the i-th is served by handler(i).
+// StartFleet starts n hosts. handler(i) serves the i-th.
 func StartFleet(n int, handler func(i int) http.Handler) (*Fleet, error) {
 	f := &Fleet{scheme: "http"}
 	return f.start(n, handler, func(net.IP) (*tls.Config, error) { return nil, nil })
 }
 
-// StartTLSFleet is StartFleet with TLS and HTTP/2: each host has a certificate for its address, from the authority that
-// CA tells.
+// StartTLSFleet is StartFleet with TLS and HTTP/2: each host has a certificate for its address, signed by the authority of
+// CA.
 func StartTLSFleet(n int, handler func(i int) http.Handler) (*Fleet, error) {
+	return startTLSFleet(n, handler, nil)
+}
+
+func startTLSFleet(n int, handler func(i int) http.Handler, protocols map[string]func(*http.Server, *tls.Conn, http.Handler)) (*Fleet, error) {
 	ca, err := newAuthority()
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{scheme: "https", ca: ca.pem}
+	f := &Fleet{scheme: "https", protocols: protocols, ca: ca.pem}
 	return f.start(n, handler, ca.config)
 }
 
-// start starts the hosts, or none if one can't be.
+// start starts the hosts. If one can't be started it closes the others.
 func (f *Fleet) start(n int, handler func(i int) http.Handler, config func(net.IP) (*tls.Config, error)) (*Fleet, error) {
 	for i := range n {
 		if err := f.startHost(i, handler(i), config); err != nil {
@@ -61,13 +66,13 @@ func (f *Fleet) startHost(i int, handler http.Handler, config func(net.IP) (*tls
 		return errors.Join(err, listener.Close())
 	}
 	server := &http.Server{
-		Handler: handler, TLSConfig: secure, ReadHeaderTimeout: time.Minute,
-		ErrorLog: log.New(io.Discard, "", 0), // broken connections are what fleets are for
+		Handler: handler, TLSConfig: secure, TLSNextProto: f.protocols, ReadHeaderTimeout: time.Minute,
+		ErrorLog: log.New(io.Discard, "", 0), // tests break connections on purpose
 	}
 	f.addresses = append(f.addresses, address.String())
 	f.servers = append(f.servers, server)
 	f.serving.Go(func() {
-		// Serve ends with an error always, and only by Close.
+		// Serve ends by Close, and always with an error.
 		if secure == nil {
 			_ = server.Serve(listener)
 		} else {
@@ -78,7 +83,7 @@ func (f *Fleet) startHost(i int, handler http.Handler, config func(net.IP) (*tls
 }
 
 // listen listens on the i-th address of loopback, from 127.1.0.0 on, or on 127.0.0.1 where there is no such address.
-// Every port is the system's choice, so that fleets don't meet.
+// The system chooses every port, so that fleets don't collide.
 func listen(i int) (net.Listener, error) {
 	var config net.ListenConfig
 	own := net.IPv4(127, byte(1+i>>16), byte(i>>8), byte(i))
@@ -98,7 +103,7 @@ func (f *Fleet) Host(i int) string { return f.addresses[i] }
 // CA returns the certificate that all hosts' certificates are signed with, in PEM; nil without TLS.
 func (f *Fleet) CA() []byte { return f.ca }
 
-// Close ends all hosts and their connections. Handlers at work find their request's context done.
+// Close ends all hosts and their connections. The contexts of running handlers end.
 func (f *Fleet) Close() error {
 	var errs []error
 	for _, server := range f.servers {

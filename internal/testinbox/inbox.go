@@ -1,10 +1,10 @@
-// Package testinbox is a remote inbox for tests and the demo: it verifies signatures, does what its script says, and
-// remembers what it got.
+// Package testinbox is a remote inbox for tests and the demo: it verifies signatures, answers as its script says, and
+// remembers the requests.
 //
 // What callers may rely on:
 //
 //   - Signatures are verified by code that shares nothing with the sender's and uses the standard library only. It is as
-//     strict as the strictest receivers in the field: what passes here passes there.
+//     strict as the strictest receivers in the field: they accept what it accepts.
 //   - A request whose signature is bad, missing or of a scheme not accepted is answered 401 with the reason, and never
 //     reaches the script.
 //   - Every request is remembered before its answer begins.
@@ -41,19 +41,19 @@ const (
 type Options struct {
 	// Keys returns the public key of a key ID, or nil: an *rsa.PublicKey or an ed25519.PublicKey.
 	Keys func(keyID string) crypto.PublicKey
-	// Unsigned takes every request without looking at signatures; Request.Valid is then always false.
+	// Unsigned accepts every request without a check of its signature; Request.Valid is then always false.
 	Unsigned bool
-	// Accept lists the schemes understood; none means all.
+	// Accept lists the schemes that the inbox understands; none means all.
 	Accept []Scheme
-	// Script says what to answer; nil is always 202. It may be called by many goroutines at once.
+	// Script returns the answer to a request; nil is always 202. It may be called by many goroutines at once.
 	Script func(Request) Reply
-	// Keep is how many requests to remember, the latest; 0 means 10,000.
+	// Keep is how many requests are remembered, the latest; 0 is 10,000.
 	Keep int
 }
 
 // Request is one request that an inbox got.
 type Request struct {
-	At         time.Time // when its head was there
+	At         time.Time // when its head was read
 	Method     string
 	Host       string // as sent, with the port
 	Path       string // as sent: escaped, with the query
@@ -63,7 +63,7 @@ type Request struct {
 	BodyHash   [sha256.Size]byte
 	Scheme     Scheme // "" if it was not signed
 	KeyID      string
-	Valid      bool   // signed with the key of KeyID, by a scheme accepted, and not stale
+	Valid      bool   // signed with the key of KeyID, by an accepted scheme, and not stale
 	Reason     string // why it is not valid
 }
 
@@ -79,7 +79,7 @@ type Reply struct {
 
 const (
 	defaultKeep = 10_000
-	maxBody     = 4 << 20 // four times what a sender takes in
+	maxBody     = 4 << 20 // four times the largest activity that a node accepts
 )
 
 // Inbox is an http.Handler that plays a remote inbox. Make it with New.
@@ -88,7 +88,7 @@ type Inbox struct {
 
 	mu       sync.Mutex
 	log      []Request     // guarded by mu
-	count    int           // guarded by mu: of all requests, also those forgotten
+	count    int           // guarded by mu: of all requests, also those no longer remembered
 	grown    chan struct{} // guarded by mu: closed when count grows
 	inFlight map[string]gauge
 }
@@ -122,18 +122,18 @@ func (in *Inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	request := in.judge(r, body)
+	request := in.verify(r, body)
 	request.At = at
 	in.remember(request)
 	if !request.Valid && !in.options.Unsigned {
 		http.Error(w, request.Reason, http.StatusUnauthorized)
 		return
 	}
-	in.options.Script(request).send(w, r.Context())
+	in.options.Script(request).send(r.Context(), w)
 }
 
-// judge describes a request, and verifies its signature.
-func (in *Inbox) judge(r *http.Request, body []byte) Request {
+// verify describes a request, and verifies its signature.
+func (in *Inbox) verify(r *http.Request, body []byte) Request {
 	request := Request{
 		Method: r.Method, Host: r.Host, Path: r.RequestURI, Header: r.Header.Clone(),
 		BodySize: len(body), BodyHash: sha256.Sum256(body), ActivityID: activityID(body),
@@ -156,7 +156,7 @@ func (in *Inbox) judge(r *http.Request, body []byte) Request {
 	return request
 }
 
-// activityID returns the id of an activity, or "" where the body is no activity.
+// activityID returns the id of an activity, or "" if the body is none.
 func activityID(body []byte) string {
 	var activity struct{ ID string }
 	if json.Unmarshal(body, &activity) != nil {
@@ -165,8 +165,8 @@ func activityID(body []byte) string {
 	return activity.ID
 }
 
-// send answers, unless the client goes first.
-func (reply Reply) send(w http.ResponseWriter, ctx context.Context) {
+// send answers, unless the client leaves first.
+func (reply Reply) send(ctx context.Context, w http.ResponseWriter) {
 	if !reply.wait(ctx) || reply.Close {
 		// net/http's way to end a connection, or a stream of HTTP/2, without an answer.
 		panic(http.ErrAbortHandler)
@@ -177,10 +177,10 @@ func (reply Reply) send(w http.ResponseWriter, ctx context.Context) {
 		status = http.StatusAccepted
 	}
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, reply.Body) // an error means that the client has gone: nobody is left to tell
+	_, _ = io.WriteString(w, reply.Body) // an error means that the client has gone
 }
 
-// wait lets Delay or, with Hang, the client's patience pass, and tells whether the client is still there.
+// wait waits for Delay or, with Hang, until the client leaves, and reports whether the client is still there.
 func (reply Reply) wait(ctx context.Context) bool {
 	if reply.Hang {
 		<-ctx.Done()
@@ -228,20 +228,20 @@ func (in *Inbox) remember(r Request) {
 	in.grown = make(chan struct{})
 }
 
-// Received returns the requests remembered, in the order in which their bodies had come.
+// Received returns the remembered requests, in the order in which their bodies were complete.
 func (in *Inbox) Received() []Request {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return slices.Clone(in.log)
 }
 
-// Count returns how many requests came in all, also those no longer remembered.
+// Count returns the number of all requests, also those no longer remembered.
 func (in *Inbox) Count() int {
 	count, _ := in.progress()
 	return count
 }
 
-// Wait returns when Count is n at least, or with the context's error.
+// Wait returns when Count is at least n, or with the context's error.
 func (in *Inbox) Wait(ctx context.Context, n int) error {
 	for {
 		count, grown := in.progress()
@@ -262,7 +262,7 @@ func (in *Inbox) progress() (int, <-chan struct{}) {
 	return in.count, in.grown
 }
 
-// InFlight returns how many requests are being answered just now.
+// InFlight returns how many requests are being answered now.
 func (in *Inbox) InFlight() (n int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

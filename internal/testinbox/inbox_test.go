@@ -122,7 +122,7 @@ func TestBodyTooLarge(t *testing.T) {
 	}
 }
 
-// outcome serves a request whose client leaves after patience, and tells the status and when that was; 0 is no answer.
+// outcome serves a request whose client leaves after patience, and returns the status and its time; 0 is no answer.
 func outcome(reply Reply, patience time.Duration) (status int, after time.Duration) {
 	start := time.Now()
 	in := New(Options{Unsigned: true, Script: func(Request) Reply { return reply }})

@@ -36,7 +36,7 @@ func (m message) rfc9421() (signature, error) {
 // signatureInput is a Signature-Input header of one member.
 type signatureInput struct {
 	label      string
-	parameters string // all behind "label=", byte for byte, since this is signed
+	parameters string // the text after "label=", byte for byte, since it is signed
 	components []string
 	created    time.Time
 	keyID      string
@@ -69,11 +69,12 @@ func parseInput(header string) (signatureInput, error) {
 		return in, fmt.Errorf("created is %s, want seconds since 1970", values["created"])
 	}
 	in.created = time.Unix(seconds, 0)
-	in.keyID, in.algorithm = unquote(values["keyid"]), unquote(values["alg"])
+	in.keyID = unquote(values["keyid"])
+	in.algorithm = unquote(values["alg"])
 	return in, nil
 }
 
-// inputParameters returns the parameters as they stand, strings still quoted.
+// inputParameters returns the parameters as they are, with strings still quoted.
 func inputParameters(rest string) (map[string]string, error) {
 	values := map[string]string{}
 	for rest != "" {
@@ -84,12 +85,13 @@ func inputParameters(rest string) (map[string]string, error) {
 		if _, twice := values[match[1]]; twice {
 			return nil, fmt.Errorf("parameter %s is there twice", match[1])
 		}
-		values[match[1]], rest = match[2], rest[len(match[0]):]
+		values[match[1]] = match[2]
+		rest = rest[len(match[0]):]
 	}
 	return values, nil
 }
 
-// unquote returns what a structured string stands for, and "" for what is none.
+// unquote returns the value of a structured string, and "" for anything else.
 func unquote(s string) string {
 	inner, ok := strings.CutPrefix(s, `"`)
 	if !ok {
@@ -140,8 +142,8 @@ func (m message) signatureBase(in signatureInput) (string, error) {
 	return base.String() + `"@signature-params": ` + in.parameters, nil
 }
 
-// component is the value of a component: section 2.2 for those derived, 2.1 for headers. Host is no header here: servers
-// in Go keep it elsewhere and verifiers for them refuse it.
+// component returns the value of a component: section 2.2 for derived ones, 2.1 for headers. Host is no header here: Go
+// servers keep it elsewhere and verifiers for them refuse it.
 func (m message) component(name string) (string, error) {
 	scheme := "http"
 	if m.TLS != nil {

@@ -80,7 +80,7 @@ func newRequest(payload string) *http.Request {
 	return r
 }
 
-// cavageForm is how to sign by draft-cavage; its zero value is filled with what is right.
+// cavageForm is how to sign by draft-cavage; its zero value is a correct signature.
 type cavageForm struct {
 	date, digest, algorithm, headers string
 	separator                        string
@@ -115,7 +115,7 @@ func (k keyring) cavage(t testing.TB, f cavageForm) *http.Request {
 	return r
 }
 
-// rfcForm is how to sign by RFC 9421; its zero value is filled with what is right.
+// rfcForm is how to sign by RFC 9421; its zero value is a correct signature.
 type rfcForm struct {
 	created            time.Time
 	digest, alg, keyID string
@@ -145,7 +145,7 @@ func (k keyring) rfc9421(t testing.TB, f rfcForm) *http.Request {
 		base += component + ": " + or(value, r.Header.Get(name)) + "\n"
 	}
 	base += `"@signature-params": ` + parameters
-	value := ""
+	var value string
 	switch {
 	case f.keyID == edKeyID:
 		value = base64.StdEncoding.EncodeToString(ed25519.Sign(k.ed, []byte(base)))

@@ -19,23 +19,25 @@ type message struct {
 	bodyHash [sha256.Size]byte
 }
 
-// window is how far from now a signature may have been made.
+// window is the maximum distance of a signature's time from now.
 const window = time.Hour
 
-// signature is what a request says of its signature.
+// signature is a request's signature.
 type signature struct {
 	keyID     string
 	algorithm string // of RFC 9421's registry
-	base      string // what was signed
+	base      string // the signed text
 	value     []byte
 }
 
-// verify tells the scheme and the key of a request's signature, as far as it could be read, and what is wrong with it.
-// The presence of Signature-Input tells the schemes apart.
+// verify returns the scheme and the key ID of a request's signature, as far as it could be read, and the reason if it is
+// invalid. A Signature-Input header distinguishes the schemes.
 func (m message) verify(keys func(string) crypto.PublicKey) (Scheme, string, error) {
-	scheme, parse := Cavage, m.cavage
+	scheme := Cavage
+	parse := m.cavage
 	if m.Header.Get("Signature-Input") != "" {
-		scheme, parse = RFC9421, m.rfc9421
+		scheme = RFC9421
+		parse = m.rfc9421
 	} else if m.Header.Get("Signature") == "" {
 		return "", "", errors.New("not signed")
 	}
@@ -76,7 +78,7 @@ func (m message) single(name string) (string, error) {
 	return values[0], nil
 }
 
-// checkDigest wants a header to be the body's hash between prefix and suffix.
+// checkDigest requires a header to be the body's hash between prefix and suffix.
 func (m message) checkDigest(name, prefix, suffix string) error {
 	value, err := m.single(name)
 	if err != nil {
@@ -88,7 +90,7 @@ func (m message) checkDigest(name, prefix, suffix string) error {
 	return nil
 }
 
-// checkTime refuses what is further from now than window.
+// checkTime refuses a time that is further from now than window.
 func checkTime(t time.Time) error {
 	if age := time.Since(t); age.Abs() > window {
 		return fmt.Errorf("signed at %s, which is %s ago", t.UTC().Format(time.RFC3339), age.Round(time.Second))

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// knock gives a request to an inbox that knows the keys, and returns what was remembered of it.
+// knock sends a request to an inbox that knows the keys, and returns how it was remembered.
 func knock(t *testing.T, k keyring, o Options, r *http.Request) (Request, int) {
 	t.Helper()
 	o.Keys = k.public
@@ -60,7 +60,7 @@ func httpDate(fromNow time.Duration) string {
 	return time.Now().Add(fromNow).UTC().Format(http.TimeFormat)
 }
 
-// TestTamperedRequests holds that a change to any part makes either signature bad.
+// TestTamperedRequests checks that a change to any part makes either signature bad.
 func TestTamperedRequests(t *testing.T) {
 	k := newKeyring(t)
 	for name, tamper := range map[string]func(*http.Request){
@@ -113,7 +113,7 @@ func wantRefused(t *testing.T, k keyring, name string, r *http.Request) {
 	}
 }
 
-// TestBadForms holds what is refused although the signature itself is a genuine one.
+// TestBadForms checks that requests in a wrong form are refused although the signature itself is genuine.
 func TestBadForms(t *testing.T) {
 	k := newKeyring(t)
 	hash := sha256.Sum256([]byte(body))
@@ -185,7 +185,7 @@ func TestSchemesAccepted(t *testing.T) {
 	}
 }
 
-// TestStaleness holds the edges of the window, by a clock that stands still.
+// TestStaleness checks the edges of the window, by a clock that stands still.
 func TestStaleness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for offset, fresh := range map[time.Duration]bool{
@@ -198,7 +198,7 @@ func TestStaleness(t *testing.T) {
 	})
 }
 
-// FuzzHeaders holds that nothing in the headers of a signature can break the verifier, or pass without the key.
+// FuzzHeaders checks that nothing in the headers of a signature can break the verifier, or pass without the key.
 func FuzzHeaders(f *testing.F) {
 	k := newKeyring(f)
 	c, r := k.cavage(f, cavageForm{}).Header, k.rfc9421(f, rfcForm{}).Header

@@ -20,7 +20,7 @@ import (
 	"github.com/postrider/postrider/signer"
 )
 
-// offer enqueues an activity that lasts for 72 h to a host, and tells whether it was accepted.
+// offer enqueues an activity that lasts for 72 h to a host, and reports whether it was accepted.
 func (r *rig) offer(uri, host string, p queue.Priority) bool {
 	r.t.Helper()
 	receipt, err := r.store.Enqueue(r.t.Context(), &queue.Submission{
@@ -71,12 +71,12 @@ type ending struct {
 	leases lockmgr.Manager
 }
 
-func (q ending) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settlement) error {
-	err := q.Queue.Settle(ctx, l, s)
-	if err == nil && s.Release {
+func (q ending) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settlement, n int) ([]queue.Delivery, error) {
+	next, err := q.Queue.Settle(ctx, l, s, n)
+	if err == nil && s.Release && len(next) == 0 {
 		err = q.leases.Release(ctx, []lockmgr.Lease{l})
 	}
-	return err
+	return next, err
 }
 
 // dying answers 500 until it is healed.
@@ -157,7 +157,7 @@ func TestAHostThatFailsForDaysIsGivenUpAndProbedOnceADay(t *testing.T) {
 	})
 }
 
-// Whatever the app sends, a host that is dead costs little.
+// A dead host costs little, however much the app sends to it.
 func TestAttemptsOnADeadHostInAMonth(t *testing.T) {
 	t.Parallel()
 	pooled(t, status(500), rarely, func(r *rig) {
@@ -246,7 +246,7 @@ func TestResetIsNotUndoneByTheTurn(t *testing.T) {
 	})
 }
 
-// A host that was given up is probed once a day, even if it only asks for patience then, and little of it.
+// An unavailable host is probed once a day, even if it then only asks to wait, and for a short time.
 func TestAHostThatWasGivenUpIsProbedDailyWhateverItAsks(t *testing.T) {
 	t.Parallel()
 	var throttles atomic.Bool
@@ -270,7 +270,7 @@ func TestAHostThatWasGivenUpIsProbedDailyWhateverItAsks(t *testing.T) {
 	})
 }
 
-// Who hears of a host that is probed does not take from it the time that it asked for.
+// Seen does not shorten the time that a host asked for, also while the host is to be probed.
 func TestSeenLeavesTheTimeAskedFor(t *testing.T) {
 	t.Parallel()
 	var throttles atomic.Bool
@@ -349,7 +349,7 @@ func bodyOf(req *http.Request) string {
 	return string(text)
 }
 
-// A host that answers one request after it was given up for another is not made to wait for a day.
+// A host that answers one request after another one made it unavailable need not wait for a day.
 func TestALateAnswerTakesGivingUpBack(t *testing.T) {
 	t.Parallel()
 	var failed atomic.Bool

@@ -39,7 +39,7 @@ func TestATurnThatFoundNoSlotLooksAgain(t *testing.T) {
 	})
 }
 
-// quiet counts how often it is asked for work, and wakes only when told to.
+// quiet counts how often it is asked for work, and wakes only when the test says so.
 type quiet struct {
 	queue.Queue
 	wake chan struct{}

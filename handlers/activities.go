@@ -2,9 +2,11 @@ package handlers
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
@@ -17,9 +19,12 @@ type activityView struct {
 	ActivityID string `json:"activity_id" doc:"the activity's own id"`
 	Type       string `json:"type"`
 	KeyID      string `json:"key_id"`
+	Actor      string `json:"actor,omitempty" doc:"of the activity"`
 	CreatedAt  string `json:"created_at" format:"date-time"`
 	State      string `json:"state" enum:"pending,done,cancelled"`
 	Counts     counts `json:"counts"`
+
+	Metadata json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought it said"`
 }
 
 // counts are an activity's deliveries; total is the sum of the others.
@@ -35,13 +40,27 @@ type counts struct {
 type deliveryView struct {
 	ID            string   `json:"id"`
 	Inbox         string   `json:"inbox"`
+	IDs           []string `json:"ids,omitempty" nullable:"false" doc:"of the actors behind the inbox, as the call named them"`
 	Host          string   `json:"host"`
 	State         string   `json:"state" enum:"pending,dead"`
-	Reason        string   `json:"reason,omitempty" doc:"why it is dead"`
+	Reason        reason   `json:"reason,omitempty" doc:"why it is dead"`
 	Attempts      int      `json:"attempts"`
 	NextAttemptAt string   `json:"next_attempt_at,omitempty" format:"date-time" doc:"absent if dead, or waiting behind another of its ordering key"`
+	DiedAt        string   `json:"died_at,omitempty" format:"date-time" doc:"absent if pending"`
 	LastAttempt   *attempt `json:"last_attempt,omitempty"`
+
+	History []*attempt `json:"history" nullable:"false" doc:"the last five attempts, newest first"`
 }
+
+// oneDelivery shows a delivery, and of which activity it is.
+type oneDelivery struct {
+	deliveryView
+	ActivityID string          `json:"activity_id" doc:"the activity's own id"`
+	Metadata   json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
+	URL        string          `json:"url" doc:"where the activity can be watched"`
+}
+
+var activityStates = []queue.ActivityState{queue.ActivityPending, queue.ActivityDone, queue.ActivityCancelled}
 
 var deliveryStates = []queue.DeliveryState{queue.StatePending, queue.StateDead}
 
@@ -65,9 +84,69 @@ func (s *server) activity(
 	if err != nil {
 		return reply{}, fmt.Errorf("%s %s: %w", what, id, err)
 	}
-	return reply{Status: http.StatusOK, Body: activityView{
-		ID: status.ID, ActivityID: status.URI, Type: status.Type, KeyID: status.KeyID,
-		CreatedAt: stamp(status.CreatedAt), State: string(status.State), Counts: counts(status.Counts),
+	return reply{Status: http.StatusOK, Body: activityViewOf(&status)}, nil
+}
+
+func activityViewOf(a *queue.ActivityStatus) activityView {
+	return activityView{
+		ID: a.ID, ActivityID: a.URI, Type: a.Type, KeyID: a.KeyID, Actor: a.Actor, CreatedAt: stamp(a.CreatedAt),
+		State: string(a.State), Counts: counts(a.Counts), Metadata: a.Metadata,
+	}
+}
+
+func (s *server) listActivities(r *http.Request, _ []byte) (reply, error) {
+	p, err := pageOf(r)
+	if err != nil {
+		return reply{}, err
+	}
+	q := r.URL.Query()
+	f := queue.ActivityFilter{URI: q.Get("activity_id"), Actor: q.Get("actor"), KeyID: q.Get("key_id"), Type: q.Get("type")}
+	if f.State, err = oneOf(q, "state", activityStates); err != nil {
+		return reply{}, err
+	}
+	if f.Since, err = timeOf(q, "since"); err != nil {
+		return reply{}, err
+	}
+	list, err := s.Queue.Activities(r.Context(), f, p)
+	if err != nil {
+		return reply{}, fmt.Errorf("list activities: %w", err)
+	}
+	return listReply(list, activityViewOf), nil
+}
+
+const activityType = "application/activity+json"
+
+// sentBytes is an answer of an activity's own bytes.
+type sentBytes []byte
+
+// MarshalJSON implements json.Marshaler: the document shows them as they are.
+func (b sentBytes) MarshalJSON() ([]byte, error) { return b, nil }
+
+// Schema describes them as what they are.
+func (sentBytes) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+func (s *server) getBody(r *http.Request, _ []byte) (reply, error) {
+	id, err := activityID(r)
+	if err != nil {
+		return reply{}, err
+	}
+	body, err := s.Queue.Body(r.Context(), id)
+	if err != nil {
+		return reply{}, fmt.Errorf("look up the body of %s: %w", id, err)
+	}
+	return reply{Status: http.StatusOK, Body: sentBytes(body)}, nil
+}
+
+func (s *server) getDelivery(r *http.Request, _ []byte) (reply, error) {
+	id := chi.URLParam(r, "id")
+	d, err := s.Queue.Delivery(r.Context(), id)
+	if err != nil {
+		return reply{}, fmt.Errorf("look up a delivery: %w", err)
+	}
+	return reply{Status: http.StatusOK, Body: oneDelivery{
+		deliveryView: deliveryViewOf(&d), ActivityID: d.URI, Metadata: d.Metadata, URL: activityURL(d.ActivityID),
 	}}, nil
 }
 
@@ -93,15 +172,16 @@ func (s *server) listDeliveries(r *http.Request, _ []byte) (reply, error) {
 
 func deliveryViewOf(d *queue.DeliveryStatus) deliveryView {
 	return deliveryView{
-		ID: d.ID, Inbox: d.Inbox, Host: d.Host, State: string(d.State), Reason: string(d.Reason), Attempts: d.Attempts,
-		NextAttemptAt: stamp(d.NextAttemptAt), LastAttempt: attemptView(d.LastAttempt),
+		ID: d.ID, Inbox: d.Inbox, IDs: d.IDs, Host: d.Host, State: string(d.State), Reason: reason(d.Reason), Attempts: d.Attempts,
+		NextAttemptAt: stamp(d.NextAttemptAt), DiedAt: stamp(d.DiedAt), LastAttempt: attemptView(d.History.Last()),
+		History: historyView(d.History),
 	}
 }
 
 // activityURL is where an activity can be watched.
 func activityURL(id string) string { return "/v1/activities/" + id }
 
-// activityID is the ID in the path. What can't be one of ours never reaches the store.
+// activityID is the ID in the path. An ID that the node can't have made never reaches the store.
 func activityID(r *http.Request) (string, error) {
 	id := chi.URLParam(r, "id")
 	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {

@@ -1,45 +1,26 @@
 package handlers
 
 import (
-	"strings"
+	"cmp"
 
 	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/postrider/postrider/queue"
 )
 
-// facts are what we have to know of an activity. The rest of it is not looked at, but for what must not be in it.
+// maxWraps is how many activities inside each other are looked at: an Announce of an Undo of an Announce of a Delete
+// has four. Further in there is nothing but what must not be delivered.
+const maxWraps = 8
+
+// facts are what has to be known of an activity, or of what stands as its object. The rest is not looked at, but for
+// what must not be in it. All IDs are "" if there are none.
 type facts struct {
-	id, kind, actor, object string // actor and object are IDs, "" if they have none
-	several                 bool   // object is a list, of which object is the first
-}
+	id, kind      string // the first type, if there are several
+	actor, object string // the first ones, if there are several
+	several       bool   // there are several objects
+	inner         *facts // the first object, if it is not named by its ID only
 
-// about are the types of activities whose order matters by what they are about.
-var about = map[string]bool{
-	"Create": true, "Update": true, "Delete": true, "Undo": true, "Accept": true, "Reject": true, "Add": true,
-	"Remove": true, "Move": true,
-}
-
-// orderingKey is the default one: the object's id where the activity changes something that others may change too.
-func (f *facts) orderingKey() string {
-	if about[f.kind] && f.object != "" && len(f.object) <= maxText {
-		return f.object
-	}
-	return f.id
-}
-
-// role is what the activity does to what an ordering key names, if that is its object. Under any other key there may be
-// more than one object, and a Delete of one must not undo the Create of another.
-func (f *facts) role(orderingKey string) queue.Role {
-	switch {
-	case f.object == "" || f.object != orderingKey:
-		return queue.Other
-	case f.kind == "Create" && !f.several:
-		return queue.Makes
-	case f.kind == "Delete":
-		return queue.Deletes
-	}
-	return queue.Other
+	authors []string // the actors that it is from
+	carried []string // the actors that its objects are from
+	hidden  []fault  // bto and bcc in its objects
 }
 
 // facts reads an activity.
@@ -47,41 +28,33 @@ func (p *parser) facts(f *facts) error {
 	before, seen := len(p.faults), map[string]bool{}
 	err := p.delivered(func(name string) error {
 		if seen[name] {
-			return p.refuse("stands twice")
+			return p.refuse(standsTwice)
 		}
 		seen[name] = true
-		return p.fact(f, name)
+		switch name {
+		case "id":
+			return p.checked(&f.id, checkText)
+		case "type":
+			return p.kind(f)
+		}
+		return p.fact(f, name, maxWraps)
 	})
+	if err == nil && !f.others() {
+		p.faults = someOf(p.faults, f.hidden)
+	}
 	if err != nil || len(p.faults) > before {
 		return err
 	}
 	if !seen["id"] {
-		err = p.faultAt("id", "is missing")
+		err = p.faultAt("id", isMissing)
 	}
 	if err == nil && !seen["type"] {
-		err = p.faultAt("type", "is missing")
+		err = p.faultAt("type", isMissing)
 	}
 	return err
 }
 
-func (p *parser) fact(f *facts, name string) (err error) {
-	switch name {
-	case "id":
-		return p.checked(&f.id, checkText)
-	case "type":
-		return p.kind(f)
-	case "actor":
-		f.actor, err = p.reference()
-	case "object":
-		f.several = p.dec.PeekKind() == jsontext.KindBeginArray
-		f.object, err = p.reference()
-	default:
-		err = p.scan()
-	}
-	return err
-}
-
-// kind reads the type of an activity: a string, or a list of strings of which the first counts.
+// kind reads the type of an activity: a string, or the first of a list of strings.
 func (p *parser) kind(f *facts) error {
 	if p.dec.PeekKind() != jsontext.KindBeginArray {
 		return p.checked(&f.kind, checkText)
@@ -96,79 +69,95 @@ func (p *parser) kind(f *facts) error {
 	}); err != nil || f.kind != "" {
 		return err
 	}
-	return p.fault("must hold a type")
+	return p.fault(flaw{codeEmpty, "must hold a type"})
 }
 
-// reference reads what stands for an object: its id, the object itself, or a list of which the first counts. It
-// returns "" where there is no id.
-func (p *parser) reference() (id string, err error) {
+// fact reads a member other than id and type.
+func (p *parser) fact(f *facts, name string, depth int) (err error) {
+	switch {
+	case name == "actor":
+		f.actor, err = p.author(f)
+	case name == "attributedTo":
+		_, err = p.author(f)
+	case name == "object" && depth > 0:
+		err = p.objects(f, depth-1)
+	default:
+		err = p.member(name)
+	}
+	return err
+}
+
+// author reads who an activity or object is from, and returns the first of them.
+func (p *parser) author(f *facts) (first string, err error) {
+	err = p.references(0, func(id string, _ *facts) {
+		first = cmp.Or(first, id)
+		f.authors = append(f.authors, id)
+	})
+	return first, err
+}
+
+// objects reads the objects of an activity. The faults in them are set aside, because only the activity's type and
+// actor, which may stand behind them, say whether they count. There are too few to end the reading.
+func (p *parser) objects(f *facts, depth int) error {
+	f.object, f.inner = "", nil
+	count, outside := 0, p.faults
+	p.faults = nil
+	err := p.references(depth, func(id string, inner *facts) {
+		if count++; count == 1 {
+			f.object, f.inner = id, inner
+		}
+		if inner != nil {
+			f.carried = append(f.carried, inner.authors...)
+		}
+	})
+	f.several = count > 1
+	f.hidden = someOf(f.hidden, p.faults)
+	p.faults = outside
+	return err
+}
+
+// references reads any value and finds the objects that it stands for: it may be the ID of one, the object itself, or a
+// list of such. The facts are nil where there is only an ID.
+func (p *parser) references(depth int, found func(id string, inner *facts)) error {
 	switch p.dec.PeekKind() {
 	case jsontext.KindString:
-		return p.str()
-	case jsontext.KindBeginObject:
-		return p.idOf()
-	case jsontext.KindBeginArray:
-		first := true
-		err = p.array(func() (err error) {
-			if !first {
-				return p.scan()
-			}
-			first = false
-			id, err = p.reference()
-			return err
-		})
-		return id, err
-	default:
-		return "", p.scan()
-	}
-}
-
-// idOf reads an object and returns its id.
-func (p *parser) idOf() (id string, err error) {
-	err = p.delivered(func(name string) (err error) {
-		if name != "id" || p.dec.PeekKind() != jsontext.KindString {
-			return p.scan()
-		}
-		id, err = p.str()
+		id, err := p.str()
+		found(id, nil)
 		return err
-	})
-	return id, err
-}
-
-// scan reads any value for what must not be delivered.
-func (p *parser) scan() error {
-	switch p.dec.PeekKind() {
 	case jsontext.KindBeginObject:
-		return p.delivered(func(string) error { return p.scan() })
+		inner := &facts{}
+		err := p.innerFacts(inner, depth)
+		found(inner.id, inner)
+		return err
 	case jsontext.KindBeginArray:
-		return p.array(p.scan)
+		return p.array(func() error { return p.references(depth, found) })
 	default:
 		return p.dec.SkipValue()
 	}
 }
 
-// delivered reads an object that will be delivered: one with bto or bcc is refused, and not changed, because the bytes
-// are the caller's. A context may define the names; it addresses nobody.
-//
-// SPEC: ActivityPub, section 6: The server MUST remove the bto and/or bcc properties, if they exist, from the
-// ActivityStreams object before delivery.
-func (p *parser) delivered(value func(name string) error) error {
-	return p.members(func(name string) error {
+// innerFacts reads what stands as the object of an activity. Nothing in it is a fault but what must not be delivered.
+func (p *parser) innerFacts(f *facts, depth int) error {
+	err := p.delivered(func(name string) error {
 		switch {
-		case name == "@context":
-			return p.dec.SkipValue()
-		case hidden(name):
-			at := strings.TrimPrefix(string(p.dec.StackPointer()), "/activity")
-			return p.refuse("must never be delivered; it stands at " + clip(at, maxPlace) + " of the activity")
+		case name == "id" && p.dec.PeekKind() == jsontext.KindString:
+			id, err := p.str()
+			f.id = id
+			return err
+		case name == "type":
+			f.kind = ""
+			return p.references(0, func(kind string, _ *facts) { f.kind = cmp.Or(f.kind, kind) })
 		}
-		return value(name)
+		return p.fact(f, name, depth)
 	})
+	if f.actor == "" || !f.others() {
+		p.faults = someOf(p.faults, f.hidden)
+	}
+	return err
 }
 
-// hidden tells the names of bto and bcc: short, compact and full.
-func hidden(name string) bool {
-	for _, prefix := range []string{"as:", "https://www.w3.org/ns/activitystreams#", "http://www.w3.org/ns/activitystreams#"} {
-		name = strings.TrimPrefix(name, prefix)
-	}
-	return name == "bto" || name == "bcc"
+// someOf adds faults to a list as long as it holds less than would end the reading.
+func someOf(list, more []fault) []fault {
+	room := max(0, maxFaults-1-len(list))
+	return append(list, more[:min(room, len(more))]...)
 }

@@ -14,50 +14,79 @@ type rejection struct {
 	Detail string `json:"detail" doc:"for people"`
 }
 
-// place is where an inbox stands in the call.
-type place struct {
-	list   string // inboxes or recipients
-	index  int
-	member string // with recipients
+// maxRejections is how many rejections are listed. The others are counted, so that what a call takes in memory follows
+// its bytes: a rejection takes a hundred times as much as an inbox of a letter.
+const maxRejections = 1000
+
+// location is where an inbox stands in the call. It is small, as there are many.
+type location struct {
+	index  int32
+	member member
 }
 
-// String writes the place as a location.
-func (at place) String() string {
-	if at.list == "inboxes" {
+// member is what an inbox is in a call.
+type member uint8
+
+const (
+	inInboxes member = iota
+	asInbox          // of a recipient
+	asSharedInbox
+)
+
+// String writes the location as an error names it.
+func (at location) String() string {
+	switch at.member {
+	case inInboxes:
 		return fmt.Sprintf("body.inboxes[%d]", at.index)
+	case asInbox:
+		return at.of("inbox")
+	default:
+		return at.of("shared_inbox")
 	}
-	return fmt.Sprintf("body.recipients[%d].%s", at.index, at.member)
+}
+
+// of writes the location of a member of the recipient.
+func (at location) of(member string) string {
+	return fmt.Sprintf("body.recipients[%d].%s", at.index, member)
 }
 
 // none is the index of an inbox that is not delivered to.
 const none = -1
 
-// audience gathers the inboxes of a call, each once: as deliveries or as rejections.
+// audience collects the inboxes of a call, each once: as deliveries or as rejections.
 type audience struct {
 	parse func(raw string) (netguard.Inbox, *netguard.Refusal)
 	own   map[string]bool // inboxes of the activity's own actor, as URLs
 
 	deliveries  []queue.Recipient
-	deliveredAt []place // of each delivery
-	rejected    []rejection
-	rejectedAt  []place
+	deliveredAt []location  // of each delivery
+	rejected    []rejection // maxRejections at most
+	rejectedAt  []location  // of each of those
+	more        int         // rejections that are not listed
+	actors      map[actorAt]struct{}
 	known       map[string]int // index in deliveries, or none, of inboxes as given and as URLs
 	conflicts   []fault
 }
 
-// gather makes the audience of a call.
-func (s *server) gather(c *activityCall) *audience {
+// actorAt is an actor behind the inbox of a delivery.
+type actorAt struct {
+	delivery int
+	id       string
+}
+
+// audienceOf returns the audience of a call.
+func (s *server) audienceOf(c *activityCall) *audience {
 	n := len(c.Inboxes) + len(c.Recipients)
 	a := &audience{
 		parse: func(raw string) (netguard.Inbox, *netguard.Refusal) {
 			return netguard.ParseInbox(raw, s.AllowHTTP, s.Policy)
 		},
 		own: map[string]bool{}, known: make(map[string]int, n),
-		deliveries: make([]queue.Recipient, 0, len(c.Inboxes)), deliveredAt: make([]place, 0, len(c.Inboxes)),
+		deliveries: make([]queue.Recipient, 0, len(c.Inboxes)), deliveredAt: make([]location, 0, len(c.Inboxes)),
 	}
 	a.addRecipients(c)
 	for i, inbox := range c.Inboxes {
-		a.add(inbox, nil, place{list: "inboxes", index: i})
+		a.add(inbox, location{int32(i), inInboxes})
 	}
 	return a
 }
@@ -66,30 +95,40 @@ func (s *server) gather(c *activityCall) *audience {
 func (a *audience) addRecipients(c *activityCall) {
 	for i, r := range c.Recipients {
 		switch {
-		case r.ID != "" && r.ID == c.facts.actor:
+		case r.is(c.facts.actor):
 			if inbox, refusal := a.parse(r.Inbox); refusal == nil {
 				a.own[inbox.URL] = true
 			}
 		case r.SharedInbox != "":
-			a.add(r.SharedInbox, r.Headers, place{"recipients", i, "shared_inbox"})
+			a.addRecipient(r.SharedInbox, &c.Recipients[i], location{int32(i), asSharedInbox})
 		default:
-			a.add(r.Inbox, r.Headers, place{"recipients", i, "inbox"})
+			a.addRecipient(r.Inbox, &c.Recipients[i], location{int32(i), asInbox})
 		}
 	}
 }
 
-// add adds an inbox, or its headers to the delivery that there is already.
-func (a *audience) add(raw string, hs headers, at place) {
+// add adds an inbox and returns the index of its delivery.
+func (a *audience) add(raw string, at location) int {
 	i, known := a.known[raw]
 	if !known {
 		i = a.resolve(raw, at)
 		a.known[raw] = i
 	}
-	if i == none || len(hs) == 0 {
+	return i
+}
+
+// addRecipient adds an inbox, or its actors and headers to the delivery that there is already.
+func (a *audience) addRecipient(raw string, r *recipient, at location) {
+	i := a.add(raw, at)
+	if i == none {
 		return
 	}
 	d := &a.deliveries[i]
-	for _, h := range hs {
+	a.addActor(i, r.ID)
+	for _, id := range r.IDs {
+		a.addActor(i, id)
+	}
+	for _, h := range r.Headers {
 		merged, ok := headers(d.Headers).with(h)
 		if !ok || len(merged) > maxHeaders {
 			a.conflict(at, h.Name, ok)
@@ -99,12 +138,24 @@ func (a *audience) add(raw string, hs headers, at place) {
 	}
 }
 
-// resolve judges an inbox that is not known as given, and returns the index of its delivery.
-func (a *audience) resolve(raw string, at place) int {
+// addActor adds an actor behind the inbox of a delivery, once.
+func (a *audience) addActor(i int, id string) {
+	who := actorAt{i, id}
+	if _, known := a.actors[who]; known || id == "" {
+		return
+	}
+	if a.actors == nil {
+		a.actors = map[actorAt]struct{}{}
+	}
+	a.actors[who] = struct{}{}
+	a.deliveries[i].IDs = append(a.deliveries[i].IDs, id)
+}
+
+// resolve checks an inbox that is not known as given, and returns the index of its delivery.
+func (a *audience) resolve(raw string, at location) int {
 	inbox, refusal := a.parse(raw)
 	if refusal != nil {
-		a.rejected = append(a.rejected, rejection{Inbox: clip(raw, netguard.MaxURL), Reason: refusal.Reason, Detail: refusal.Detail})
-		a.rejectedAt = append(a.rejectedAt, at)
+		a.reject(rejection{Inbox: clip(raw, netguard.MaxURL), Reason: refusal.Reason, Detail: refusal.Detail}, at)
 		return none
 	}
 	if inbox.URL != raw {
@@ -112,58 +163,72 @@ func (a *audience) resolve(raw string, at place) int {
 			return i
 		}
 	}
-	if at.list == "inboxes" && a.own[inbox.URL] {
+	if at.member == inInboxes && a.own[inbox.URL] {
 		return none // the actor's own, and no other recipient shares it
 	}
 	i := len(a.deliveries)
 	if inbox.URL != raw {
 		a.known[inbox.URL] = i
 	}
-	a.deliveries = append(a.deliveries, queue.Recipient{Inbox: inbox.URL, Host: inbox.Host})
-	a.deliveredAt = append(a.deliveredAt, at)
+	a.deliveries = appendDoubling(a.deliveries, queue.Recipient{Inbox: inbox.URL, Host: inbox.Host})
+	a.deliveredAt = appendDoubling(a.deliveredAt, at)
 	return i
 }
 
+// reject lists a rejection, or counts it if many are listed already.
+func (a *audience) reject(r rejection, at location) {
+	if len(a.rejected) == maxRejections {
+		a.more++
+		return
+	}
+	a.rejected = append(a.rejected, r)
+	a.rejectedAt = append(a.rejectedAt, at)
+}
+
 // conflict notes headers that can't go out in one delivery.
-func (a *audience) conflict(at place, name string, many bool) {
-	message := "differs between recipients that share the inbox"
+func (a *audience) conflict(at location, name string, many bool) {
+	what := flaw{codeConflict, "differs between recipients that share the inbox"}
 	if many {
-		message = "is one header too many for recipients that share the inbox"
+		what = flaw{codeTooMany, "is one header too many for recipients that share the inbox"}
 	}
 	if len(a.conflicts) < maxFaults {
-		at.member = "headers." + name
-		a.conflicts = append(a.conflicts, fault{Location: at.String(), Message: message})
+		a.conflicts = append(a.conflicts, what.at(at.of("headers."+name)))
 	}
 }
 
-// refused puts what the store refused behind what was rejected here.
-func refused(rejected []rejection, list []queue.Refusal) []rejection {
-	all := append(make([]rejection, 0, len(rejected)+len(list)), rejected...)
-	for _, r := range list {
+// refused puts what the store refused behind what was rejected here, as long as not too many are listed. It returns how
+// many are not.
+func refused(rejected []rejection, list []queue.Refusal) (all []rejection, more int) {
+	listed := min(len(list), maxRejections-min(len(rejected), maxRejections))
+	all = append(make([]rejection, 0, len(rejected)+listed), rejected...)
+	for _, r := range list[:listed] {
 		detail := "an operator blocked the host"
 		if r.Reason == queue.ReasonHostUnavailable {
 			detail = "the host has failed for days; only high priority reaches it"
 		}
 		all = append(all, rejection{Inbox: r.Inbox, Reason: string(r.Reason), Detail: detail})
 	}
-	return all
+	return all, len(list) - listed
 }
 
-// nobody is the problem of a call of which nothing was acceptable: not here, and not to the store.
-func (a *audience) nobody(list []queue.Refusal) error {
-	places := a.rejectedAt
-	for _, r := range list {
-		places = append(places, a.deliveredAt[a.known[r.Inbox]])
+// noneAccepted is the problem of a valid call without an accepted inbox: the API or the store rejected each of them.
+func (a *audience) noneAccepted(list []queue.Refusal) error {
+	all, more := refused(a.rejected, list)
+	locations := a.rejectedAt
+	for _, r := range list[:len(list)-more] {
+		locations = append(locations, a.deliveredAt[a.known[r.Inbox]])
 	}
-	if len(places) == 0 {
-		return invalid("body.recipients", "there is nobody but the activity's own actor")
+	if len(locations) == 0 {
+		return noInboxAccepted(flaw{codeOwnActor, "there is no recipient but the activity's own actor"}.at("body.recipients"))
 	}
-	faults := make([]fault, len(places))
-	for i, r := range refused(a.rejected, list) {
+	faults := make([]fault, len(locations))
+	for i, r := range all {
 		faults[i] = fault{
-			Location: places[i].String(), Message: "was rejected: " + r.Reason,
+			Location: locations[i].String(), Code: code(r.Reason), Message: "was rejected: " + r.Reason,
 			Inbox: r.Inbox, Reason: r.Reason, Detail: r.Detail,
 		}
 	}
-	return unprocessable(faults...)
+	p := noInboxAccepted(faults...)
+	p.RejectedMore = a.more + more
+	return p
 }

@@ -43,7 +43,7 @@ func BenchmarkIntake(b *testing.B) {
 			b.SetBytes(int64(len(bb.body)))
 			for b.Loop() {
 				g.queue.receipts = map[[32]byte]queue.Receipt{}
-				req := httptest.NewRequest(http.MethodPost, "/v1/activities", strings.NewReader(bb.body))
+				req := newRequest(http.MethodPost, "/v1/activities", strings.NewReader(bb.body))
 				req.Header.Set("Content-Type", "application/json")
 				rec := httptest.NewRecorder()
 				g.handler.ServeHTTP(rec, req)

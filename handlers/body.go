@@ -1,56 +1,56 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 const (
 	maxCall     = 64 << 20  // an intake call: 100,000 recipients of 600 bytes, and the activity
 	maxKeyCall  = 256 << 10 // a key call: an RSA key of 8192 bits is 7 KiB of PEM
+	maxNoBody   = 4 << 10   // where a route has no body
 	maxBodies   = 128 << 20 // all bodies held at one time
-	firstPart   = 1 << 20   // what room is made for where a call does not tell its size
+	firstPart   = 64 << 10  // what room is made for before more has come
 	bodyWait    = 10 * time.Second
 	bodyTimeout = time.Minute // to send a body
 )
 
 // bodies reads request bodies and bounds what of them is held at one time.
 type bodies struct {
-	room    *semaphore.Weighted
+	room    *shares
 	wait    time.Duration // for room
 	timeout time.Duration // for the whole body to come
 }
 
 func newBodies() *bodies {
-	return &bodies{room: semaphore.NewWeighted(maxBodies), wait: bodyWait, timeout: bodyTimeout}
+	return &bodies{room: newShares(maxBodies), wait: bodyWait, timeout: bodyTimeout}
 }
 
-// read reads a request's JSON body of at most limit bytes; a limit of 0 means that the route has none. The body counts
-// against the room until release is called.
-func (b *bodies) read(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, release func(), err error) {
+// The types of bodies. Errors name the first of each.
+var (
+	jsonTypes = []string{"application/json", activityType, "application/ld+json"}
+	lineTypes = []string{"application/x-ndjson"}
+)
+
+// read reads a request's body of one of the types and at most limit bytes; a limit of 0 means that the route has none.
+// The body counts against the room until release is called.
+func (b *bodies) read(
+	w http.ResponseWriter, r *http.Request, limit int64, types []string,
+) (body []byte, release func(), err error) {
 	if limit == 0 {
 		return nil, func() {}, nil
 	}
-	if err := checkHead(w, r, limit); err != nil {
+	if err := checkHead(w, r, limit, types); err != nil {
 		return nil, nil, err
 	}
-	size := r.ContentLength
-	if size < 0 {
-		size = min(limit, firstPart)
-	}
-	room := &room{bodies: b, r: r}
-	if err := room.grow(size); err != nil {
-		return nil, nil, err
-	}
+	room := &room{bodies: b, r: r, claim: b.room.claim(visitOf(r).token)}
 	if body, err = b.receive(w, r, limit, room); err != nil {
 		room.release()
 		return nil, nil, err
@@ -60,34 +60,31 @@ func (b *bodies) read(w http.ResponseWriter, r *http.Request, limit int64) (body
 
 // room is what one body takes of the room for all.
 type room struct {
+	*claim
 	bodies *bodies
 	r      *http.Request
-	size   int64
 }
 
-// grow makes it so large, or says that there is no room.
-func (m *room) grow(size int64) error {
-	if m.bodies.room.TryAcquire(size - m.size) {
-		m.size = size
+// growTo makes it so large, or returns the problem that there is no room. Of several bodies that wait for one another,
+// the one of which least has come times out first, and the others get its room.
+func (m *room) growTo(size int64) error {
+	more := size - m.held
+	if m.tryGrow(more) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(m.r.Context(), m.bodies.wait)
+	wait := m.bodies.wait + time.Duration(float64(m.bodies.wait)*float64(m.held)/maxCall)
+	ctx, cancel := context.WithTimeout(m.r.Context(), wait)
 	defer cancel()
-	if m.bodies.room.Acquire(ctx, size-m.size) != nil {
+	if m.grow(ctx, more) != nil {
 		return &problem{Status: http.StatusServiceUnavailable, Detail: "too many large calls at once", retryAfter: m.bodies.wait}
 	}
-	m.size = size
 	return nil
 }
 
-func (m *room) release() { m.bodies.room.Release(m.size) }
-
-// checkHead refuses what the head of a request tells is not for us, before any of the body is read.
-func checkHead(w http.ResponseWriter, r *http.Request, limit int64) error {
-	switch mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType {
-	case "application/json", "application/activity+json", "application/ld+json":
-	default:
-		return &problem{Status: http.StatusUnsupportedMediaType, Detail: "Content-Type must be application/json"}
+// checkHead refuses a request by its headers, before any of the body is read.
+func checkHead(w http.ResponseWriter, r *http.Request, limit int64, types []string) error {
+	if mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); !slices.Contains(types, mediaType) {
+		return &problem{Status: http.StatusUnsupportedMediaType, Detail: "Content-Type must be " + types[0]}
 	}
 	if r.Header.Get("Content-Encoding") != "" {
 		return &problem{Status: http.StatusUnsupportedMediaType, Detail: "the body must not be encoded"}
@@ -102,7 +99,7 @@ func checkHead(w http.ResponseWriter, r *http.Request, limit int64) error {
 func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64, room *room) ([]byte, error) {
 	// A writer without deadlines keeps those of its server. The server lifts this one when it has seen the body's end.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(b.timeout))
-	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, room, limit)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit, room.growTo)
 	if err == nil {
 		return body, nil
 	}
@@ -120,23 +117,31 @@ func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64, ro
 	return nil, &problem{Status: http.StatusBadRequest, Detail: "the body broke off"}
 }
 
-// readAll reads a body into a slice of its size, if that is known. If it is not, a body that outgrows its room needs
-// room for the largest there may be.
-func readAll(r io.Reader, size int64, room *room, limit int64) ([]byte, error) {
-	var buf bytes.Buffer
-	if size > 0 {
-		buf.Grow(int(size) + bytes.MinRead) // ReadFrom wants that much room to see the end
-	}
-	if _, err := buf.ReadFrom(io.LimitReader(r, room.size)); err != nil {
-		return nil, err
-	}
-	if int64(buf.Len()) == room.size && size < 0 && room.size < limit {
-		if err := room.grow(limit); err != nil {
+// readAll reads a body of a size, -1 if it is not known, and makes room for it as it comes: what a request says of its
+// size costs nothing before the bytes are there.
+func readAll(r io.Reader, size, limit int64, makeRoom func(int64) error) ([]byte, error) {
+	var body []byte
+	for {
+		if len(body) == cap(body) {
+			larger := max(firstPart, 2*int64(cap(body)))
+			if int64(len(body)) <= size {
+				larger = min(larger, size+1) // to see the end
+			}
+			larger = min(larger, limit+1)
+			if err := makeRoom(min(larger, limit)); err != nil {
+				return nil, err
+			}
+			body = append(make([]byte, 0, larger), body...)
+		}
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
 			return nil, err
 		}
 	}
-	_, err := buf.ReadFrom(r)
-	return buf.Bytes(), err
 }
 
 func tooLarge(w http.ResponseWriter, limit int64) error {

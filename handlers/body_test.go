@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -62,7 +63,7 @@ func receive(t *testing.T, c net.Conn) *http.Response {
 	return resp
 }
 
-const postHead = "POST /v1/activities HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+const postHead = "POST /v1/activities HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 func TestSlowBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -75,9 +76,7 @@ func TestSlowBody(t *testing.T) {
 		if took := time.Since(start); took != bodyTimeout {
 			t.Errorf("took %s", took)
 		}
-		if !g.bodies.room.TryAcquire(maxBodies) {
-			t.Error("the slow body still takes room")
-		}
+		g.wantAllRoom(t)
 	})
 }
 
@@ -144,16 +143,13 @@ func TestTooLargeBodies(t *testing.T) {
 	for length, body := range map[int64]io.Reader{
 		maxCall + 1: unreadable{t}, 1 << 40: unreadable{t}, -1: io.LimitReader(spaces{}, maxCall+1),
 	} {
-		req := httptest.NewRequest("POST", "/v1/activities", body)
+		req := newRequest("POST", "/v1/activities", body)
 		req.Header.Set("Content-Type", "application/json")
 		req.ContentLength = length
 		rec := httptest.NewRecorder()
 		g.handler.ServeHTTP(rec, req)
 		wantProblem(t, rec, 413)
-		if !g.bodies.room.TryAcquire(maxBodies) {
-			t.Fatal("the body still takes room")
-		}
-		g.bodies.room.Release(maxBodies)
+		g.wantAllRoom(t)
 	}
 }
 
@@ -166,61 +162,183 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestRoomForBodies: bodies that come in at the same time are bounded, by what they say of themselves, or once they are
-// not small by the largest that they could become; who finds no room is told to come back, and room is given back.
+// wantAllRoom checks that no body takes room.
+func (g *rig) wantAllRoom(t *testing.T) {
+	t.Helper()
+	c := g.bodies.room.claim("")
+	if !c.tryGrow(maxBodies) {
+		t.Error("a body still takes room")
+	}
+	c.release()
+}
+
+// upload is a call that has been sent in part.
+type upload struct {
+	sent   *io.PipeWriter
+	status chan int
+}
+
+// upload begins a call that says it has a length, -1 for none, and sends the first bytes of it.
+func (g *rig) upload(length int64, first int, headers ...string) *upload {
+	r, w := io.Pipe()
+	u := &upload{sent: w, status: make(chan int, 1)}
+	req := newRequest("POST", "/v1/activities", r)
+	req.ContentLength = length
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	go func() {
+		rec := httptest.NewRecorder()
+		g.handler.ServeHTTP(rec, req)
+		_ = r.Close()
+		u.status <- rec.Code
+	}()
+	go func() { _, _ = w.Write(make([]byte, first)) }()
+	synctest.Wait()
+	return u
+}
+
+// breakOff ends a call, whose answer must be a 400.
+func (u *upload) breakOff(t *testing.T) {
+	t.Helper()
+	_ = u.sent.CloseWithError(errors.New("gone"))
+	if status := <-u.status; status != 400 {
+		t.Errorf("got %d, want 400", status)
+	}
+}
+
+// TestRoomComesWithBytes checks that a call takes room for what has come of it, not for what it says will come.
+func TestRoomComesWithBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t)
+		var stalled []*upload
+		for i := range 200 {
+			stalled = append(stalled, g.upload([]int64{maxCall, -1}[i%2], 1))
+		}
+		wantStatus(t, g.do("POST", "/v1/activities", largeCall(20_000, false)), 202)
+		for _, u := range stalled {
+			u.breakOff(t)
+		}
+		g.wantAllRoom(t)
+	})
+}
+
+// TestRoomForBodies checks that bodies held at one time are bounded, that a caller whose call finds no room is asked
+// to come back, and that room is given back.
 func TestRoomForBodies(t *testing.T) {
-	for name, length := range map[string]int64{"known": maxCall, "unknown": -1} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { testRoom(t, length) })
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t)
+		var large []*upload
+		for range maxBodies / maxCall {
+			large = append(large, g.upload(maxCall, maxCall-1))
+		}
+		start := time.Now()
+		if status := <-g.upload(1, 1).status; status != 503 || time.Since(start) != bodyWait {
+			t.Errorf("got %d after %s, want 503", status, time.Since(start))
+		}
+		for _, u := range large {
+			u.breakOff(t)
+		}
+		wantStatus(t, g.do("POST", "/v1/activities", call(anActivity, aKey, anInbox)), 202)
+		g.wantAllRoom(t)
+	})
+}
+
+// TestBodiesThatWaitForOneAnother checks that of calls that hold part of their room and wait for the rest, some get it.
+func TestBodiesThatWaitForOneAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t)
+		g.bodies.room = newShares(8 << 20)
+		var calls []*upload
+		for i := range 4 {
+			calls = append(calls, g.upload(-1, 1<<20-i<<18)) // 1, 3/4, 1/2 and 1/4 MiB
+		}
+		for _, u := range calls {
+			go func() { _, _ = u.sent.Write(make([]byte, 3<<20-1)); _ = u.sent.Close() }()
+		}
+		accepted := 0
+		for _, u := range calls {
+			if status := <-u.status; status == 400 { // it was read, and is not JSON
+				accepted++
+			}
+		}
+		if accepted == 0 {
+			t.Error("all timed out at once")
+		}
+	})
+}
+
+// TestBodiesOfATokenLeaveRoom checks that one token can't take the room of all.
+func TestBodiesOfATokenLeaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, withTokens)
+		greedy := []string{"Authorization", "Bearer 0123456789abcdef"}
+		first := g.upload(maxCall, maxCall-1, greedy...)
+		second := g.upload(maxCall, maxCall-1, greedy...)
+		rec := g.do("POST", "/v1/activities", call(anActivity, aKey, anInbox), "Authorization", "Bearer fedcba9876543210")
+		wantStatus(t, rec, 202)
+		if status := <-second.status; status != 503 {
+			t.Errorf("the second large call of a token gets %d", status)
+		}
+		first.breakOff(t)
+		_ = second.sent.Close()
+	})
+}
+
+// wantCutOff checks that the node has closed a connection.
+func wantCutOff(t *testing.T, c net.Conn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Errorf("the connection is still open: %v", err)
+	}
+}
+
+// TestClientsThatReadNothing checks that a client that reads no answer holds no room for its call, and is cut off.
+func TestClientsThatReadNothing(t *testing.T) {
+	body := call(anActivity, aKey, anInbox)
+	for target, body := range map[string]string{
+		"POST /v1/activities": body, "GET /v1/stats": "", "GET /": "", "GET /nothing": "", "GET /openapi.json": "",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newRig(t)
+			c := connect(t, g.handler)
+			send(t, c, fmt.Sprintf("%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", target, len(body), body))
+			synctest.Wait()
+			g.wantAllRoom(t)
+			time.Sleep(stuckAfter + time.Second)
+			wantCutOff(t, c)
 		})
 	}
 }
 
-func testRoom(t *testing.T, length int64) {
-	g := newRig(t)
-	var done sync.WaitGroup
-	var pipes []*io.PipeWriter
-	statuses := make(chan int, 10)
-	post := func(length int64) *io.PipeWriter {
-		r, w := io.Pipe()
-		done.Go(func() {
-			req := httptest.NewRequest("POST", "/v1/activities", r)
-			req.ContentLength = length
-			req.Header.Set("Content-Type", "application/json")
-			rec := httptest.NewRecorder()
-			g.handler.ServeHTTP(rec, req)
-			statuses <- rec.Code
-		})
-		return w
-	}
-	for range maxBodies / maxCall {
-		w := post(length)
-		done.Go(func() { _, _ = w.Write(make([]byte, firstPart+1)) }) // ends when the pipe does
-		pipes = append(pipes, w)
-	}
-	synctest.Wait()
-	start := time.Now()
-	late := post(1)
-	if status := <-statuses; status != 503 || time.Since(start) != bodyWait {
-		t.Errorf("got %d after %s, want 503", status, time.Since(start))
-	}
-	_ = late.Close()
-	for _, w := range pipes {
-		_ = w.CloseWithError(errors.New("gone"))
-		if status := <-statuses; status != 400 {
-			t.Errorf("got %d, want 400", status)
+// TestDeadlineOfAnAnswerIsNotThatOfTheNext checks that a connection that idled for longer than a client may take for an
+// answer still serves, also a call that waits for 100 Continue.
+func TestDeadlineOfAnAnswerIsNotThatOfTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, newRig(t).handler)
+		answers := bufio.NewReader(c)
+		for range 3 {
+			body := call(anActivity, aKey, anInbox)
+			send(t, c, postHead+fmt.Sprintf("Expect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body)))
+			if resp, err := http.ReadResponse(answers, nil); err != nil || resp.StatusCode != 100 {
+				t.Fatalf("%v %v", resp, err)
+			}
+			send(t, c, body)
+			resp, err := http.ReadResponse(answers, nil)
+			if err != nil || resp.StatusCode != 202 {
+				t.Fatalf("%v %v", resp, err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			time.Sleep(bodyTimeout + 2*stuckAfter)
 		}
-	}
-	done.Wait()
-	wantStatus(t, g.do("POST", "/v1/activities", call(anActivity, aKey, anInbox)), 202)
-	if !g.bodies.room.TryAcquire(maxBodies) {
-		t.Error("room was not given back")
-	}
+	})
 }
 
 func TestNoBodyIsReadFromStrangers(t *testing.T) {
 	g := newRig(t, withTokens)
-	req := httptest.NewRequest("POST", "/v1/activities", unreadable{t})
+	req := newRequest("POST", "/v1/activities", unreadable{t})
 	req.Header.Set("Content-Type", "application/json")
 	rec := httptest.NewRecorder()
 	g.handler.ServeHTTP(rec, req)
@@ -235,26 +353,20 @@ func (u unreadable) Read([]byte) (int, error) {
 }
 
 func TestReadAll(t *testing.T) {
-	b := newBodies()
-	r := httptest.NewRequest("POST", "/", nil)
-	for _, c := range []struct{ length, size, room, want int64 }{
-		{10_000, 10_000, 10_000, 10_000},
-		{10_000, -1, 20_000, 20_000}, // it is small
-		{10_000, -1, 5_000, 30_000},  // it is not
-		{30_000, -1, 30_000, 30_000}, // as large as may be
-		{0, 0, 0, 0},
+	const limit = 300_000
+	for _, c := range []struct{ length, size, room int64 }{
+		{10_000, 10_000, 10_001}, // and one byte to see the end
+		{10_000, -1, firstPart},
+		{100_000, 100_000, 100_001},
+		{100_000, -1, 2 * firstPart},
+		{limit, -1, limit},
+		{limit, limit, limit},
+		{0, 0, 1},
 	} {
-		text := strings.Repeat("x", int(c.length))
-		m := &room{bodies: b, r: r}
-		if err := m.grow(c.room); err != nil {
-			t.Fatal(err)
+		text, held := strings.Repeat("x", int(c.length)), int64(0)
+		makeRoom := func(size int64) error { held = size; return nil }
+		if got, err := readAll(strings.NewReader(text), c.size, limit, makeRoom); err != nil || string(got) != text || held != c.room {
+			t.Errorf("%+v: %d bytes in room for %d, %v", c, len(got), held, err)
 		}
-		if got, err := readAll(strings.NewReader(text), c.size, m, 30_000); err != nil || string(got) != text || m.size != c.want {
-			t.Errorf("%+v: %d bytes in room for %d, %v", c, len(got), m.size, err)
-		}
-		m.release()
-	}
-	if !b.room.TryAcquire(maxBodies) {
-		t.Error("room was not given back")
 	}
 }

@@ -163,7 +163,7 @@ func (p *tab) sees(want any, expression string) {
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	// It gives up in the end, so that a failure can tell what there was.
+	// It stops in the end, so that a failure can show the page.
 	script := fmt.Sprintf(`new Promise(done => {
 		const wanted = JSON.stringify(%s);
 		const look = (left) => {
@@ -174,7 +174,7 @@ func (p *tab) sees(want any, expression string) {
 		look(2000);
 	})`, wanted, expression)
 	got, err := chromedp.Run(ctx, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
-	for err != nil && strings.Contains(err.Error(), "navigated") && ctx.Err() == nil { // the page is being loaded anew: look again
+	for err != nil && strings.Contains(err.Error(), "navigated") && ctx.Err() == nil { // the page is being loaded again
 		got, err = chromedp.Run(ctx, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
 	}
 	if err != nil {

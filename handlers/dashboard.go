@@ -17,7 +17,7 @@ var assets embed.FS
 type asset struct{ file, contentType string }
 
 // dashboard is the page at / with what it loads. None of it needs a token: the files are the same for everybody and
-// hold no data. What the page shows it asks the API for, with the token that its user gave it.
+// hold no data. The page reads the API, with the token that its user entered.
 var dashboard = map[string]asset{
 	"/":                    {"index.html", "text/html; charset=utf-8"},
 	"/dashboard/app.js":    {"app.js", "text/javascript; charset=utf-8"},

@@ -7,26 +7,26 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// testLive: what the node tells is shown though no poll comes.
+// testLive: events are shown though no poll comes.
 func testLive(browser context.Context, t *testing.T) {
-	const told = `document.getElementById('status').title`
+	const title = `document.getElementById('status').title`
 	w := newWorld(t)
 	p := openTab(browser, t, w.url())
 	p.sees(25, rows+`.length`)
-	p.sees("What happens is shown at once", told)
+	p.sees("Changes appear at once", title)
 	if _, err := w.store.Act(t.Context(), "h00.example", queue.Block); err != nil {
 		t.Fatal(err)
 	}
 	p.sees("blocked", stateOf("h00.example"))
 	p.sees("https://h00.example/inbox?"+evil, `document.querySelector('#letters tbody th').textContent`)
 	p.run(turn + `(true)`)
-	p.sees("", told)
+	p.sees("", title)
 	if _, err := w.store.Act(t.Context(), "h00.example", queue.Unblock); err != nil {
 		t.Fatal(err)
 	}
 	p.run(turn + `(false)`)
 	p.sees("healthy", stateOf("h00.example"))
-	p.sees("What happens is shown at once", told)
+	p.sees("Changes appear at once", title)
 }
 
 // stateOf is the state that is shown of a host.
@@ -58,7 +58,7 @@ func testHostActions(browser context.Context, t *testing.T) {
 	p.poll()
 	p.sees("3", `document.querySelector('#hosts tbody tr').cells[2].textContent`)
 	press("block", "ok.example")
-	p.sees([]string{"Block ok.example? What is pending for it (3) becomes dead letters."}, `window.asked`)
+	p.sees([]string{"Block ok.example? Its pending deliveries (3) become dead letters."}, `window.asked`)
 	p.sees("healthy", stateOf("ok.example"))
 	p.run(`window.agree = true`)
 	press("block", "ok.example")

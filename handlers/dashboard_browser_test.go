@@ -30,6 +30,7 @@ func TestDashboardInBrowser(t *testing.T) {
 	w := newWorld(t)
 	t.Run("fleet", func(t *testing.T) { testFleet(w, openTab(browser, t, w.url())) })
 	t.Run("strangers' texts", func(t *testing.T) { testTexts(openTab(browser, t, w.url(), "TrustedHTML")) })
+	t.Run("health", func(t *testing.T) { testHealth(browser, t) })
 	t.Run("filter", func(t *testing.T) { testFilter(openTab(browser, t, w.url())) })
 	t.Run("late answer", func(t *testing.T) { testLate(openTab(browser, t, w.url())) })
 	t.Run("pages", func(t *testing.T) { testPages(openTab(browser, t, w.url())) })
@@ -45,7 +46,7 @@ func TestDashboardInBrowser(t *testing.T) {
 func testFleet(w *world, p *tab) {
 	p.sees("Live", text("#status"))
 	p.sees([]string{"–", "2", "32", "2"}, `['rate', 'delivered', 'pending', 'dead'].map(id => document.getElementById(id).textContent)`)
-	p.sees([]string{"34", "32", "1", "1", "0", "0", "0"}, `[...document.querySelectorAll('output')].map(o => o.textContent)`)
+	p.sees([]string{"34", "32", "0", "0", "1", "1", "0", "0", "0"}, `[...document.querySelectorAll('output')].map(o => o.textContent)`)
 	w.post("ok.example", 1)
 	w.settle("ok.example", queue.Settlement{}, queue.Result{Verdict: queue.Delivered})
 	p.poll()
@@ -62,6 +63,42 @@ func testTexts(p *tab) {
 	p.sees(0, `document.querySelectorAll('main :is(img, script, b, a)').length`)
 	p.sees("undefined", `typeof window.hit`)
 	p.sees("TypeError", `(() => { try { document.body.innerHTML = '<b>' } catch (e) { return e.name } })()`)
+}
+
+// testHealth: hosts that answer and take nothing show, and that all do so is said, for as long as it is so.
+func testHealth(browser context.Context, t *testing.T) {
+	now := time.Now()
+	refused := &queue.LastAttempt{At: now, Status: 401, Outcome: "unauthorized", Error: "no such key"}
+	refuses := queue.HostRecord{Refusals: 10, Breaker: breaker.Record{LastSuccess: now}, LastAnswer: now, LastError: refused}
+	waits := queue.HostRecord{
+		Throttles: 1, Breaker: breaker.Record{LastSuccess: now}, LastAnswer: now, LastError: &queue.LastAttempt{At: now, Status: 429, Outcome: "throttled"},
+	}
+	w := newStore(t)
+	for host, s := range map[string]queue.Settlement{
+		"a.example": {Host: &refuses}, "b.example": {Host: &refuses}, "c.example": {Host: &waits, Wait: 90 * time.Minute},
+	} {
+		w.post(host, 1)
+		w.settle(host, s, queue.Result{Verdict: queue.Retry, After: time.Hour, Attempt: s.Host.LastError})
+	}
+	p := openTab(browser, t, w.url())
+	p.sees([]string{"3", "0", "1", "2", "0", "0", "0", "0", "0"}, `[...document.querySelectorAll('output')].map(o => o.textContent)`)
+	const warning = `(w => [w.hidden, w.textContent])(document.getElementById('warnings'))`
+	p.sees([]any{false, "most hosts answer 401 and none accepts: check that receivers can fetch your public key"}, warning)
+	p.click(`#states input[value=throttled]`)
+	p.sees([]string{"c.example"}, rows)
+	p.sees([]string{"throttled", "in 1 hr.", "429 throttled"}, `(c => [c[1].textContent, c[5].textContent,
+		c[6].querySelector('.error').textContent])(document.querySelector('#hosts tbody tr').cells)`)
+	p.sees("probe reset pause block", offered)
+	p.click(`#states input[value=refusing]`)
+	p.sees([]string{"a.example", "b.example"}, rows)
+	p.press(`#hosts button[data-key="reset a.example"]`)
+	p.sees("a.example is healthy.", text("#done"))
+	p.sees([]string{"b.example"}, rows)
+	accepts := queue.HostRecord{Breaker: breaker.Record{LastSuccess: now}, LastAnswer: now, LastSuccess: now}
+	w.post("ok.example", 1)
+	w.settle("ok.example", queue.Settlement{Host: &accepts}, queue.Result{Verdict: queue.Delivered})
+	p.poll()
+	p.sees([]any{true, ""}, warning)
 }
 
 func testFilter(p *tab) {
@@ -130,7 +167,7 @@ const turn = `(hidden => {
 	document.dispatchEvent(new Event('visibilitychange'));
 })`
 
-// testHidden: a tab that nobody sees asks for nothing.
+// testHidden: a hidden tab sends no requests.
 func testHidden(p *tab) {
 	p.sees("Live", text("#status"))
 	p.run(turn + `(true)`)
@@ -184,16 +221,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	store, err := embedded.Open(t.TempDir(), embedded.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &world{t: t, store: store}
+	w := newStore(t)
 	for i := range 30 {
 		w.post(fmt.Sprintf("h%02d.example", i), 1)
 	}
@@ -217,6 +245,20 @@ func newWorld(t *testing.T) *world {
 	w.settle("gone.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Dead, Reason: queue.ReasonRejected, Attempt: refused})
 	w.settle("gone.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Attempt: gone})
 	return w
+}
+
+// newStore is a world without anything in it.
+func newStore(t *testing.T) *world {
+	store, err := embedded.Open(t.TempDir(), embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &world{t: t, store: store}
 }
 
 // url serves the API of the world, as long as the world lasts.
@@ -255,7 +297,7 @@ func (w *world) settle(host string, s queue.Settlement, r queue.Result) {
 	}
 	r.ID, r.Spent = turns[0].Deliveries[0].ID, true
 	s.Results, s.Release = []queue.Result{r}, true
-	if err := w.store.Settle(w.t.Context(), lease, s); err != nil {
+	if _, err := w.store.Settle(w.t.Context(), lease, s, 0); err != nil {
 		w.t.Fatal(err)
 	}
 }

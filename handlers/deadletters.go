@@ -1,9 +1,11 @@
 package handlers
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/queue"
@@ -14,12 +16,16 @@ type deadLetter struct {
 	ID          string   `json:"id"`
 	ActivityID  string   `json:"activity_id" doc:"the activity's own id"`
 	Inbox       string   `json:"inbox"`
+	IDs         []string `json:"ids,omitempty" nullable:"false" doc:"of the actors behind the inbox, as the call named them"`
 	Host        string   `json:"host"`
-	Reason      string   `json:"reason" enum:"rejected,gone,expired,exhausted,host_blocked,host_unavailable,key_missing,private_address,lane_full"`
+	Reason      reason   `json:"reason"`
 	Attempts    int      `json:"attempts"`
 	LastAttempt *attempt `json:"last_attempt,omitempty"`
 	DiedAt      string   `json:"died_at" format:"date-time"`
 	URL         string   `json:"url" doc:"where the activity can be watched"`
+
+	History  []*attempt      `json:"history" nullable:"false" doc:"the last five attempts, newest first"`
+	Metadata json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
 }
 
 func (s *server) listDeadLetters(r *http.Request, _ []byte) (reply, error) {
@@ -38,28 +44,44 @@ func (s *server) listDeadLetters(r *http.Request, _ []byte) (reply, error) {
 	return listReply(list, deadLetterOf), nil
 }
 
-const wantTime = "must be a time like 2006-01-02T15:04:05Z"
+// filterNames are the members of a filter, in calls and queries.
+var filterNames = []string{"host", "reason", "since", "inbox", "activity_id"}
 
 func deadLetterFilter(q url.Values) (f queue.DeadLetterFilter, err error) {
-	if f.Reason, err = oneOf(q, "reason", queue.Reasons); err != nil {
-		return f, err
-	}
-	if host := q.Get("host"); host != "" {
-		if f.Host, err = normalised("query.host", host); err != nil {
-			return f, err
+	for _, name := range filterNames {
+		if value := q.Get(name); value != "" && err == nil {
+			err = setFilter(&f, "query", name, value)
 		}
 	}
-	if since := q.Get("since"); since != "" {
-		if f.Since, err = time.Parse(time.RFC3339, since); err != nil {
-			return f, invalid("query.since", wantTime)
+	return f, err
+}
+
+// setFilter sets a member of a filter to a value that stands in the query or the body.
+func setFilter(f *queue.DeadLetterFilter, part, name, value string) (err error) {
+	location := part + "." + name
+	switch name {
+	case "host":
+		f.Host, err = normalised(location, value)
+	case "reason":
+		if f.Reason = queue.Reason(value); !slices.Contains(queue.Reasons, f.Reason) {
+			err = invalid(location, mustBeOneOf(queue.Reasons))
 		}
+	case "since":
+		if f.Since, err = time.Parse(time.RFC3339, value); err != nil {
+			err = invalid(location, notATime)
+		}
+	case "inbox":
+		f.Inbox = value
+	case "activity_id":
+		f.URI = value
 	}
-	return f, nil
+	return err
 }
 
 func deadLetterOf(d *queue.DeadLetter) deadLetter {
 	return deadLetter{
-		ID: d.ID, ActivityID: d.URI, Inbox: d.Inbox, Host: d.Host, Reason: string(d.Reason), Attempts: d.Attempts,
-		LastAttempt: attemptView(d.LastAttempt), DiedAt: stamp(d.DiedAt), URL: activityURL(d.ActivityID),
+		ID: d.ID, ActivityID: d.URI, Inbox: d.Inbox, Host: d.Host, Reason: reason(d.Reason), Attempts: d.Attempts,
+		IDs: d.IDs, LastAttempt: attemptView(d.History.Last()), DiedAt: stamp(d.DiedAt), URL: activityURL(d.ActivityID),
+		History: historyView(d.History), Metadata: d.Metadata,
 	}
 }

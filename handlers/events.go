@@ -2,8 +2,10 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -15,50 +17,32 @@ import (
 )
 
 const (
-	maxListeners = 100              // to the events of a node, at one time
-	statsEvery   = 5 * time.Second  // and once at first
-	heartbeat    = 15 * time.Second // so that nobody between takes the connection for dead
-	stuckAfter   = 10 * time.Second // a listener that takes nothing for so long is let go
-	comeAgain    = 5 * time.Second  // when a listener shall call again after the stream broke off
-	eventsAtOnce = 64 << 10         // bytes after which events are sent though more are there already
+	maxSubscribers = 100              // to the events of a node, at one time
+	statsEvery     = 5 * time.Second  // and once at first
+	heartbeat      = 15 * time.Second // so that no proxy takes the connection for dead
+	reconnectAfter = 5 * time.Second  // when a subscriber is asked to reconnect after the stream broke off
+	lookEvery      = 5 * time.Second  // into the feed, should news have been lost
+	eventsAtOnce   = 64 << 10         // bytes after which events are sent though more are there already
 )
 
 // eventStats is an event that the node makes: it has no host.
 const eventStats queue.EventKind = "stats"
 
-var eventKinds = []queue.EventKind{queue.EventDelivered, queue.EventDead, queue.EventHostState, eventStats}
-
-// deliveryEvent tells that a delivery has ended.
-type deliveryEvent struct {
-	At          string   `json:"at" format:"date-time"`
-	ID          string   `json:"id" doc:"the delivery's"`
-	ActivityID  string   `json:"activity_id" doc:"the activity's own id"`
-	Inbox       string   `json:"inbox"`
-	Host        string   `json:"host"`
-	Reason      string   `json:"reason,omitempty" doc:"why it is dead"`
-	Attempts    int      `json:"attempts"`
-	LastAttempt *attempt `json:"last_attempt,omitempty"`
-	URL         string   `json:"url" doc:"where the activity can be watched"`
+var eventKinds = []queue.EventKind{
+	queue.EventDelivered, queue.EventDead, queue.EventHostState, queue.EventActivityDone, eventStats,
 }
 
-// hostEvent tells that a host's state is another than before.
-type hostEvent struct {
-	At    string `json:"at" format:"date-time"`
-	Host  string `json:"host"`
-	State string `json:"state" enum:"healthy,failing,open,unavailable,paused,blocked"`
-}
-
-// interest is what a listener wants to hear of.
-type interest struct {
+// eventFilter is which events a subscriber wants.
+type eventFilter struct {
 	kinds []queue.EventKind
 	hosts []string // none is any
 }
 
-// interestOf reads what is wanted: without types all but, where hosts are named, what has none.
-func interestOf(q url.Values) (want interest, err error) {
+// eventFilterOf reads a filter of events of these kinds. Without types it has all of them, but not stats if hosts are named.
+func eventFilterOf(q url.Values, kinds []queue.EventKind) (want eventFilter, err error) {
 	for _, kind := range listed(q["type"]) {
-		if !slices.Contains(eventKinds, queue.EventKind(kind)) {
-			return want, invalid("query.type", "must be of "+strings.Join(texts(eventKinds), ", "))
+		if !slices.Contains(kinds, queue.EventKind(kind)) {
+			return want, invalid("query.type", mustBeOneOf(kinds))
 		}
 		want.kinds = append(want.kinds, queue.EventKind(kind))
 	}
@@ -72,9 +56,9 @@ func interestOf(q url.Values) (want interest, err error) {
 	if len(want.kinds) > 0 {
 		return want, nil
 	}
-	want.kinds = eventKinds
+	want.kinds = slices.Clone(kinds)
 	if len(want.hosts) > 0 {
-		want.kinds = eventKinds[:len(eventKinds)-1]
+		want.kinds = slices.DeleteFunc(want.kinds, func(k queue.EventKind) bool { return k == eventStats })
 	}
 	return want, nil
 }
@@ -87,141 +71,199 @@ func listed(values []string) (list []string) {
 	return list
 }
 
-func (i *interest) in(e *queue.Event) bool {
-	return slices.Contains(i.kinds, e.Kind) && (len(i.hosts) == 0 || slices.Contains(i.hosts, e.Host))
+func (f *eventFilter) in(e *queue.Event) bool {
+	return slices.Contains(f.kinds, e.Kind) && (len(f.hosts) == 0 || slices.Contains(f.hosts, e.Host))
 }
 
-func (i *interest) inStats() bool { return slices.Contains(i.kinds, eventStats) }
+func (f *eventFilter) inStats() bool { return slices.Contains(f.kinds, eventStats) }
 
-// inStore tells whether the store has anything to tell that is wanted.
-func (i *interest) inStore() bool {
-	return slices.ContainsFunc(i.kinds, func(k queue.EventKind) bool { return k != eventStats })
-}
-
-// events is GET /v1/events: server-sent events, until the listener goes, is stuck, or the node stops.
+// events is GET /v1/events: server-sent events, until the subscriber goes, is stuck, or the node stops.
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
-	want, err := interestOf(r.URL.Query())
-	if err == nil && !s.listeners.TryAcquire(1) {
-		err = &problem{Status: http.StatusServiceUnavailable, Detail: "too many listen already", retryAfter: comeAgain}
+	want, err := eventFilterOf(r.URL.Query(), eventKinds)
+	subscriber := s.subscribers.claim(visitOf(r).token)
+	if err == nil && !subscriber.tryGrow(1) {
+		err = &problem{Status: http.StatusServiceUnavailable, Detail: "too many subscribers", retryAfter: reconnectAfter}
 	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	defer s.listeners.Release(1)
+	defer subscriber.release()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.Life, cancel)() //nolint:contextcheck // the other of the two that end a stream
-	var told <-chan queue.Event
-	if want.inStore() {
-		if told, err = s.Queue.Events(ctx); err != nil {
-			s.fail(w, r, fmt.Errorf("listen: %w", err))
-			return
-		}
+	st := &stream{w: w, want: want, feed: s.feedOf(want)}
+	published, err := s.listen(ctx, st, r.Header.Get("Last-Event-ID"))
+	if err != nil {
+		s.fail(w, r, fmt.Errorf("listen: %w", err))
+		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
-	w.Header().Set("Connection", "close")     // what comes after the end is another listener
+	w.Header().Set("Connection", "close")     // the next call is another subscriber
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodHead {
 		return
 	}
-	st := &stream{w: w, want: want}
-	s.feed(ctx, st, told)
+	s.stream(ctx, st, published)
 }
 
-// feed sends a listener what there is until ctx ends or it can't be reached.
-func (s *server) feed(ctx context.Context, st *stream, told <-chan queue.Event) {
-	var stats <-chan time.Time
+// feedOf returns which events come from the feed: all that are kept there.
+func (s *server) feedOf(want eventFilter) queue.FeedFilter {
+	f := want.entries()
+	if !s.FeedDelivered {
+		f.Kinds = slices.DeleteFunc(f.Kinds, func(k queue.EventKind) bool { return k == queue.EventDelivered })
+	}
+	return f
+}
+
+// listen subscribes to news, if the subscriber wants any, and finds its place in the feed: behind the last entry that it got
+// or, if it names none, at the end. If the store does not know that entry, it begins with the oldest.
+func (s *server) listen(ctx context.Context, st *stream, last string) (published <-chan queue.Event, err error) {
+	if len(st.feed.Kinds) == 0 && !slices.Contains(st.want.kinds, queue.EventDelivered) {
+		return nil, nil
+	}
+	if published, err = s.Queue.Events(ctx); err != nil || len(st.feed.Kinds) == 0 {
+		return published, err
+	}
+	if st.cursor = last; last != "" {
+		_, err = s.Queue.Feed(ctx, st.feed, queue.Page{Limit: 1, Cursor: last})
+		if errors.Is(err, queue.ErrBadCursor) {
+			st.cursor, err = "", nil
+		}
+		return published, err
+	}
+	end, err := s.Queue.Feed(ctx, st.feed, queue.Page{Limit: 1, Cursor: queue.FeedEnd})
+	st.cursor = end.Next
+	return published, err
+}
+
+// stream sends events to a subscriber until ctx ends or it can't be reached.
+func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.Event) {
+	var stats, look <-chan time.Time
 	if st.want.inStats() {
 		ticker := time.NewTicker(statsEvery)
 		defer ticker.Stop()
 		stats = ticker.C
 	}
+	if len(st.feed.Kinds) > 0 {
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	fmt.Fprintf(&st.text, "retry: %d\n\n", comeAgain.Milliseconds())
+	fmt.Fprintf(&st.text, "retry: %d\n\n", reconnectAfter.Milliseconds())
 	if stats != nil {
-		s.tellStats(ctx, st)
+		s.writeStats(ctx, st)
 	}
-	for st.flush() == nil {
+	err := st.flush()
+	if err == nil {
+		err = s.writeFeed(ctx, st)
+	}
+	for err == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case e, more := <-told:
+		case e, more := <-published:
 			if !more {
 				return
 			}
-			st.tell(&e)
-			st.drain(told)
+			if fed := st.write(&e) || st.drain(published); fed {
+				err = s.writeFeed(ctx, st)
+			}
+		case <-look:
+			err = s.writeFeed(ctx, st)
 		case <-stats:
-			s.tellStats(ctx, st)
+			s.writeStats(ctx, st)
 		case <-beat.C:
 			st.text.WriteString(":\n\n") // a comment
 		}
+		err = cmp.Or(err, st.flush())
 	}
 }
 
-// tellStats tells the totals. While the store is away there are none.
-func (s *server) tellStats(ctx context.Context, st *stream) {
+// writeFeed sends all entries of the feed that the subscriber has not got. What the store can't tell now comes later. Its
+// error means that the subscriber is gone or stuck.
+func (s *server) writeFeed(ctx context.Context, st *stream) error {
+	for len(st.feed.Kinds) > 0 && ctx.Err() == nil {
+		list, err := s.Queue.Feed(ctx, st.feed, queue.Page{Limit: maxLimit, Cursor: st.cursor})
+		if err != nil || len(list.Items) == 0 && list.Next == st.cursor {
+			return nil
+		}
+		st.cursor = list.Next
+		for i := range list.Items {
+			st.put(list.Items[i].Kind, list.Items[i].Cursor, entryOf(&list.Items[i]))
+		}
+		if err := st.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeStats puts the totals into the stream, unless the store is away.
+func (s *server) writeStats(ctx context.Context, st *stream) {
 	ctx, cancel := context.WithTimeout(ctx, statsEvery)
 	defer cancel()
 	if view, err := s.count(ctx); err == nil {
-		st.put(eventStats, view)
+		st.put(eventStats, "", view)
 	}
 }
 
-// stream is what goes to a listener. One goroutine uses it.
+// stream is the event stream of a subscriber. One goroutine uses it.
 type stream struct {
-	w    http.ResponseWriter
-	want interest
-	text bytes.Buffer // not sent yet
+	w      http.ResponseWriter
+	want   eventFilter
+	feed   queue.FeedFilter // which events come from the feed; none if it has no kinds
+	cursor string           // the place in the feed
+	text   bytes.Buffer     // not sent yet
 }
 
-// tell puts an event into the stream, if it is wanted.
-func (st *stream) tell(e *queue.Event) {
-	switch {
-	case !st.want.in(e):
-	case e.Kind == queue.EventHostState:
-		st.put(e.Kind, hostEvent{At: stamp(e.At), Host: e.Host, State: string(e.State)})
-	default:
-		st.put(e.Kind, deliveryEvent{
-			At: stamp(e.At), ID: e.ID, ActivityID: e.URI, Inbox: e.Inbox, Host: e.Host, Reason: string(e.Reason), Attempts: e.Attempts,
-			LastAttempt: attemptView(e.Attempt), URL: activityURL(e.ActivityID),
-		})
+// write puts an event into the stream, if it is wanted and does not come from the feed, and reports whether it says that the feed has more.
+func (st *stream) write(e *queue.Event) (fed bool) {
+	if e.Kind == queue.EventFed {
+		return true
 	}
+	if st.want.in(e) && !slices.Contains(st.feed.Kinds, e.Kind) {
+		st.put(e.Kind, "", entryOf(e))
+	}
+	return false
 }
 
-// drain puts what was told already into the stream too, as much of it as is worth one write.
-func (st *stream) drain(told <-chan queue.Event) {
-	for len(told) > 0 && st.text.Len() < eventsAtOnce {
-		e, more := <-told
+// drain also writes events that wait already, as many as are worth one call to the subscriber.
+func (st *stream) drain(published <-chan queue.Event) (fed bool) {
+	for len(published) > 0 && st.text.Len() < eventsAtOnce {
+		e, more := <-published
 		if !more {
-			return // feed finds out
+			break // stream finds out
 		}
-		st.tell(&e)
+		fed = st.write(&e) || fed
 	}
+	return fed
 }
 
-// put adds an event. The encoder ends the line, and escapes those in the data.
-func (st *stream) put(kind queue.EventKind, data any) {
-	st.text.WriteString("event: " + string(kind) + "\ndata: ")
+// put adds an event; cursor is its place in the feed, "" if it has none. The encoder ends the line, and escapes those in the
+// data.
+func (st *stream) put(kind queue.EventKind, cursor string, data any) {
+	st.text.WriteString("event: " + string(kind) + "\n")
+	if cursor != "" {
+		st.text.WriteString("id: " + cursor + "\n")
+	}
+	st.text.WriteString("data: ")
 	enc := json.NewEncoder(&st.text)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(data) // one of our own types, which can't fail, into memory
 	st.text.WriteByte('\n')
 }
 
-// flush sends what there is. Its error means that the listener is gone or stuck.
+// flush sends the text collected. Its error means that the subscriber is gone or stuck.
 func (st *stream) flush() error {
 	if st.text.Len() == 0 {
 		return nil
 	}
-	ctl := http.NewResponseController(st.w)
-	_ = ctl.SetWriteDeadline(time.Now().Add(stuckAfter)) // a writer without deadlines keeps those of its server
-	_, err := st.text.WriteTo(st.w)
-	if err == nil {
-		err = ctl.Flush()
+	if _, err := st.text.WriteTo(st.w); err != nil {
+		return err
 	}
-	return err
+	return http.NewResponseController(st.w).Flush()
 }

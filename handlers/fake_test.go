@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,24 +27,27 @@ const (
 	anID  = "0197f3a0-0000-7000-8000-000000000001"
 )
 
-// fakeQueue keeps what it is given, answers what it is told, and panics on what no test expects.
+// fakeQueue keeps what it is given, answers what the test set, and panics on what no test expects.
 type fakeQueue struct {
 	queue.Queue
 
 	mu          sync.Mutex
 	err         error // of every call
 	keys        map[string]queue.Key
+	puts        int // of keys
 	submissions []*queue.Submission
 	receipts    map[[32]byte]queue.Receipt
 	refuse      map[string]queue.Reason // by inbox
 	duplicate   map[string]bool         // by inbox
-	superseded  int
 	status      queue.ActivityStatus
 	deliveries  queue.List[queue.DeliveryStatus]
 	hosts       queue.List[queue.HostStatus]
 	dead        queue.List[queue.DeadLetter]
 	totals      queue.Stats
 	events      chan queue.Event
+	feed        []queue.Event // its cursors are numbers: how many entries are before
+	activities  queue.List[queue.ActivityStatus]
+	delivery    queue.DeliveryStatus
 	asked       []any // the arguments of the calls that read
 }
 
@@ -61,14 +65,14 @@ func (f *fakeQueue) Enqueue(_ context.Context, s *queue.Submission) (queue.Recei
 	if f.err != nil {
 		return queue.Receipt{}, f.err
 	}
-	if old, ok := f.receipts[s.Idempotency.Key]; ok {
+	if old, ok := f.receipts[s.Idempotency.Key]; ok && s.Idempotency.Key != [32]byte{} {
 		if f.submissionOf(old).Idempotency.Fingerprint != s.Idempotency.Fingerprint {
 			return queue.Receipt{}, fmt.Errorf("wrapped: %w", queue.ErrIdempotencyMismatch)
 		}
 		old.Replayed = true
 		return old, nil
 	}
-	r := queue.Receipt{ID: s.ID, URI: s.URI, Note: s.Note, Superseded: f.superseded}
+	r := queue.Receipt{ID: s.ID, URI: s.URI, Note: s.Note}
 	for _, to := range s.Recipients {
 		switch {
 		case f.refuse[to.Inbox] != "":
@@ -97,8 +101,8 @@ func (f *fakeQueue) submissionOf(r queue.Receipt) *queue.Submission {
 	return nil
 }
 
-func (f *fakeQueue) Key(_ context.Context, id string) (queue.Key, error) {
-	k, ok := f.keys[id]
+func (f *fakeQueue) Key(_ context.Context, id, pin string) (queue.Key, error) {
+	k, ok := f.keys[queue.KeyName(id, pin)]
 	if f.err == nil && !ok {
 		return k, queue.ErrNotFound
 	}
@@ -109,14 +113,24 @@ func (f *fakeQueue) PutKey(_ context.Context, k queue.Key) (bool, error) {
 	if f.err != nil {
 		return false, f.err
 	}
-	_, old := f.keys[k.ID]
+	f.puts++
+	_, old := f.keys[k.Name()]
 	k.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
-	f.keys[k.ID] = k
+	f.keys[k.Name()] = k
 	return !old, nil
 }
 
+func (f *fakeQueue) RetireKey(ctx context.Context, id string) error {
+	k, err := f.Key(ctx, id, "")
+	k.WhenIdle = true
+	if err == nil {
+		f.keys[id] = k
+	}
+	return err
+}
+
 func (f *fakeQueue) DeleteKey(ctx context.Context, id string) error {
-	if _, err := f.Key(ctx, id); err != nil {
+	if _, err := f.Key(ctx, id, ""); err != nil {
 		return err
 	}
 	delete(f.keys, id)
@@ -125,9 +139,9 @@ func (f *fakeQueue) DeleteKey(ctx context.Context, id string) error {
 
 func (f *fakeQueue) ResealKeys(_ context.Context, keys []queue.Reseal) (n int, err error) {
 	for _, r := range keys {
-		if k := f.keys[r.ID]; f.err == nil && bytes.Equal(k.Sealed, r.Old) {
+		if k := f.keys[r.Name]; f.err == nil && bytes.Equal(k.Sealed, r.Old) {
 			k.Sealed = r.New
-			f.keys[r.ID] = k
+			f.keys[r.Name] = k
 			n++
 		}
 	}
@@ -149,9 +163,12 @@ func (f *fakeQueue) ask(args ...any) error {
 	return f.err
 }
 
-func (f *fakeQueue) Keys(_ context.Context, p queue.Page) (queue.List[queue.Key], error) {
+func (f *fakeQueue) Keys(_ context.Context, filter queue.KeyFilter, p queue.Page) (queue.List[queue.Key], error) {
 	var list queue.List[queue.Key]
 	for _, id := range slices.Sorted(maps.Keys(f.keys)) {
+		if filter.ID != "" && f.keys[id].ID != filter.ID || !filter.Pinned && f.keys[id].Pin != "" {
+			continue
+		}
 		if len(list.Items) == p.Limit {
 			list.Next = list.Items[p.Limit-1].ID
 			break
@@ -181,6 +198,57 @@ func (f *fakeQueue) Deliveries(_ context.Context, id string, s queue.DeliverySta
 	return f.deliveries, f.ask(id, s, p)
 }
 
+func (f *fakeQueue) Activities(_ context.Context, a queue.ActivityFilter, p queue.Page) (queue.List[queue.ActivityStatus], error) {
+	return f.activities, f.ask(a, p)
+}
+
+func (f *fakeQueue) Body(_ context.Context, id string) ([]byte, error) {
+	if f.err == nil && id != f.status.ID {
+		return nil, queue.ErrNotFound
+	}
+	return []byte("{\"id\":\n\"x\"}"), f.err
+}
+
+func (f *fakeQueue) Delivery(_ context.Context, id string) (queue.DeliveryStatus, error) {
+	if f.err == nil && id != f.delivery.ID {
+		return queue.DeliveryStatus{}, queue.ErrNotFound
+	}
+	return f.delivery, f.err
+}
+
+func (f *fakeQueue) CancelMany(_ context.Context, which queue.CancelChoice) (queue.CancelCount, error) {
+	return queue.CancelCount{Activities: 2, Deliveries: 17}, f.ask(which)
+}
+
+func (f *fakeQueue) Feed(_ context.Context, filter queue.FeedFilter, p queue.Page) (list queue.List[queue.Event], err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := len(f.feed)
+	if p.Cursor != queue.FeedEnd {
+		if at, err = strconv.Atoi("0" + p.Cursor); err != nil || at > len(f.feed) {
+			return list, queue.ErrBadCursor
+		}
+	}
+	for ; at < len(f.feed) && len(list.Items) < p.Limit; at++ {
+		if e := f.feed[at]; filter.Passes(&e) {
+			e.Cursor = strconv.Itoa(at + 1)
+			list.Items = append(list.Items, e)
+		}
+	}
+	list.Next = strconv.Itoa(at)
+	return list, f.err
+}
+
+// happen adds entries to the feed and, unless that gets lost, says so.
+func (f *fakeQueue) happen(lost bool, entries ...queue.Event) {
+	f.mu.Lock()
+	f.feed = append(f.feed, entries...)
+	f.mu.Unlock()
+	if !lost {
+		f.events <- queue.Event{Kind: queue.EventFed}
+	}
+}
+
 func (f *fakeQueue) Host(_ context.Context, host string) (queue.HostStatus, error) {
 	return queue.HostStatus{Host: host, State: queue.HostHealthy}, f.ask(host)
 }
@@ -197,8 +265,12 @@ func (f *fakeQueue) Act(_ context.Context, host string, a queue.HostAction) (que
 	return queue.HostStatus{Host: host, State: queue.HostPaused}, f.ask(host, a)
 }
 
+func (f *fakeQueue) ResetHosts(_ context.Context, state queue.HostState) (int, error) {
+	return 12, f.ask(state)
+}
+
 func (f *fakeQueue) RetryDead(_ context.Context, which queue.DeadLetterChoice, ttl time.Duration) (queue.DeadLetterCount, error) {
-	return queue.DeadLetterCount{Matched: 3, Done: 2}, f.ask(which, ttl)
+	return queue.DeadLetterCount{Matched: 3, Done: 2, Superseded: 1}, f.ask(which, ttl)
 }
 
 func (f *fakeQueue) DeleteDead(_ context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
@@ -240,18 +312,27 @@ func newRig(t testing.TB, change ...func(*Options)) *rig {
 	return g
 }
 
+// newRequest makes a request as a client on this machine sends it.
+func newRequest(method, target string, body io.Reader) *http.Request {
+	r := httptest.NewRequest(method, target, body)
+	r.Host = "localhost"
+	return r
+}
+
 // do makes a call; headers are name, value, name, value.
 func (g *rig) do(method, target, body string, headers ...string) *httptest.ResponseRecorder {
 	var r io.Reader
 	if body != "" {
 		r = strings.NewReader(body)
 	}
-	req := httptest.NewRequest(method, target, r)
+	req := newRequest(method, target, r)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i < len(headers); i += 2 {
-		if headers[i+1] == "" {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+		} else if headers[i+1] == "" {
 			req.Header.Del(headers[i])
 		} else {
 			req.Header.Add(headers[i], headers[i+1])
@@ -279,8 +360,17 @@ func wantProblem(t testing.TB, rec *httptest.ResponseRecorder, status int) probl
 		t.Fatalf("got %d %q, want problem %d: %s", rec.Code, rec.Header().Get("Content-Type"), status, rec.Body)
 	}
 	p := decode[problem](t, rec)
-	if p.Type != "about:blank" || p.Title != http.StatusText(status) || p.Status != status || p.Detail == "" {
+	title, _, typed := strings.Cut(problemPages[p.Type], "\n")
+	if !typed && p.Type == "about:blank" {
+		title = http.StatusText(status)
+	}
+	if title == "" || p.Title != title || p.Status != status || p.Detail == "" {
 		t.Fatalf("incomplete problem %s", rec.Body)
+	}
+	for _, f := range p.Errors {
+		if f.Location == "" || f.Message == "" || !slices.Contains(codes, f.Code) {
+			t.Fatalf("incomplete fault %+v", f)
+		}
 	}
 	return p
 }

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -16,13 +17,25 @@ const (
 )
 
 // reserved are the headers that a recipient can't set: those that are ours to set and sign, and those that steer the
-// connection or claim an identity. Canonical names; whatever begins with Proxy- is reserved too.
+// connection or a proxy, or claim an identity or an origin. Canonical names; so are all that begin with reservedPrefixes.
 var reserved = map[string]bool{
 	"Accept": true, "Accept-Encoding": true, "Authorization": true, "Connection": true, "Content-Digest": true,
 	"Content-Encoding": true, "Content-Length": true, "Content-Type": true, "Cookie": true, "Date": true, "Digest": true,
-	"Expect": true, "Host": true, "Http2-Settings": true, "Idempotency-Key": true, "Keep-Alive": true,
-	"Repr-Digest": true, "Signature": true, "Signature-Input": true, "Te": true, "Trailer": true,
-	"Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "X-Idempotency-Key": true,
+	"Expect": true, "Forwarded": true, "Host": true, "Http2-Settings": true, "Idempotency-Key": true, "Keep-Alive": true,
+	"Max-Forwards": true, "Origin": true, "Referer": true, "Repr-Digest": true, "Signature": true, "Signature-Input": true, "Te": true, "Trailer": true,
+	"Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Idempotency-Key": true,
+
+	"Cf-Connecting-Ip": true, "Client-Ip": true, "Fastly-Client-Ip": true, "True-Client-Ip": true, "X-Client-Ip": true,
+	"X-Cluster-Client-Ip": true, "X-Http-Method": true, "X-Http-Method-Override": true, "X-Method-Override": true,
+	"X-Original-Host": true, "X-Original-Url": true, "X-Real-Ip": true, "X-Rewrite-Url": true,
+}
+
+// reservedPrefixes begin the names of further headers that are reserved.
+var reservedPrefixes = []string{"Access-Control-", "Proxy-", "Sec-", "X-Forwarded-"}
+
+func isReserved(canonical string) bool {
+	return reserved[canonical] ||
+		slices.ContainsFunc(reservedPrefixes, func(prefix string) bool { return strings.HasPrefix(canonical, prefix) })
 }
 
 // headers are a recipient's, with canonical names, no two alike.
@@ -42,8 +55,8 @@ func (p *parser) headers() (headers, error) {
 	var hs headers
 	total := 0
 	err := p.members(func(name string) error {
-		if message := checkHeaderName(name); message != "" {
-			return p.refuse(message)
+		if what := checkHeaderName(name); what != (flaw{}) {
+			return p.refuse(what)
 		}
 		h := queue.Header{Name: textproto.CanonicalMIMEHeaderKey(name)}
 		if err := p.checked(&h.Value, checkHeaderValue); err != nil {
@@ -55,7 +68,7 @@ func (p *parser) headers() (headers, error) {
 		}
 		added, ok := hs.with(h)
 		if !ok {
-			return p.fault("stands twice")
+			return p.fault(standsTwice)
 		}
 		hs = added
 		return nil
@@ -65,7 +78,7 @@ func (p *parser) headers() (headers, error) {
 
 // tooMany notes a fault that ends the reading.
 func (p *parser) tooMany(message string) error {
-	if err := p.fault(message); err != nil {
+	if err := p.fault(flaw{codeTooMany, message}); err != nil {
 		return err
 	}
 	return errEnough
@@ -81,22 +94,22 @@ func (hs headers) with(h queue.Header) (_ headers, ok bool) {
 	return append(hs, h), true
 }
 
-func checkHeaderName(name string) string {
+func checkHeaderName(name string) flaw {
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
 	switch {
 	case !httpguts.ValidHeaderFieldName(name):
-		return "is not the name of a header"
-	case reserved[canonical] || strings.HasPrefix(canonical, "Proxy-"):
-		return "is reserved"
+		return flaw{codeInvalidHeader, "is not the name of a header"}
+	case isReserved(canonical):
+		return flaw{codeReservedHeader, "is reserved"}
 	}
-	return ""
+	return flaw{}
 }
 
-func checkHeaderValue(value string) string {
+func checkHeaderValue(value string) flaw {
 	for _, c := range []byte(value) {
 		if c < ' ' || c >= 0x7f {
-			return "must be printable ASCII"
+			return flaw{codeInvalidHeader, "must be printable ASCII"}
 		}
 	}
-	return ""
+	return flaw{}
 }

@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,12 +31,15 @@ func manyHeaders(n, length int) string {
 
 const goodID = `"id":"https://app.example/a/1"`
 
-// hostile are calls that must be refused, with the status and the location of the fault.
-var hostile = []struct {
+// hostileCall is a call that must be refused, with the status and the location of the fault.
+type hostileCall struct {
 	name, body string
 	status     int
 	location   string
-}{
+}
+
+// hostile are calls of all kinds.
+var hostile = []hostileCall{
 	{"empty object", `{}`, 422, "body.activity"},
 	{"blank", ` `, 400, "body"},
 	{"not JSON", `hello`, 400, "body"},
@@ -60,13 +65,17 @@ var hostile = []struct {
 	{"invalid UTF-8 in a name", "{\"a\xff\":1}", 422, "body"},
 	{"overlong UTF-8", activityWith(goodID + ",\"name\":\"\xc0\xaf\""), 422, "body.activity.name"},
 	{"half a surrogate pair", activityWith(goodID + `,"name":"\ud800"`), 422, "body.activity.name"},
+	{"half a surrogate pair in a key", with(`"ordering_key":"\udc00"`), 422, "body.ordering_key"},
 
 	{"unknown member", with(`"prioritty":"high"`), 422, "body.prioritty"},
 	{"unknown member in capitals", with(`"Priority":"high"`), 422, "body.Priority"},
 	{"member twice", with(aKey), 422, "body.key_id"},
 	{"activity missing", call(aKey, anInbox), 422, "body.activity"},
 	{"activity null", call(`"activity":null`, aKey, anInbox), 422, "body.activity"},
-	{"activity a string", call(`"activity":"{}"`, aKey, anInbox), 422, "body.activity"},
+	{"activity an empty string", call(`"activity":""`, aKey, anInbox), 400, "body.activity"},
+	{"activity a string that is no JSON", call(`"activity":"hello"`, aKey, anInbox), 400, "body.activity"},
+	{"activity a string in a string", call(`"activity":"\"{}\""`, aKey, anInbox), 422, "body.activity"},
+	{"activity a string with two objects", call(`"activity":"{\"id\":\"a\",\"type\":\"Like\"}{}"`, aKey, anInbox), 400, "body.activity"},
 	{"activity a list", call(`"activity":[]`, aKey, anInbox), 422, "body.activity"},
 	{"activity without id", activityWith(`"x":1`), 422, "body.activity.id"},
 	{"activity id a number", activityWith(`"id":1`), 422, "body.activity.id"},
@@ -84,26 +93,16 @@ var hostile = []struct {
 	{"activity type an empty list", call(`"activity":{"type":[],`+goodID+`}`, aKey, anInbox), 422, "body.activity.type"},
 	{"activity type a list of numbers", call(`"activity":{"type":[1],`+goodID+`}`, aKey, anInbox), 422, "body.activity.type[0]"},
 
-	{"bto", activityWith(goodID + `,"bto":"https://x.example/"`), 422, "body.activity.bto"},
-	{"bcc, empty", activityWith(goodID + `,"bcc":[]`), 422, "body.activity.bcc"},
-	{"bto in the object", activityWith(goodID + `,"object":{"id":"x","bto":[]}`), 422, "body.activity.object.bto"},
-	{"bcc in a list in the object", activityWith(goodID + `,"object":[1,[{"bcc":[]}]]`), 422, "body.activity.object[1][0].bcc"},
-	{"bto deep", activityWith(goodID + `,"x":[{"y":{"z":[{"bto":1}]}}]`), 422, "body.activity.x[0].y.z[0].bto"},
-	{"bto in the actor", activityWith(goodID + `,"actor":{"bto":1}`), 422, "body.activity.actor.bto"},
-	{"bto escaped", activityWith(goodID + `,"\u0062to":1`), 422, "body.activity.bto"},
-	{"as:bto", activityWith(goodID + `,"as:bto":1`), 422, "body.activity.as:bto"},
-	{"full bcc", activityWith(goodID + `,"https://www.w3.org/ns/activitystreams#bcc":1`), 422, "body.activity.https://www.w3.org/ns/activitystreams#bcc"},
-
 	{"key missing", call(anActivity, anInbox), 422, "body.key_id"},
 	{"key null", call(anActivity, `"key_id":null`, anInbox), 422, "body.key_id"},
 	{"key empty", call(anActivity, `"key_id":""`, anInbox), 422, "body.key_id"},
 	{"key a number", call(anActivity, `"key_id":1`, anInbox), 422, "body.key_id"},
 	{"key long", call(anActivity, `"key_id":"`+strings.Repeat("x", 2049)+`"`, anInbox), 422, "body.key_id"},
-	{"key unknown", call(anActivity, `"key_id":"https://nobody.example/#k"`, anInbox), 422, "body.key_id"},
+	{"key unknown", call(anActivity, `"key_id":"https://unknown.example/#k"`, anInbox), 422, "body.key_id"},
 
-	{"nobody", call(anActivity, aKey), 422, "body.inboxes"},
-	{"nobody in lists", call(anActivity, aKey, `"inboxes":[],"recipients":[]`), 422, "body.inboxes"},
-	{"nobody in nulls", call(anActivity, aKey, `"inboxes":null,"recipients":null`), 422, "body.inboxes"},
+	{"no inboxes", call(anActivity, aKey), 422, "body.inboxes"},
+	{"no inboxes in lists", call(anActivity, aKey, `"inboxes":[],"recipients":[]`), 422, "body.inboxes"},
+	{"no inboxes in nulls", call(anActivity, aKey, `"inboxes":null,"recipients":null`), 422, "body.inboxes"},
 	{"inboxes a string", call(anActivity, aKey, `"inboxes":"https://one.example/inbox"`), 422, "body.inboxes"},
 	{"inbox a number", call(anActivity, aKey, `"inboxes":["https://one.example/inbox",2]`), 422, "body.inboxes[1]"},
 	{"inbox null", call(anActivity, aKey, `"inboxes":[null]`), 422, "body.inboxes[0]"},
@@ -112,6 +111,10 @@ var hostile = []struct {
 	{"recipient without inbox", call(anActivity, aKey, `"recipients":[{"id":"x"}]`), 422, "body.recipients[0].inbox"},
 	{"recipient with unknown member", recipientWith(`"sharedInbox":"x"`), 422, "body.recipients[0].sharedInbox"},
 	{"recipient id a number", recipientWith(`"id":7`), 422, "body.recipients[0].id"},
+	{"recipient ids a string", recipientWith(`"ids":"x"`), 422, "body.recipients[0].ids"},
+	{"recipient ids numbers", recipientWith(`"ids":["x",7]`), 422, "body.recipients[0].ids[1]"},
+	{"too many ids", recipientWith(`"ids":[""` + strings.Repeat(`,""`, 100_000) + `]`), 422, "body.recipients[0].ids[100000]"},
+	{"only the actor itself by its ids", recipientWith(`"ids":["https://app.example/users/alice"]`), 422, "body.recipients"},
 	{"too many inboxes", call(anActivity, aKey, `"inboxes":[""`+strings.Repeat(`,""`, 100_000)+`]`), 422, "body.inboxes[100000]"},
 	{"too many together", call(anActivity, aKey, `"inboxes":[""`+strings.Repeat(`,""`, 99_999)+`],"recipients":[{"inbox":"x"}]`), 422, "body.recipients[0]"},
 	{"only the actor itself", recipientWith(`"id":"https://app.example/users/alice"`), 422, "body.recipients"},
@@ -121,7 +124,16 @@ var hostile = []struct {
 	{"priority a number", with(`"priority":1`), 422, "body.priority"},
 	{"ordering key empty", with(`"ordering_key":""`), 422, "body.ordering_key"},
 	{"ordering key long", with(`"ordering_key":"` + strings.Repeat("x", 2049) + `"`), 422, "body.ordering_key"},
+	{"ordering key of invalid UTF-8", with("\"ordering_key\":\"\xff\""), 422, "body.ordering_key"},
 	{"ordering key a list", with(`"ordering_key":["x"]`), 422, "body.ordering_key"},
+	{"final_statuses a number", with(`"final_statuses":401`), 422, "body.final_statuses"},
+	{"final status a string", with(`"final_statuses":["401"]`), 422, "body.final_statuses[0]"},
+	{"final status 399", with(`"final_statuses":[401,399]`), 422, "body.final_statuses[1]"},
+	{"final status 500", with(`"final_statuses":[500]`), 422, "body.final_statuses[0]"},
+	{"final status 0", with(`"final_statuses":[0]`), 422, "body.final_statuses[0]"},
+	{"final status not whole", with(`"final_statuses":[401.5]`), 422, "body.final_statuses[0]"},
+	{"final status huge", with(`"final_statuses":[4010000000000000000000]`), 422, "body.final_statuses[0]"},
+	{"too many final statuses", with(`"final_statuses":[401` + strings.Repeat(",401", 100) + `]`), 422, "body.final_statuses[100]"},
 	{"expires_in a number", with(`"expires_in":72`), 422, "body.expires_in"},
 	{"expires_in without unit", with(`"expires_in":"72"`), 422, "body.expires_in"},
 	{"expires_in in days", with(`"expires_in":"3d"`), 422, "body.expires_in"},
@@ -157,7 +169,7 @@ var hostile = []struct {
 
 func TestHostileCalls(t *testing.T) {
 	g := newRig(t)
-	for _, tt := range hostile {
+	for _, tt := range slices.Concat(hostile, hiding) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := wantProblem(t, g.do("POST", "/v1/activities", tt.body), tt.status)
 			if len(p.Errors) == 0 || p.Errors[0].Location != tt.location || p.Errors[0].Message == "" {
@@ -172,7 +184,10 @@ func TestHostileCalls(t *testing.T) {
 
 func TestReservedHeaders(t *testing.T) {
 	g := newRig(t)
-	for name := range reserved {
+	names := append(slices.Collect(maps.Keys(reserved)),
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Sec-Fetch-Site", "Access-Control-Request-Method", "Proxy-Anything",
+		"Forwarded", "Via", "Origin", "X-HTTP-Method-Override")
+	for _, name := range names {
 		for _, spelt := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
 			p := wantProblem(t, g.do("POST", "/v1/activities", headersWith(fmt.Sprintf("%q:%q", spelt, "v"))), 422)
 			if want := "body.recipients[0].headers." + spelt; p.Errors[0].Location != want {
@@ -180,19 +195,19 @@ func TestReservedHeaders(t *testing.T) {
 			}
 		}
 	}
-	wantProblem(t, g.do("POST", "/v1/activities", headersWith(`"proxy-anything":"v"`)), 422)
 }
 
 // TestFaultsAreBounded: a hostile call must not make an answer as large as itself.
 func TestFaultsAreBounded(t *testing.T) {
 	long := strings.Repeat("n", 100_000)
 	for name, body := range map[string]string{
-		"many faults":   call(anActivity, aKey, `"inboxes":[1`+strings.Repeat(",1", 50_000)+`]`),
-		"long name":     with(`"` + long + `":1`),
-		"long place":    activityWith(goodID + `,"x":` + strings.Repeat(`{"abcdefgh":`, 5000) + `{"bto":1}` + strings.Repeat("}", 5000)),
-		"hidden name":   with(`"a\u0000":1`),
-		"long inbox":    call(anActivity, aKey, `"inboxes":["`+long+`"]`),
-		"many deep bto": activityWith(goodID + `,"x":[{"bto":1}` + strings.Repeat(`,{"bto":1}`, 50_000) + `]`),
+		"many faults":           call(anActivity, aKey, `"inboxes":[1`+strings.Repeat(",1", 50_000)+`]`),
+		"long name":             with(`"` + long + `":1`),
+		"long location":         activityWith(goodID + `,"x":` + strings.Repeat(`{"abcdefgh":`, 5000) + `{"bto":1}` + strings.Repeat("}", 5000)),
+		"hidden name":           with(`"a\u0000":1`),
+		"long inbox":            call(anActivity, aKey, `"inboxes":["`+long+`"]`),
+		"many faults in a text": call(`"prioritty":1,"also":1,"more":1`, `"activity":"{\"x\":[{\"bto\":1}`+strings.Repeat(`,{\"bto\":1}`, 50)+`]}"`, aKey, anInbox),
+		"many deep bto":         activityWith(goodID + `,"x":[{"bto":1}` + strings.Repeat(`,{"bto":1}`, 50_000) + `]`),
 	} {
 		rec := newRig(t).do("POST", "/v1/activities", body)
 		if p := wantProblem(t, rec, 422); len(p.Errors) > maxFaults || rec.Body.Len() > 16<<10 {

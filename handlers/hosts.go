@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -18,15 +19,19 @@ import (
 // hostView shows a host.
 type hostView struct {
 	Host            string      `json:"host" example:"one.example"`
-	State           string      `json:"state" enum:"healthy,failing,open,unavailable,paused,blocked"`
+	State           string      `json:"state" enum:"healthy,throttled,refusing,failing,open,unavailable,paused,blocked"`
 	Pending         int         `json:"pending"`
 	InFlight        int         `json:"in_flight"`
 	OldestPendingAt string      `json:"oldest_pending_at,omitempty" format:"date-time"`
+	ChangedAt       string      `json:"changed_at,omitempty" format:"date-time" doc:"when the state last changed; absent if it never did"`
 	Breaker         breakerView `json:"breaker"`
 	FailureDays     int         `json:"failure_days" doc:"distinct UTC days with failures and no success since"`
+	FailedOn        []string    `json:"failed_on" format:"date" nullable:"false" doc:"these days"`
+	Refusals        int         `json:"refusals" doc:"answers in a row that were 3xx or 4xx, but for 404, 410 and 429"`
 	SignatureScheme string      `json:"signature_scheme" enum:"unknown,cavage,rfc9421"`
-	LastSuccessAt   string      `json:"last_success_at,omitempty" format:"date-time"`
-	LastError       *attempt    `json:"last_error,omitempty"`
+	LastSuccessAt   string      `json:"last_success_at,omitempty" format:"date-time" doc:"when it last answered with a 2xx"`
+	LastAnswerAt    string      `json:"last_answer_at,omitempty" format:"date-time" doc:"when it last answered, with any status"`
+	LastError       *attempt    `json:"last_error,omitempty" doc:"the last attempt that was not answered with a 2xx"`
 }
 
 // breakerView shows a host's breaker.
@@ -35,6 +40,11 @@ type breakerView struct {
 	Failures int    `json:"consecutive_failures"`
 	RetryAt  string `json:"retry_at,omitempty" format:"date-time" doc:"when the host is tried again"`
 }
+
+// sortByName is how a call names queue.ByName.
+const sortByName queue.HostSort = "name"
+
+var hostSorts = []queue.HostSort{sortByName, queue.ByPending, queue.ByOldest}
 
 func (s *server) listHosts(r *http.Request, _ []byte) (reply, error) {
 	p, err := pageOf(r)
@@ -46,7 +56,18 @@ func (s *server) listHosts(r *http.Request, _ []byte) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	list, err := s.Queue.Hosts(r.Context(), queue.HostFilter{State: state, Query: strings.ToLower(q.Get("q"))}, p)
+	f := queue.HostFilter{State: state, Query: strings.ToLower(q.Get("q"))}
+	if f.ChangedSince, err = timeOf(q, "changed_since"); err != nil {
+		return reply{}, err
+	}
+	sort, err := oneOf(q, "sort", hostSorts)
+	if err != nil {
+		return reply{}, err
+	}
+	if sort != sortByName {
+		f.Sort = sort
+	}
+	list, err := s.Queue.Hosts(r.Context(), f, p)
 	if err != nil {
 		return reply{}, fmt.Errorf("list hosts: %w", err)
 	}
@@ -77,7 +98,7 @@ func (s *server) actOn(action queue.HostAction) endpoint {
 			return reply{}, fmt.Errorf("%s host %s: %w", action, host, err)
 		}
 		level := slog.LevelInfo
-		if action == queue.Seen { // which comes with whatever an app hears of a host
+		if action == queue.Seen { // which apps send often
 			level = slog.LevelDebug
 		}
 		s.Log.Log(r.Context(), level, "host.action", "action", action, "host", host, "token", visitOf(r).token)
@@ -85,17 +106,49 @@ func (s *server) actOn(action queue.HostAction) endpoint {
 	}
 }
 
+// hostsReset is the answer of resetHosts: how many hosts that were.
+type hostsReset struct {
+	Reset int `json:"reset" example:"12"`
+}
+
+// resetHosts resets all hosts in a state.
+func (s *server) resetHosts(r *http.Request, _ []byte) (reply, error) {
+	state, err := oneOf(r.URL.Query(), "state", queue.HostStates)
+	if err != nil {
+		return reply{}, err
+	}
+	if state == "" {
+		return reply{}, invalid("query.state", isMissing)
+	}
+	n, err := s.Queue.ResetHosts(r.Context(), state)
+	s.Log.Info("hosts.reset", "state", state, "hosts", n, "token", visitOf(r).token)
+	if err != nil {
+		return reply{}, fmt.Errorf("reset %s hosts: %w", state, err)
+	}
+	return reply{Status: http.StatusOK, Body: hostsReset{n}}, nil
+}
+
 func hostViewOf(h *queue.HostStatus) hostView {
 	rec := h.Record
 	return hostView{
 		Host: h.Host, State: string(h.State), Pending: h.Pending, InFlight: h.InFlight,
-		OldestPendingAt: stamp(h.OldestPendingAt),
+		OldestPendingAt: stamp(h.OldestPendingAt), ChangedAt: stamp(h.ChangedAt),
 		Breaker: breakerView{
 			State: h.BreakerState().String(), Failures: rec.Breaker.Failures, RetryAt: stamp(h.RetryAt),
 		},
-		FailureDays: len(rec.Breaker.Days), SignatureScheme: cmp.Or(rec.Scheme, "unknown"),
-		LastSuccessAt: stamp(rec.Breaker.LastSuccess), LastError: attemptView(rec.LastError),
+		FailureDays: rec.Breaker.FailureDays(), FailedOn: dates(rec.Breaker.FailedOn()), Refusals: rec.Refusals,
+		SignatureScheme: cmp.Or(rec.Scheme, "unknown"), LastSuccessAt: stamp(rec.LastSuccess), LastAnswerAt: stamp(rec.LastAnswer),
+		LastError: attemptView(rec.LastError),
 	}
+}
+
+// dates returns days as the API writes them.
+func dates(days []time.Time) []string {
+	texts := make([]string, len(days))
+	for i, day := range days {
+		texts[i] = day.Format(time.DateOnly)
+	}
+	return texts
 }
 
 // pathHost is the host in the path, normalised. The router matches the path as it was sent, if that was escaped in
@@ -105,7 +158,7 @@ func pathHost(r *http.Request) (string, error) {
 	if r.URL.RawPath != "" {
 		var err error
 		if host, err = url.PathUnescape(host); err != nil {
-			return "", invalid("path.host", "is not escaped well")
+			return "", invalid("path.host", flaw{codeMalformed, "is not escaped well"})
 		}
 	}
 	return normalised("path.host", host)
@@ -118,7 +171,7 @@ func normalised(location, host string) (string, error) {
 		return name, nil
 	}
 	if refusal, ok := errors.AsType[*netguard.Refusal](err); ok {
-		return "", invalid(location, refusal.Detail)
+		return "", invalid(location, flaw{codeInvalidValue, refusal.Detail})
 	}
-	return "", invalid(location, "is not a host")
+	return "", invalid(location, flaw{codeInvalidValue, "is not a host"})
 }

@@ -11,8 +11,8 @@ import (
 )
 
 func withTokens(o *Options) {
-	o.Tokens = []Token{{"app", "0123456789abcdef"}, {"ops", "fedcba9876543210"}}
-	o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") })
+	o.Tokens = []Token{{Name: "app", Secret: "0123456789abcdef"}, {Name: "ops", Secret: "fedcba9876543210"}}
+	o.Scrape = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") })
 }
 
 func TestAuthentication(t *testing.T) {
@@ -48,7 +48,8 @@ func TestUnknownRoutes(t *testing.T) {
 	}
 	tests := map[string]string{
 		"PATCH /v1/keys":              "GET, HEAD, PUT, DELETE",
-		"GET /v1/activities":          "POST",
+		"PUT /v1/activities":          "GET, HEAD, POST",
+		"DELETE /v1/feed":             "GET, HEAD",
 		"POST /v1/activities/" + anID: "GET, HEAD, DELETE",
 		"OPTIONS /v1/hosts/a%2Fb":     "GET, HEAD",
 		"POST /healthz":               "GET, HEAD",
@@ -121,7 +122,7 @@ func TestSizes(t *testing.T) {
 
 func TestPanic(t *testing.T) {
 	g := newRig(t, func(o *Options) {
-		o.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret of ours") })
+		o.Scrape = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret of ours") })
 	})
 	p := wantProblem(t, g.do("GET", "/metrics", ""), 500)
 	if strings.Contains(p.Detail, "secret") || !strings.Contains(g.log.String(), "a secret of ours") {
@@ -131,7 +132,7 @@ func TestPanic(t *testing.T) {
 
 func TestAbort(t *testing.T) {
 	g := newRig(t, func(o *Options) {
-		o.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		o.Scrape = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	})
 	defer func() {
 		if err, ok := recover().(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
@@ -141,11 +142,26 @@ func TestAbort(t *testing.T) {
 	g.do("GET", "/metrics", "")
 }
 
+// TestReadyTellsTheReason checks that a stranger gets a word, and a caller with a token, or on a node without, the error.
 func TestReadyTellsTheReason(t *testing.T) {
-	g := newRig(t, func(o *Options) { o.Ready = func(context.Context) error { return errors.New("the pool is stopping") } })
-	rec := g.do("GET", "/readyz", "")
-	if p := wantProblem(t, rec, 503); p.Detail != "the pool is stopping" || rec.Header().Get("Retry-After") == "" {
-		t.Errorf("got %+v", p)
+	away := func(o *Options) {
+		o.Ready = func(context.Context) (string, error) { return "store", errors.New("dial tcp 10.0.0.7:6379: refused") }
+	}
+	const inside = "10.0.0.7"
+	g := newRig(t, withTokens, away)
+	for _, auth := range []string{"", "Bearer wrong", "Basic 0123456789abcdef"} {
+		rec := g.do("GET", "/readyz", "", "Authorization", auth)
+		p := wantProblem(t, rec, 503)
+		if p.Detail != "store" || p.Reason != "store" || rec.Header().Get("Retry-After") == "" || strings.Contains(rec.Body.String(), inside) {
+			t.Errorf("with %q: %s", auth, rec.Body)
+		}
+	}
+	for _, rec := range []*httptest.ResponseRecorder{
+		g.do("GET", "/readyz", "", "Authorization", "Bearer 0123456789abcdef"), newRig(t, away).do("GET", "/readyz", ""),
+	} {
+		if p := wantProblem(t, rec, 503); p.Reason != "store" || !strings.Contains(p.Detail, inside) {
+			t.Errorf("a trusted caller gets %s", rec.Body)
+		}
 	}
 }
 

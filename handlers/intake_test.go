@@ -1,11 +1,10 @@
 package handlers
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,7 +40,9 @@ func TestIntake(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	sub.Body, sub.ID, sub.Idempotency = nil, "", queue.Idempotency{}
+	sub.Body = nil
+	sub.ID = ""
+	sub.Idempotency = queue.Idempotency{}
 	wantSub := &queue.Submission{
 		Activity: queue.Activity{
 			URI: "https://app.example/a/1", Type: "Create", KeyID: alice, OrderingKey: "https://app.example/a/1", Priority: queue.Low,
@@ -85,79 +86,36 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestOrderingKey(t *testing.T) {
-	tests := []struct{ kind, object, want string }{
-		{`"Create"`, `"https://app.example/n/1"`, "https://app.example/n/1"},
-		{`"Update"`, `{"type":"Note","id":"https://app.example/n/1"}`, "https://app.example/n/1"},
-		{`"Delete"`, `[{"id":"first"},"second"]`, "first"},
-		{`"Undo"`, `{"id":"f","type":"Follow","object":{"id":"inner"}}`, "f"},
-		{`"Accept"`, `"o"`, "o"}, {`"Reject"`, `"o"`, "o"}, {`"Add"`, `"o"`, "o"}, {`"Remove"`, `"o"`, "o"}, {`"Move"`, `"o"`, "o"},
-		{`["Create","Announce"]`, `"o"`, "o"},
-		{`["Announce","Create"]`, `"o"`, "a"},
-		{`"Announce"`, `"o"`, "a"}, {`"Follow"`, `"o"`, "a"}, {`"Like"`, `"o"`, "a"}, {`"create"`, `"o"`, "a"},
-		{`"Create"`, `{"type":"Note"}`, "a"}, {`"Create"`, `null`, "a"}, {`"Create"`, `[]`, "a"}, {`"Create"`, `7`, "a"},
-		{`"Create"`, `{"id":7}`, "a"}, {`"Create"`, `{"id":null,"x":[{}]}`, "a"}, {`"Create"`, `""`, "a"},
-		{`"Create"`, `"` + strings.Repeat("o", 3000) + `"`, "a"},
-	}
+func TestMetadata(t *testing.T) {
 	g := newRig(t)
-	for _, tt := range tests {
-		activity := `"activity":{"object":` + tt.object + `,"id":"a","type":` + tt.kind + `}`
-		if _, sub := g.post(t, call(activity, aKey, anInbox)); sub.OrderingKey != tt.want {
-			t.Errorf("%s of %s: got %q, want %q", tt.kind, tt.object, sub.OrderingKey, tt.want)
-		}
-		if _, sub := g.post(t, call(activity, aKey, anInbox, `"ordering_key":"mine"`)); sub.OrderingKey != "mine" {
-			t.Errorf("got %q, want the call's own", sub.OrderingKey)
+	if _, sub := g.post(t, with("\"metadata\":{ \"status_id\": 42,\n \"x\":[\"\\u00e9\"] }")); string(sub.Metadata) != `{"status_id":42,"x":["é"]}` && string(sub.Metadata) != `{"status_id":42,"x":["\u00e9"]}` {
+		t.Errorf("metadata %s", sub.Metadata)
+	}
+	if _, sub := g.post(t, with(`"metadata":null`)); sub.Metadata != nil || sub.Actor != "https://app.example/users/alice" {
+		t.Errorf("metadata %q, actor %s", sub.Metadata, sub.Actor)
+	}
+	for members, want := range map[string]code{
+		`"metadata":[]`: codeWrongType, `"metadata":"x"`: codeWrongType, `"metadata":{"x":"` + strings.Repeat("a", maxMetadata-7) + `"}`: codeTooLong,
+	} {
+		if p := wantProblem(t, newRig(t).do("POST", "/v1/activities", with(members)), 422); p.Errors[0].Code != want || p.Errors[0].Location != "body.metadata" {
+			t.Errorf("%.30s: %+v", members, p.Errors)
 		}
 	}
-}
-
-// TestRoles: only a Create of what a Delete names is needless then, and only where the ordering key names just that.
-func TestRoles(t *testing.T) {
-	const note, key = "https://app.example/n/1", `"ordering_key":`
-	asObject, tombstone := `{"type":"Note","id":"`+note+`"}`, `{"id":"`+note+`","type":"Tombstone"}`
-	tests := []struct {
-		kind, object, more string
-		want               queue.Role
-	}{
-		{`"Create"`, asObject, "", queue.Makes},
-		{`"Create"`, `"` + note + `"`, key + `"` + note + `"`, queue.Makes},
-		{`["Create"]`, asObject, "", queue.Makes},
-		{`"Delete"`, `"` + note + `"`, "", queue.Deletes},
-		{`["Delete"]`, tombstone, key + `"` + note + `"`, queue.Deletes},
-		{`"Delete"`, "[" + tombstone + `,"https://app.example/n/2"]`, "", queue.Deletes},
-		{`"Create"`, "[" + asObject + `,"https://app.example/n/2"]`, "", queue.Other},
-		{`"Create"`, asObject, key + `"https://app.example/threads/1"`, queue.Other},
-		{`"Delete"`, tombstone, key + `"https://app.example/threads/1"`, queue.Other},
-		{`"Create"`, `{"type":"Note"}`, "", queue.Other},
-		{`"Create"`, `""`, "", queue.Other},
-		{`"Update"`, asObject, "", queue.Other},
-		{`"Announce"`, `"` + note + `"`, key + `"` + note + `"`, queue.Other},
-		{`"Undo"`, `{"id":"` + note + `","type":"Create"}`, "", queue.Other},
-	}
-	g := newRig(t)
-	for i, tt := range tests {
-		parts := []string{fmt.Sprintf(`"activity":{"id":"a%d","type":%s,"object":%s}`, i, tt.kind, tt.object), aKey, anInbox}
-		if tt.more != "" {
-			parts = append(parts, tt.more)
-		}
-		if _, sub := g.post(t, call(parts...)); sub.Role != tt.want {
-			t.Errorf("%s of %s with %s: got role %d, want %d", tt.kind, tt.object, tt.more, sub.Role, tt.want)
-		}
+	if rec := newRig(t).do("POST", "/v1/activities", with(`"metadata":{"x":"`+strings.Repeat("a", maxMetadata-8)+`"}`)); rec.Code != 202 {
+		t.Errorf("metadata of 4 KiB: %d %s", rec.Code, rec.Body)
 	}
 }
 
 // TestAcceptedAlthoughOdd: what is no business of ours passes.
 func TestAcceptedAlthoughOdd(t *testing.T) {
 	for name, body := range map[string]string{
-		"context that defines bto": activityWith(goodID + `,"@context":[{"bto":{"@id":"as:bto"}}],"object":{"@context":{"bcc":"as:bcc"}}`),
-		"bto in a value":           activityWith(goodID + `,"name":"bto","summary":"{\"bto\":1}"`),
-		"repeated names inside":    activityWith(goodID + `,"object":{"a":1,"a":2}`),
-		"deep":                     activityWith(goodID + `,"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000)),
-		"deep objects":             activityWith(goodID + `,"object":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000)),
-		"recipient full of nulls":  recipientWith(`"id":null,"shared_inbox":null,"headers":null`),
-		"the inbox only shared":    call(anActivity, aKey, `"recipients":[{"shared_inbox":"https://one.example/inbox"}]`),
-		"16 headers":               manyHeaders(16, 1),
-		"id that is no URL":        activityWith(`"id":"tag:app.example,2026:1"`),
+		"repeated names inside":   activityWith(goodID + `,"object":{"a":1,"a":2}`),
+		"deep":                    activityWith(goodID + `,"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000)),
+		"deep objects":            activityWith(goodID + `,"object":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000)),
+		"recipient full of nulls": recipientWith(`"id":null,"shared_inbox":null,"headers":null`),
+		"the inbox only shared":   call(anActivity, aKey, `"recipients":[{"shared_inbox":"https://one.example/inbox"}]`),
+		"16 headers":              manyHeaders(16, 1),
+		"id that is no URL":       activityWith(`"id":"tag:app.example,2026:1"`),
 	} {
 		if rec := newRig(t).do("POST", "/v1/activities", body); rec.Code != 202 {
 			t.Errorf("%s: %d %s", name, rec.Code, rec.Body)
@@ -170,6 +128,12 @@ func TestAudience(t *testing.T) {
 	to := func(inbox string, hs ...queue.Header) queue.Recipient {
 		return queue.Recipient{Inbox: inbox, Host: strings.Split(inbox, "/")[2], Headers: hs}
 	}
+	knowing := func(inbox string, ids ...string) queue.Recipient {
+		r := to(inbox)
+		r.IDs = ids
+		return r
+	}
+	const bob, carol = "https://app.example/users/bob", "https://app.example/users/carol"
 	x, y := queue.Header{Name: "X-A", Value: "1"}, queue.Header{Name: "X-B", Value: "2"}
 	tests := []struct {
 		name, members string
@@ -184,11 +148,15 @@ func TestAudience(t *testing.T) {
 		{"in both lists", `"inboxes":["https://one.example/inbox"],"recipients":[{"inbox":"https://one.example/inbox","headers":{"x-a":"1"}}]`,
 			[]queue.Recipient{to("https://one.example/inbox", x)}},
 		{"the actor's own", `"recipients":[{"id":"https://app.example/users/alice","inbox":"https://app.example/alice"},{"id":"https://app.example/users/bob","inbox":"https://app.example/bob"}]`,
-			[]queue.Recipient{to("https://app.example/bob")}},
+			[]queue.Recipient{knowing("https://app.example/bob", bob)}},
 		{"the actor's own among inboxes", `"inboxes":["https://app.example/alice","https://one.example/inbox"],"recipients":[{"id":"https://app.example/users/alice","inbox":"https://APP.example/alice"}]`,
 			[]queue.Recipient{to("https://one.example/inbox")}},
+		{"the actor's own by ids", `"inboxes":["https://app.example/alice"],"recipients":[{"ids":["https://app.example/users/alice"],"inbox":"https://app.example/alice"},{"ids":["https://app.example/users/bob","https://app.example/users/carol"],"inbox":"https://app.example/bob"}]`,
+			[]queue.Recipient{knowing("https://app.example/bob", bob, carol)}},
+		{"actors merge", `"recipients":[{"ids":["` + bob + `","` + carol + `","` + bob + `"],` + shared + `},{` + shared + `},{"id":"` + carol + `","ids":["","https://app.example/users/dan"],` + shared + `}]`,
+			[]queue.Recipient{knowing("https://three.example/inbox", bob, carol, "https://app.example/users/dan")}},
 		{"the actor's own, shared with another", `"recipients":[{"id":"https://app.example/users/alice","inbox":"https://app.example/all"},{"id":"https://app.example/users/bob","inbox":"https://app.example/all"}]`,
-			[]queue.Recipient{to("https://app.example/all")}},
+			[]queue.Recipient{knowing("https://app.example/all", bob)}},
 		{"the actor does not speak for its shared inbox", `"recipients":[{"id":"https://app.example/users/alice","inbox":"https://app.example/alice","shared_inbox":"https://app.example/inbox"},{"inbox":"https://app.example/inbox"}]`,
 			[]queue.Recipient{to("https://app.example/inbox")}},
 	}
@@ -204,8 +172,8 @@ func TestAudience(t *testing.T) {
 	}
 }
 
-// TestActivityIsCopied: the store may keep an activity for longer than the call, of up to 64 MiB, lasts. It keeps little
-// else with it.
+// TestActivityIsCopied: the store may keep an activity for longer than the call, of up to 64 MiB, lasts. It keeps
+// little else with it.
 func TestActivityIsCopied(t *testing.T) {
 	for name, inboxes := range map[string]int{"small call": 1, "large call": 1000} {
 		body := []byte(largeCall(inboxes, false))
@@ -295,74 +263,35 @@ func TestNothingAcceptable(t *testing.T) {
 	want := []string{"body.inboxes[0] https://10.0.0.1/ private_address", "body.recipients[0].shared_inbox https://blocked.example/inbox host_blocked"}
 	var got []string
 	for _, f := range p.Errors {
-		got = append(got, f.Location+" "+f.Inbox+" "+f.Reason)
-		if f.Message == "" || f.Detail == "" {
+		got = append(got, f.Location+" "+f.Inbox+" "+string(f.Code))
+		if f.Detail == "" || f.Reason != string(f.Code) {
 			t.Errorf("bare fault %+v", f)
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff(want, got); diff != "" || p.Type != "/problems/no-inbox-accepted" {
+		t.Errorf("type %s: %s", p.Type, diff)
 	}
 }
 
-func TestIdempotency(t *testing.T) {
-	g := newRig(t)
-	body := call(anActivity, aKey, `"inboxes":["https://one.example/inbox","ftp://x.example/"]`)
-	post := func(body string, headers ...string) *httptest.ResponseRecorder {
-		return g.do("POST", "/v1/activities", body, headers...)
-	}
-	same := func(a, b *httptest.ResponseRecorder) {
-		t.Helper()
-		if a.Code != 202 || b.Code != 202 || a.Body.String() != b.Body.String() {
-			t.Errorf("answers differ: %d %s, %d %s", a.Code, a.Body, b.Code, b.Body)
-		}
-		if a.Header().Get("Idempotent-Replayed") != "" || b.Header().Get("Idempotent-Replayed") != "true" {
-			t.Error("only the second answer is replayed")
+// TestProblemPages: the type of a problem is the address of a page about it, which needs no token.
+func TestProblemPages(t *testing.T) {
+	g := newRig(t, withTokens)
+	for address, page := range problemPages {
+		rec := g.do("GET", address, "")
+		wantStatus(t, rec, 200)
+		if rec.Body.String() != page || !strings.HasPrefix(rec.Header().Get("Content-Type"), "text/plain") {
+			t.Errorf("%s: %v %s", address, rec.Header(), rec.Body)
 		}
 	}
-	same(post(body), post(body))
-	same(post(body, "Idempotency-Key", "k1"), post(body, "Idempotency-Key", "k1"))
-	if rec := post(body + " "); rec.Header().Get("Idempotent-Replayed") != "" {
-		t.Error("other bytes were taken for a repeated call")
+	for _, reason := range append(slices.Clone(rejectionReasons), string(codeOwnActor)) {
+		if !strings.Contains(problemPages[noInboxAcceptedType], "\n  "+reason+" ") {
+			t.Errorf("the page does not explain %s", reason)
+		}
 	}
-	if p := wantProblem(t, post(body+" ", "Idempotency-Key", "k1"), 422); p.Errors[0].Location != "header.Idempotency-Key" {
-		t.Errorf("got %+v", p.Errors)
-	}
-	if sub := g.queue.submissions[0]; sub.Idempotency.Fingerprint != sha256.Sum256([]byte(body)) {
-		t.Error("the fingerprint is not that of the body")
-	}
+	wantProblem(t, g.do("GET", "/problems/none", "", "Authorization", "Bearer 0123456789abcdef"), 404)
 }
 
-func TestBadIdempotencyKeys(t *testing.T) {
-	body := call(anActivity, aKey, anInbox)
-	for _, key := range []string{" ", "a b", "a\x7f", "é", strings.Repeat("k", 256)} {
-		p := wantProblem(t, newRig(t).do("POST", "/v1/activities", body, "Idempotency-Key", key), 422)
-		if p.Errors[0].Location != "header.Idempotency-Key" {
-			t.Errorf("%q: %+v", key, p.Errors)
-		}
-	}
-	wantProblem(t, newRig(t).do("POST", "/v1/activities", body, "Idempotency-Key", "a", "Idempotency-Key", "b"), 422)
-	wantStatus(t, newRig(t).do("POST", "/v1/activities", body, "Idempotency-Key", strings.Repeat("k", 255)), 202)
-}
-
-// TestIdempotencyIsScoped: two callers never get each other's answers, and a key is never taken for a body's digest.
-func TestIdempotencyIsScoped(t *testing.T) {
-	g := newRig(t, func(o *Options) { o.Tokens = []Token{{"a", "secret-of-a"}, {"b", "secret-of-b"}} })
-	body := call(anActivity, aKey, anInbox)
-	for _, secret := range []string{"secret-of-a", "secret-of-b"} {
-		for _, key := range [][]string{nil, {"Idempotency-Key", "k"}} {
-			headers := append([]string{"Authorization", "Bearer " + secret}, key...)
-			if rec := g.do("POST", "/v1/activities", body, headers...); rec.Code != 202 || rec.Header().Get("Idempotent-Replayed") != "" {
-				t.Errorf("%v: %d %v", headers, rec.Code, rec.Header())
-			}
-		}
-	}
-	if scoped("ab", 'k', "c") == scoped("a", 'b', "kc") || scoped("a", 'k', "bk") == scoped("akb", 'k', "") {
-		t.Error("scopes run into each other")
-	}
-}
-
-// TestStoreErrors: the caller learns whether to come back, and nothing of the store.
+// TestStoreErrors: the answer says whether to come back, and nothing about the store.
 func TestStoreErrors(t *testing.T) {
 	secret := errors.New("dial tcp 10.1.2.3:6379: password hunter2")
 	tests := []struct {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ import (
 
 func keyBody(t testing.TB, id, private string) string {
 	t.Helper()
-	body, err := json.Marshal(keyCall{KeyID: id, PrivateKey: private})
+	body, err := json.Marshal(map[string]string{"key_id": id, "private_key_pem": private})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +33,13 @@ func keyBody(t testing.TB, id, private string) string {
 
 func examplePEM(t testing.TB) string {
 	t.Helper()
-	var c keyCall
+	var c struct {
+		PEM string `json:"private_key_pem"`
+	}
 	if err := json.Unmarshal([]byte(keyExample), &c); err != nil {
 		t.Fatal(err)
 	}
-	return c.PrivateKey
+	return c.PEM
 }
 
 func TestPutKey(t *testing.T) {
@@ -66,20 +69,20 @@ func TestPutKey(t *testing.T) {
 	wantProblem(t, g.do("DELETE", "/v1/keys", ""), 422)
 }
 
-// TestKeyCallIsWiped holds that what was read of a private key does not stay in memory, whatever came of the call.
+// TestKeyCallIsWiped holds that what was read of a private key does not stay in memory, also if the call fails.
 func TestKeyCallIsWiped(t *testing.T) {
 	for _, text := range []string{examplePEM(t), "not a key", ""} {
 		g := newRig(t)
 		body := []byte(keyBody(t, "x", text))
 		put := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = g.putKey(r, body) })
-		g.observe(put).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/keys", nil))
+		g.observe(put).ServeHTTP(httptest.NewRecorder(), newRequest("PUT", "/v1/keys", nil))
 		if len(bytes.Trim(body, "\x00")) > 0 {
 			t.Errorf("of %q stays %q", text, body)
 		}
 	}
 }
 
-// TestResealKeys seals all keys anew, page by page, but for one that another master key sealed.
+// TestResealKeys seals all keys again, page by page, but for one that another master key sealed.
 func TestResealKeys(t *testing.T) {
 	const n = maxLimit + 20
 	sealer := func(letters string) *signer.Sealer {
@@ -213,7 +216,7 @@ func TestPrivateKeyStaysInside(t *testing.T) {
 // wantNoKey checks that no piece of the base64 of the key in a body shows in what left the API.
 func wantNoKey(t *testing.T, body string, left ...string) {
 	t.Helper()
-	// The second line of the example's key, and whatever a test's own key has in that place.
+	// The second line of the example's key, and the same line of a test's own key.
 	_, rest, _ := strings.Cut(body, "KEY-----")
 	rest = strings.Trim(strings.ReplaceAll(rest, `\n`, ""), "\n")
 	for i := 0; i+12 <= min(len(rest), 60); i += 6 {
@@ -222,5 +225,19 @@ func wantNoKey(t *testing.T, body string, left ...string) {
 				t.Errorf("%q shows in %q", rest[i:i+12], text)
 			}
 		}
+	}
+}
+
+// TestDeletedKeyIsForgotten checks that the node drops what it has in memory of a key that is removed, and only then.
+func TestDeletedKeyIsForgotten(t *testing.T) {
+	var forgotten []string
+	g := newRig(t, func(o *Options) { o.Forget = func(id string) { forgotten = append(forgotten, id) } })
+	wantStatus(t, g.do("DELETE", "/v1/keys?key_id=unknown", ""), 404)
+	if len(forgotten) > 0 {
+		t.Errorf("forgot %v", forgotten)
+	}
+	wantStatus(t, g.do("DELETE", "/v1/keys?key_id="+url.QueryEscape(alice), ""), 204)
+	if len(forgotten) != 1 || forgotten[0] != alice {
+		t.Errorf("forgot %v", forgotten)
 	}
 }

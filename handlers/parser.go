@@ -3,7 +3,6 @@ package handlers
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -13,30 +12,31 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxFaults is how many faults of a call are told. Reading stops there, so that a hostile call costs little.
+// maxFaults is how many faults of a call are reported. Reading stops there, so that a hostile call costs little.
 const maxFaults = 20
 
 const (
-	maxName  = 64  // the longest member name that is repeated in an error
-	maxPlace = 256 // the length from which on a location is cut
+	maxName     = 64  // the longest member name that is repeated in an error
+	maxLocation = 256 // the length from which on a location is cut
 )
 
 // errEnough ends the reading of a call that has maxFaults faults.
 var errEnough = errors.New("enough faults")
 
-// parser reads a JSON text strictly and in one pass: each method reads one whole value, whatever its type, and notes
-// what is wrong with it as a fault. The errors that the methods return end the reading: errEnough, a problem, or those of
-// the JSON text itself.
+// parser reads a JSON text strictly and in one pass: each method reads one whole value of any type, and notes what is
+// wrong with it as a fault. The errors that the methods return end the reading: errEnough, a problem, or those of the
+// JSON text itself.
 //
 // Only what is known is read: unknown members, repeated ones and values of a wrong type are faults.
 type parser struct {
 	dec    *jsontext.Decoder
 	text   []byte
-	base   string // where the text stands in the request
+	base   string           // where the text stands in the request
+	root   jsontext.Pointer // where in the text the activity stands
 	faults []fault
 }
 
-// newParser makes a parser of a text that stands at base, which is "body" or a place below.
+// newParser makes a parser of a text that stands at base, which is "body" or a location below it.
 func newParser(base string, text []byte) *parser {
 	// Repeated names are our own matter: they are refused in calls and at the top of activities, where they change what
 	// we understand, and pass deeper down.
@@ -50,7 +50,7 @@ func (p *parser) finish(err error) error {
 		if _, err = p.dec.ReadToken(); errors.Is(err, io.EOF) {
 			err = nil
 		} else if err == nil {
-			return p.malformed(p.dec.InputOffset())
+			return malformed(p.base, p.dec.InputOffset())
 		}
 	}
 	switch {
@@ -62,37 +62,22 @@ func (p *parser) finish(err error) error {
 	if _, ok := errors.AsType[*problem](err); ok {
 		return err
 	}
-	return p.syntax(err)
-}
-
-// syntax tells a text that is not JSON (400) from one that is not Unicode (422). It repeats nothing of the text, which
-// may be a private key.
-func (p *parser) syntax(err error) error {
-	bad, ok := errors.AsType[*jsontext.SyntacticError](err)
-	if !ok {
-		return p.malformed(0)
+	bad := syntax(p.base, p.text, err)
+	if bad.Status == http.StatusUnprocessableEntity {
+		bad.Errors = append(p.faults, bad.Errors...)
 	}
-	if !jsontext.Value(p.text).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
-		return p.malformed(bad.ByteOffset)
-	}
-	return unprocessable(append(p.faults, fault{Location: p.base + dotted(bad.JSONPointer), Message: "is not valid UTF-8"})...)
-}
-
-func (p *parser) malformed(offset int64) error {
-	where := fault{Location: p.base, Message: fmt.Sprintf("is not a JSON object from byte %d on", offset)}
-	return &problem{Status: http.StatusBadRequest, Detail: "the body is not a JSON object", Errors: []fault{where}}
+	return bad
 }
 
 // fault notes what is wrong with the value, or the member's name, read last.
-func (p *parser) fault(message string) error { return p.faultAt("", message) }
+func (p *parser) fault(what flaw) error { return p.faultAt("", what) }
 
 // faultAt notes what is wrong with a member of the value read last.
-func (p *parser) faultAt(member, message string) error {
+func (p *parser) faultAt(member string, what flaw) error {
 	if member != "" {
 		member = "." + member
 	}
-	location := p.base + dotted(p.dec.StackPointer()) + member
-	p.faults = append(p.faults, fault{Location: location, Message: message})
+	p.faults = append(p.faults, what.at(p.location()+member))
 	if len(p.faults) >= maxFaults {
 		return errEnough
 	}
@@ -104,8 +89,25 @@ func (p *parser) wrong(want string) error {
 	if err := p.dec.SkipValue(); err != nil {
 		return err
 	}
-	return p.fault("must be " + want)
+	return p.fault(wanted(want))
 }
+
+// adopt notes the faults of a part of the text that was read apart from the rest.
+func (p *parser) adopt(err error) error {
+	bad, ok := errors.AsType[*problem](err)
+	if !ok || bad.Status != http.StatusUnprocessableEntity {
+		return err
+	}
+	p.faults = append(p.faults, bad.Errors...)
+	if len(p.faults) >= maxFaults {
+		p.faults = p.faults[:maxFaults]
+		return errEnough
+	}
+	return nil
+}
+
+// location returns where in the request the value read last stands, or the one whose name was read last.
+func (p *parser) location() string { return p.base + dotted(p.dec.StackPointer()) }
 
 // null reads a null, if there is one: optional members may be null as well as absent.
 func (p *parser) null() bool {
@@ -128,27 +130,15 @@ func (p *parser) str() (string, error) {
 	return tok.String(), nil
 }
 
-// secret reads a string that the caller wipes.
-func (p *parser) secret() ([]byte, error) {
-	if p.dec.PeekKind() != jsontext.KindString {
-		return nil, p.wrong("a string")
-	}
-	raw, err := p.dec.ReadValue()
-	if err != nil {
-		return nil, err
-	}
-	return jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
-}
-
-// checked reads a string and notes what check says is wrong with it.
-func (p *parser) checked(into *string, check func(string) string) error {
+// checked reads a string and notes the flaw that check finds in it.
+func (p *parser) checked(into *string, check func(string) flaw) error {
 	before := len(p.faults)
 	s, err := p.str()
 	if err != nil || len(p.faults) > before {
 		return err
 	}
-	if message := check(s); message != "" {
-		return p.fault(message)
+	if what := check(s); what != (flaw{}) {
+		return p.fault(what)
 	}
 	*into = s
 	return nil
@@ -192,17 +182,17 @@ func (p *parser) members(value func(name string) error) error {
 	return err
 }
 
-// object reads an object of which all members are known; value reads that of the member names[i]. What is unknown is
-// refused, because a misspelt option would be lost in silence, and so is what stands twice.
+// object reads an object with known members only; value reads the value of the member names[i]. It refuses unknown
+// members, because a misspelt option would be lost silently, and repeated ones.
 func (p *parser) object(names []string, value func(i int) error) error {
 	var seen uint
 	return p.members(func(name string) error {
 		i := slices.Index(names, name)
 		switch {
 		case i < 0:
-			return p.refuse("is unknown")
+			return p.refuse(unknownMember)
 		case seen&(1<<i) != 0:
-			return p.refuse("stands twice")
+			return p.refuse(standsTwice)
 		}
 		seen |= 1 << i
 		return value(i)
@@ -210,8 +200,8 @@ func (p *parser) object(names []string, value func(i int) error) error {
 }
 
 // refuse notes what is wrong with the member whose name was read last, and skips its value.
-func (p *parser) refuse(message string) error {
-	if err := p.fault(message); err != nil {
+func (p *parser) refuse(what flaw) error {
+	if err := p.fault(what); err != nil {
 		return err
 	}
 	return p.dec.SkipValue()
@@ -221,7 +211,7 @@ func (p *parser) refuse(message string) error {
 func dotted(pointer jsontext.Pointer) string {
 	var b strings.Builder
 	for name := range pointer.Tokens() {
-		if b.Len() > maxPlace {
+		if b.Len() > maxLocation {
 			return b.String() + ".…"
 		}
 		if _, err := strconv.ParseUint(name, 10, 32); err == nil {

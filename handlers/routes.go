@@ -22,9 +22,13 @@ type route struct {
 	example  string        // of the body
 	params   []param       // in the query and in headers; those in the path are in the path
 	replies  map[int]reflect.Type
-	stream   []reflect.Type // what it sends without end instead, as server-sent events
+	media    string         // of the body and of the stream, if that is not JSON
+	stream   []reflect.Type // the forms of what it sends instead, one after the other
 	faults   []int          // the errors it has besides those that every route has
 }
+
+// plainText is an answer of text/plain.
+type plainText string
 
 // param is a parameter of a route.
 type param struct {
@@ -40,7 +44,8 @@ var (
 		{name: "limit", in: "query", doc: "1 to 500, 50 by default", number: true},
 		{name: "cursor", in: "query", doc: "next_cursor of the page before"},
 	}
-	idempotencyKey = param{name: "Idempotency-Key", in: "header", doc: "1 to 255 visible ASCII characters; by default the body itself makes the call harmless to repeat for 24 h"}
+	idempotencyHeader = param{name: "Idempotency-Key", in: "header", doc: "1 to 255 visible ASCII characters: the call may be repeated with it for 24 h, and gets the first answer again"}
+	batchKeyHeader    = param{name: "Idempotency-Key", in: "header", doc: "as in a single call, for each line by its number, if it has no idempotency_key: those that were accepted get their first answer again, the others are done"}
 )
 
 const (
@@ -68,6 +73,10 @@ const (
   "ordering_key": "https://app.example/notes/1",
   "expires_in": "72h"
 }`
+	batchExample = `{"activity": {"id": "https://app.example/a/2", "type": "Like", "actor": "https://app.example/users/alice", "object": "https://one.example/notes/1"}, "key_id": "https://app.example/users/alice#main-key", "inboxes": ["https://one.example/inbox"]}
+{"activity": {"id": "https://app.example/a/3", "type": "Like", "actor": "https://app.example/users/alice", "object": "https://two.example/notes/1"}, "key_id": "https://app.example/users/alice#main-key", "inboxes": ["https://two.example/inbox"]}
+`
+	cancelExample = `{"key_id": "https://app.example/users/alice#main-key", "dry_run": true}`
 	letterExample = `{"host": "one.example", "reason": "exhausted", "since": "2026-01-02T15:04:05Z", "dry_run": true}`
 )
 
@@ -77,17 +86,21 @@ func (s *server) routes() []route {
 	list = append(list, s.hostRoutes()...)
 	list = append(list, s.letterRoutes()...)
 	list = append(list, s.watchRoutes()...)
-	if s.Metrics != nil {
+	if s.Scrape != nil {
 		list = append(list, route{
-			method: "GET", path: "/metrics", id: "metrics", summary: "Metrics for Prometheus", raw: s.Metrics,
-			replies: map[int]reflect.Type{200: nil},
+			method: "GET", path: "/metrics", id: "metrics", summary: "Metrics for Prometheus", raw: s.Scrape,
+			replies: map[int]reflect.Type{200: reflect.TypeFor[plainText]()},
 		})
 	}
 	doc := route{
 		method: "GET", path: "/openapi.json", id: "openapi", summary: "This document",
 		replies: map[int]reflect.Type{200: reflect.TypeFor[map[string]any]()},
 	}
-	list = append(list, doc)
+	page := route{
+		method: "GET", path: problemRoute, id: "problem", summary: "The meaning of a type of problem, as text",
+		raw: http.HandlerFunc(s.problemPage), replies: map[int]reflect.Type{200: reflect.TypeFor[plainText]()}, faults: []int{404},
+	}
+	list = append(list, page, doc)
 	list[len(list)-1].serve = s.serveDocument(list)
 	return list
 }
@@ -102,16 +115,19 @@ func (s *server) keyRoutes() []route {
 		},
 		{
 			method: "GET", path: "/v1/keys", id: "list-keys", summary: "List the public halves of the keys, by ID",
-			serve: s.listKeys, params: paging, replies: map[int]reflect.Type{200: list}, faults: []int{422},
+			serve: s.listKeys, params: append([]param{{name: "key_id", in: "query", doc: "only the key with this ID"}}, paging...), replies: map[int]reflect.Type{200: list}, faults: []int{422},
 		},
 		{
-			method: "DELETE", path: "/v1/keys", id: "delete-key", summary: "Remove a key; what it would sign waits for it",
-			serve: s.deleteKey, params: []param{{name: "key_id", in: "query", doc: "the key to remove", required: true}},
-			replies: map[int]reflect.Type{204: nil}, faults: []int{404, 422},
+			method: "DELETE", path: "/v1/keys", id: "delete-key", summary: "Remove a key, at once or when idle",
+			serve: s.deleteKey, params: []param{
+				{name: "key_id", in: "query", doc: "the key to remove; deliveries that need it wait for it", required: true},
+				{name: "when", in: "query", doc: "idle: once no pending delivery needs it, so that an account's last activities still go out", enum: []string{"idle"}},
+			},
+			replies: map[int]reflect.Type{202: nil, 204: nil}, faults: []int{404, 422},
 		},
 		{
 			method: "POST", path: "/v1/keys/reseal", id: "reseal-keys",
-			summary: "Encrypt all keys anew with the first master key; may be repeated", serve: s.resealKeys,
+			summary: "Encrypt all keys again with the first master key; may be repeated", serve: s.resealKeys,
 			replies: map[int]reflect.Type{200: reflect.TypeFor[resealView]()},
 		},
 	}
@@ -124,14 +140,46 @@ func (s *server) activityRoutes() []route {
 		{
 			method: "POST", path: "/v1/activities", id: "post-activity", summary: "Accept an activity for many inboxes",
 			serve: s.postActivity, limit: maxCall, body: reflect.TypeFor[activityCall](), example: activityExample,
-			params: []param{idempotencyKey}, replies: map[int]reflect.Type{202: reflect.TypeFor[accepted]()},
+			params: []param{idempotencyHeader}, replies: map[int]reflect.Type{202: reflect.TypeFor[accepted]()},
 		},
 		{
-			method: "GET", path: "/v1/activities/{id}", id: "get-activity", summary: "What became of an activity",
+			method: "POST", path: "/v1/activities/batch", id: "post-batch", summary: "Accept up to 1,000 activities, a call a line",
+			raw: http.HandlerFunc(s.postBatch), params: []param{batchKeyHeader},
+			media: lineTypes[0], body: reflect.TypeFor[string](), example: batchExample,
+			stream: []reflect.Type{reflect.TypeFor[lineAccepted](), reflect.TypeFor[lineProblem]()},
+		},
+		{
+			method: "GET", path: "/v1/activities", id: "list-activities", summary: "List activities, newest first", serve: s.listActivities,
+			params: append([]param{
+				{name: "activity_id", in: "query", doc: "those with this id of their own"},
+				{name: "actor", in: "query", doc: "those of this actor"},
+				{name: "key_id", in: "query", doc: "those that this key signs"},
+				{name: "type", in: "query", doc: "those of this type, such as Create"},
+				{name: "state", in: "query", doc: "those in this state", enum: texts(activityStates)},
+				{name: "since", in: "query", doc: "those accepted since then, RFC 3339"},
+			}, paging...),
+			replies: map[int]reflect.Type{200: reflect.TypeFor[page[activityView]]()}, faults: []int{422},
+		},
+		{
+			method: "POST", path: "/v1/activities/cancel", id: "cancel-activities", timeout: bulkTimeout,
+			summary: "Cancel the pending deliveries of many activities: of those that a key signs, or of a list", serve: s.cancelActivities,
+			limit: maxCancelCall, body: reflect.TypeFor[cancelCall](), example: cancelExample,
+			replies: map[int]reflect.Type{200: reflect.TypeFor[cancelledMany]()},
+		},
+		{
+			method: "GET", path: "/v1/activities/{id}/body", id: "get-body", summary: "Get the bytes of an activity, while they are kept",
+			serve: s.getBody, replies: map[int]reflect.Type{200: reflect.TypeFor[sentBytes]()}, faults: []int{404},
+		},
+		{
+			method: "GET", path: "/v1/deliveries/{id}", id: "get-delivery", summary: "Get a delivery that is pending or dead, with its last attempts",
+			serve: s.getDelivery, replies: map[int]reflect.Type{200: reflect.TypeFor[oneDelivery]()}, faults: []int{404},
+		},
+		{
+			method: "GET", path: "/v1/activities/{id}", id: "get-activity", summary: "Get an activity's state and counts",
 			serve: s.getActivity, replies: map[int]reflect.Type{200: view}, faults: []int{404},
 		},
 		{
-			method: "DELETE", path: "/v1/activities/{id}", id: "cancel-activity", summary: "Cancel what is still pending",
+			method: "DELETE", path: "/v1/activities/{id}", id: "cancel-activity", summary: "Cancel the pending deliveries of an activity",
 			serve: s.cancelActivity, replies: map[int]reflect.Type{200: view}, faults: []int{404},
 		},
 		{
@@ -146,16 +194,24 @@ func (s *server) hostRoutes() []route {
 	list, host := reflect.TypeFor[page[hostView]](), reflect.TypeFor[hostView]()
 	routes := []route{
 		{
-			method: "GET", path: "/v1/hosts", id: "list-hosts", summary: "List the hosts known, by name", serve: s.listHosts,
+			method: "GET", path: "/v1/hosts", id: "list-hosts", summary: "List the hosts known", serve: s.listHosts,
 			params: append([]param{
 				{name: "state", in: "query", doc: "hosts in this state only", enum: texts(queue.HostStates)},
 				{name: "q", in: "query", doc: "part of the name"},
+				{name: "changed_since", in: "query", doc: "hosts whose state changed since then, RFC 3339"},
+				{name: "sort", in: "query", doc: "name (by default), pending (most first) or oldest (oldest delivery first); the last two leave out hosts with nothing pending", enum: texts(hostSorts)},
 			}, paging...),
 			replies: map[int]reflect.Type{200: list}, faults: []int{422},
 		},
 		{
-			method: "GET", path: "/v1/hosts/{host}", id: "get-host", summary: "How a host is", serve: s.getHost,
+			method: "GET", path: "/v1/hosts/{host}", id: "get-host", summary: "Get a host's state", serve: s.getHost,
 			replies: map[int]reflect.Type{200: host}, faults: []int{422},
+		},
+		{
+			method: "POST", path: "/v1/hosts/reset", id: "reset-hosts", timeout: bulkTimeout, serve: s.resetHosts,
+			summary: "Reset all hosts in a state, such as after an outage of your own network; may be repeated",
+			params:  []param{{name: "state", in: "query", doc: "the state", required: true, enum: texts(queue.HostStates)}},
+			replies: map[int]reflect.Type{200: reflect.TypeFor[hostsReset]()}, faults: []int{422},
 		},
 	}
 	for _, action := range queue.HostActions {
@@ -168,15 +224,15 @@ func (s *server) hostRoutes() []route {
 	return routes
 }
 
-// actionSummary tells what the actions do. Each may come before anything is known of the host, and may be repeated.
+// actionSummary is what each action does. The host need not be known, and an action may be repeated.
 var actionSummary = map[queue.HostAction]string{
-	queue.Pause:   "Make no attempts to a host; what comes for it is accepted and waits",
+	queue.Pause:   "Make no attempts to a host; new deliveries are accepted and wait",
 	queue.Resume:  "End a pause",
-	queue.Block:   "Refuse what comes for a host, and make dead letters of what is pending",
-	queue.Unblock: "End a block; what is dead stays so",
+	queue.Block:   "Refuse new deliveries to a host, and make dead letters of the pending ones",
+	queue.Unblock: "End a block; dead letters stay",
 	queue.Reset:   "Close a host's breaker and forget its failures, so that it is tried as if it had never failed",
 	queue.Probe:   "End a host's wait, so that it is tried now",
-	queue.Seen:    "Tell that a host was heard from: its next probe comes sooner, nothing else changes",
+	queue.Seen:    "Report a sign of life from a host: its next probe comes sooner, nothing else changes",
 }
 
 func (s *server) letterRoutes() []route {
@@ -184,6 +240,8 @@ func (s *server) letterRoutes() []route {
 		{name: "host", in: "query", doc: "of this host only"},
 		{name: "reason", in: "query", doc: "with this reason only", enum: texts(queue.Reasons)},
 		{name: "since", in: "query", doc: "died since then, RFC 3339"},
+		{name: "inbox", in: "query", doc: "to this inbox only"},
+		{name: "activity_id", in: "query", doc: "of this activity only, by its own id"},
 	}
 	which := append([]param{
 		{name: "ids", in: "query", doc: "these only, instead of a filter; repeated or separated by commas", list: true},
@@ -198,13 +256,13 @@ func (s *server) letterRoutes() []route {
 		},
 		{
 			method: "POST", path: "/v1/dead-letters/retry", id: "retry-dead-letters",
-			summary: "Make dead letters pending again: all, or those that query and body leave; what the body says counts",
+			summary: "Make dead letters pending again: all, or those that match the filter in the query or the body; the body wins",
 			serve:   s.retryDeadLetters, timeout: bulkTimeout, limit: maxLetterCall, optional: true, body: call,
 			example: letterExample, params: which, replies: map[int]reflect.Type{200: reflect.TypeFor[retried]()},
 		},
 		{
 			method: "DELETE", path: "/v1/dead-letters", id: "delete-dead-letters",
-			summary: "Drop dead letters: all, or those that query and body leave; what the body says counts",
+			summary: "Delete dead letters: all, or those that match the filter in the query or the body; the body wins",
 			serve:   s.deleteDeadLetters, timeout: bulkTimeout, limit: maxLetterCall, optional: true, body: call,
 			example: letterExample, params: which, replies: map[int]reflect.Type{200: reflect.TypeFor[deleted]()},
 		},
@@ -219,17 +277,38 @@ func (s *server) watchRoutes() []route {
 			replies: map[int]reflect.Type{200: reflect.TypeFor[statsView]()},
 		},
 		{
+			method: "GET", path: "/v1/feed", id: "feed", serve: s.feed,
+			summary: "Read the feed, oldest first: dead, host_state, activity_done and, if feed-delivered is set, delivered",
+			params: []param{
+				{name: "after", in: "query", doc: "next_cursor of the page before, or the cursor of an entry; by default before the oldest entry; now is behind the newest"},
+				{name: "type", in: "query", doc: "entries of these types only; repeated or separated by commas", enum: texts(feedKinds), list: true},
+				{name: "host", in: "query", doc: "entries about these hosts only; repeated or separated by commas", list: true},
+				paging[0],
+			},
+			replies: map[int]reflect.Type{200: reflect.TypeFor[page[entry]]()}, faults: []int{422},
+		},
+		{
 			method: "GET", path: "/v1/events", id: "events", raw: http.HandlerFunc(s.events),
-			summary: "What happens from now on, as server-sent events: delivered, dead, host_state, and every 5 s stats",
+			summary: "Events from now on, as server-sent events: delivered, dead, host_state, and every 5 s stats",
 			params: []param{
 				{name: "type", in: "query", doc: "events of these types only; repeated or separated by commas", enum: texts(eventKinds), list: true},
 				{name: "host", in: "query", doc: "events of these hosts only, and stats only if its type is asked for; repeated or separated by commas", list: true},
 			},
-			stream: []reflect.Type{reflect.TypeFor[deliveryEvent](), reflect.TypeFor[hostEvent](), reflect.TypeFor[statsView]()},
+			media:  "text/event-stream",
+			stream: []reflect.Type{reflect.TypeFor[entry](), reflect.TypeFor[statsView]()},
 			faults: []int{422},
 		},
 		{
-			method: "GET", path: "/healthz", id: "healthz", summary: "Whether the node lives", serve: s.healthz,
+			method: "GET", path: profilesPrefix + "{profile}", id: "get-profile", summary: "Take a profile of the node, for go tool pprof",
+			serve: s.getProfile, timeout: bulkTimeout,
+			params: []param{
+				{name: "seconds", in: "query", doc: "how long profile (30 by default) and trace (1) record, 1 to 500", number: true},
+				{name: "debug", in: "query", doc: "1 or 2: as text, 2 with the stacks of all goroutines", enum: []string{"1", "2"}},
+			},
+			replies: map[int]reflect.Type{200: reflect.TypeFor[profileBytes]()}, faults: []int{404, 409, 422},
+		},
+		{
+			method: "GET", path: "/healthz", id: "healthz", summary: "Whether the process is alive", serve: s.healthz,
 			replies: map[int]reflect.Type{200: health},
 		},
 		{

@@ -13,6 +13,14 @@ import (
 type statsView struct {
 	Fleet fleetStats `json:"fleet" doc:"the whole store"`
 	Node  *nodeView  `json:"node,omitempty" doc:"the node that answers"`
+
+	Warnings []warningView `json:"warnings" nullable:"false" doc:"what an operator should look at"`
+}
+
+// warningView shows something that an operator should look at.
+type warningView struct {
+	Code    string `json:"code" enum:"most_hosts_unauthorized"`
+	Message string `json:"message"`
 }
 
 // fleetStats are the totals of the store, which all nodes of a fleet share.
@@ -70,7 +78,7 @@ func (s *server) stats(r *http.Request, _ []byte) (reply, error) {
 	return reply{Status: http.StatusOK, Body: view}, err
 }
 
-// count asks the store for its totals and adds what the node tells of itself.
+// count asks the store for its totals and adds the node's own.
 func (s *server) count(ctx context.Context) (v statsView, err error) {
 	st, err := s.Queue.Stats(ctx)
 	if err != nil {
@@ -84,10 +92,18 @@ func (s *server) count(ctx context.Context) (v statsView, err error) {
 	for _, reason := range queue.Reasons {
 		died[string(reason)] = st.Died[reason]
 	}
-	return statsView{Node: s.nodeView(), Fleet: fleetStats{
+	return statsView{Node: s.nodeView(), Warnings: warningViews(st.Warnings()), Fleet: fleetStats{
 		Activities: st.Activities, Pending: st.Pending, Dead: st.Dead, Delivered: st.Delivered, Died: died, Dropped: st.Dropped,
 		PerSecond: fleetRates(st.PerSecond), Hosts: hosts, OldestPendingAt: stamp(st.OldestPendingAt),
 	}}, nil
+}
+
+func warningViews(warnings []queue.Warning) []warningView {
+	views := make([]warningView, len(warnings))
+	for i, w := range warnings {
+		views[i] = warningView(w)
+	}
+	return views
 }
 
 func (s *server) nodeView() *nodeView {
@@ -101,25 +117,28 @@ func (s *server) nodeView() *nodeView {
 	}
 }
 
-// healthz says that the process lives and answers, whatever the store does.
+// healthz reports that the process is alive and answers, also while the store is away.
 func (s *server) healthz(*http.Request, []byte) (reply, error) {
 	return reply{Status: http.StatusOK, Body: healthView{Status: "ok"}}, nil
 }
 
 // readyz says whether the node can work just now.
 func (s *server) readyz(r *http.Request, _ []byte) (reply, error) {
-	if err := s.ready(r.Context()); err != nil {
-		return reply{}, err
+	if s.Ready == nil {
+		return reply{Status: http.StatusOK, Body: healthView{Status: "ok"}}, s.Queue.Ready(r.Context())
+	}
+	if reason, err := s.Ready(r.Context()); err != nil {
+		return reply{}, notReady(reason, err, visitOf(r).trusted)
 	}
 	return reply{Status: http.StatusOK, Body: healthView{Status: "ok"}}, nil
 }
 
-func (s *server) ready(ctx context.Context) error {
-	if s.Ready == nil {
-		return s.Queue.Ready(ctx)
+// notReady is the problem of a node that can't work. The error's text, which may name addresses and paths, is for
+// trusted callers only.
+func notReady(reason string, err error, trusted bool) *problem {
+	detail := reason
+	if trusted {
+		detail = err.Error()
 	}
-	if err := s.Ready(ctx); err != nil {
-		return &problem{Status: http.StatusServiceUnavailable, Detail: err.Error(), retryAfter: retryAway}
-	}
-	return nil
+	return &problem{Status: http.StatusServiceUnavailable, Detail: detail, Reason: reason, retryAfter: retryAway}
 }

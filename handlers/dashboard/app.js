@@ -1,22 +1,22 @@
-// The dashboard: it asks the node's API again and again, and as soon as the node tells of an event, shows the answers, and
-// lets its user act on hosts and dead letters.
+// The dashboard polls the node's API, reloads as soon as the node sends an event, and lets its user act on hosts and dead
+// letters.
 //
-// Hosts, inboxes and errors are texts of strangers. They reach the page through textContent, titles and nothing else.
+// Hosts, inboxes and errors are untrusted text. They reach the page only through textContent and titles.
 
 const pollEvery = 2000; // milliseconds
-const listsEvery = 3; // polls: finding a page of hosts costs a store more than totals do
+const listsEvery = 3; // polls: a page of hosts costs the store more than totals
 const timeout = 10_000;
-const patience = 600_000; // for what changes many dead letters
-const soonAfter = 500; // an event; so a thousand of them ask for the lists once
+const patience = 600_000; // for calls that change many dead letters
+const soonAfter = 500; // after an event, so that a thousand events load the lists once
 const pageSize = 25;
 const rateOver = 6; // polls
 const columns = {
   hosts: ['Host', 'State', 'Pending', 'In flight', 'Oldest pending', 'Next try', 'Last error', 'Actions'],
   letters: ['Inbox', 'Reason', 'Attempts', 'Died', 'Last error', 'Actions'],
 };
-const states = ['healthy', 'failing', 'open', 'unavailable', 'paused', 'blocked'];
+const states = ['healthy', 'throttled', 'refusing', 'failing', 'open', 'unavailable', 'paused', 'blocked'];
 const reasons = [
-  'rejected', 'gone', 'expired', 'exhausted', 'host_blocked', 'host_unavailable', 'key_missing', 'private_address', 'lane_full',
+  'rejected', 'gone', 'expired', 'exhausted', 'host_blocked', 'host_unavailable', 'key_missing', 'private_address', 'lane_full', 'damaged',
 ];
 
 const $ = (id) => document.getElementById(id);
@@ -25,15 +25,15 @@ const relative = new Intl.RelativeTimeFormat('en', { style: 'short', numeric: 'a
 
 class TokenNeeded extends Error {}
 
-let skew = 0; // the node's clock minus ours: times are the node's
+let skew = 0; // the node's clock minus ours, because all times are the node's
 
-// authorization returns the headers that let us in.
+// authorization returns the header with the token.
 function authorization() {
   const token = sessionStorage.getItem('token');
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-// call calls the API. Addresses are relative, so that the page may lie behind a path of a proxy.
+// call calls the API. Addresses are relative, so that a proxy may serve the page under a path.
 async function call(method, path, { query = {}, body, wait = timeout } = {}) {
   let response;
   try {
@@ -67,16 +67,16 @@ function pill(word, className = 'pill') {
   return span;
 }
 
-// when shows a time as the distance to it; a time in future that has passed is now.
+// when shows a time relative to now. A future time that has passed is shown as now.
 function when(stamp, future = false) {
   if (!stamp) return el('span', '–', { className: 'quiet' });
   const time = el('time', '', { dateTime: stamp, title: new Date(stamp).toLocaleString() });
   time.dataset.future = future;
-  tell(time);
+  showTime(time);
   return time;
 }
 
-function tell(time) {
+function showTime(time) {
   let seconds = (Date.parse(time.dateTime) - Date.now() - skew) / 1000;
   seconds = time.dataset.future === 'true' ? Math.max(seconds, 0) : Math.min(seconds, 0);
   const units = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]];
@@ -85,7 +85,7 @@ function tell(time) {
   if (time.textContent !== text) time.textContent = text;
 }
 
-// button makes a button of a row. Its data find it, or one that is about the same, when the row is replaced.
+// button makes a button of a row. When the row is replaced, its data attributes find it or a button for the same thing.
 function button(text, about, work) {
   const made = el('button', text, { type: 'button', title: `${text} ${about}` });
   made.setAttribute('aria-label', made.title);
@@ -109,8 +109,8 @@ function failure(attempt) {
   return box;
 }
 
-// fill replaces what a table shows. The roles are those that the elements have by themselves, but lose where style.css
-// stacks the cells of a row; each has its column's name for that.
+// fill replaces the rows of a table. Elements lose their implicit roles when style.css stacks the cells of a row, so the roles
+// are explicit; then each cell also shows its column's name.
 function fill(name, rows) {
   const row = (cells, make) => {
     const tr = el('tr', '', { role: 'row' });
@@ -150,6 +150,13 @@ function showFleet(fleet) {
   }
 }
 
+// showWarnings changes the page only if the warnings changed, because screen readers read an alert out.
+function showWarnings(warnings) {
+  const text = warnings.map((w) => w.message).join('\n');
+  if ($('warnings').textContent !== text) $('warnings').textContent = text;
+  $('warnings').hidden = !text;
+}
+
 // Hosts
 
 const view = { state: '', q: '', cursors: [''], next: '', asked: 0 };
@@ -157,7 +164,7 @@ const view = { state: '', q: '', cursors: [''], next: '', asked: 0 };
 async function loadHosts() {
   const asked = ++view.asked;
   const list = await get('v1/hosts', { limit: pageSize, cursor: view.cursors.at(-1), state: view.state, q: view.q });
-  if (asked !== view.asked) return; // asked for something else since
+  if (asked !== view.asked) return; // another request was made since
   fill('hosts', list.items.map((h) => [
     el('span', h.host), pill(h.state), el('span', number.format(h.pending)), el('span', number.format(h.in_flight)),
     when(h.oldest_pending_at), when(h.breaker.retry_at, true), failure(h.last_error), hostButtons(h),
@@ -168,9 +175,9 @@ async function loadHosts() {
   $('next').disabled = !view.next;
 }
 
-// hostButtons are what makes sense to do to a host in its state.
+// hostButtons returns the buttons that make sense in the host's state.
 function hostButtons(h) {
-  const sick = ['failing', 'open', 'unavailable'].includes(h.state);
+  const sick = ['throttled', 'refusing', 'failing', 'open', 'unavailable'].includes(h.state);
   const actions = {
     resume: h.state === 'paused',
     unblock: h.state === 'blocked',
@@ -180,15 +187,15 @@ function hostButtons(h) {
     block: h.state !== 'blocked',
   };
   return buttons(Object.keys(actions).filter((action) => actions[action]).map((action) => button(action, h.host, async () => {
-    const lost = `Block ${h.host}? What is pending for it (${number.format(h.pending)}) becomes dead letters.`;
+    const lost = `Block ${h.host}? Its pending deliveries (${number.format(h.pending)}) become dead letters.`;
     if (action === 'block' && !confirm(lost)) return;
     const now = await call('POST', `v1/hosts/${encodeURIComponent(h.host)}/${action}`, { wait: patience });
-    tellDone(`${h.host} is ${now.state}.`);
+    report(`${h.host} is ${now.state}.`);
     await loadHosts();
   })));
 }
 
-// show changes what of the hosts is shown, from the first page unless told otherwise.
+// show changes the filter or the page of hosts. A new filter begins at the first page.
 function show(change) {
   Object.assign(view, { cursors: [''] }, change);
   watch(loadHosts);
@@ -199,14 +206,14 @@ function show(change) {
 async function loadLetters() {
   const reason = $('reason').value;
   const list = await get('v1/dead-letters', { limit: pageSize, ...(reason && { reason }) });
-  if (reason !== $('reason').value) return; // asked for something else since
+  if (reason !== $('reason').value) return; // another reason was chosen since
   fill('letters', list.items.map((d) => [
     el('span', d.inbox), pill(d.reason), el('span', number.format(d.attempts)), when(d.died_at), failure(d.last_attempt),
     buttons(['retry', 'delete'].map((verb) => button(verb, `${d.activity_id} to ${d.inbox}`, () => change(verb, { ids: [d.id] })))),
   ]));
 }
 
-// change retries or deletes dead letters, once it was agreed to how many.
+// change retries or deletes dead letters, after the user confirmed their number.
 async function change(verb, which) {
   const run = (body) => verb === 'retry' ? call('POST', 'v1/dead-letters/retry', { body, wait: patience })
     : call('DELETE', 'v1/dead-letters', { body, wait: patience });
@@ -214,31 +221,32 @@ async function change(verb, which) {
   const meant = `${number.format(matched)} dead letter${matched === 1 ? '' : 's'}`;
   const one = verb === 'retry' && which.ids;
   if (!matched || !one && !confirm(`${verb === 'retry' ? 'Retry' : 'Delete'} ${meant}${which.reason ? ` (${which.reason})` : ''}?`)) return;
-  const { retried, deleted } = await run(which);
-  tellDone(`${verb === 'retry' ? 'Retried' : 'Deleted'} ${number.format(retried ?? deleted)} of ${meant}.`);
+  const { retried, deleted, superseded } = await run(which);
+  const stay = superseded ? ` ${number.format(superseded)} stay dead, because their object was deleted since.` : '';
+  report(`${verb === 'retry' ? 'Retried' : 'Deleted'} ${number.format(retried ?? deleted)} of ${meant}.${stay}`);
   await loadLetters();
 }
 
 // Acting
 
-// act does what a button is for, once at a time. Disabled, it would lose the focus.
+// act does the work of a button, once at a time. The button is not disabled, because it would lose the focus.
 async function act(button, work) {
   if (button.ariaBusy) return;
   button.ariaBusy = 'true';
-  await watch(work, (error) => tellDone(`That failed: ${error.message}`));
+  await watch(work, (error) => report(`That failed: ${error.message}`));
   button.ariaBusy = null;
 }
 
-function tellDone(text) {
+function report(text) {
   $('done').textContent = text;
 }
 
 // Events
 
-const told = 'What happens is shown at once';
-let stream; // while we listen
+const liveTitle = 'Changes appear at once';
+let stream; // set while we listen
 
-// listen listens to the node until that ends; polls begin it again.
+// listen reads events until the stream ends. Polls start it again.
 async function listen() {
   if (stream || document.hidden) return;
   stream = new AbortController();
@@ -246,16 +254,16 @@ async function listen() {
   try {
     const response = await fetch('v1/events?type=host_state,dead', { headers: authorization(), signal });
     const reader = response.ok && response.body.pipeThrough(new TextDecoderStream()).getReader();
-    if (reader) $('status').title = told;
+    if (reader) $('status').title = liveTitle;
     for (let text = ''; reader;) {
       const { value, done } = await reader.read();
       if (done) break;
       const events = (text + value).split('\n\n');
       text = events.pop();
-      for (const event of events) hear(event);
+      for (const event of events) handle(event);
     }
   } catch {
-    // That we don't hear anything any more, the polls tell.
+    // The polls show that the node is away.
   }
   if (stream?.signal === signal) stopListening();
 }
@@ -266,8 +274,8 @@ function stopListening() {
   $('status').title = '';
 }
 
-// hear asks soon for what an event tells to have changed.
-function hear(event) {
+// handle soon loads the list that an event changed.
+function handle(event) {
   if (event.startsWith('event: host_state\n')) soon('hosts', loadHosts);
   if (event.startsWith('event: dead\n')) soon('letters', loadLetters);
 }
@@ -291,24 +299,25 @@ async function poll() {
   if (due.length) listen();
   const [stats] = await Promise.all([get('v1/stats'), ...due]);
   showFleet(stats.fleet);
-  document.querySelectorAll('time').forEach(tell);
+  showWarnings(stats.warnings);
+  document.querySelectorAll('time').forEach(showTime);
 }
 
-// tick polls while the page is visible, and goes on unless a token is needed first.
+// tick polls while the page is visible, until a token is needed.
 async function tick() {
   clearTimeout(timer);
   if (document.hidden) {
     samples = [];
     stopListening();
-    polls = 0; // what is shown may be old when we come back
+    polls = 0; // the lists may be old when the page is visible again
     return say('Paused', 'quiet');
   }
   const goOn = await watch(poll);
-  clearTimeout(timer); // of a tick that came meanwhile
+  clearTimeout(timer); // set by a tick that came meanwhile
   if (goOn) timer = setTimeout(tick, pollEvery);
 }
 
-// watch does something with the API and says how that went. It returns false if a token is needed.
+// watch does some work with the API and shows whether it succeeded. It returns false if a token is needed.
 async function watch(work, failed = (error) => say(`Not up to date: ${error.message}`, 'bad')) {
   try {
     await work();

@@ -1,0 +1,90 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// feedKinds are the types of the feed's entries.
+var feedKinds = []queue.EventKind{queue.EventDead, queue.EventHostState, queue.EventActivityDone, queue.EventDelivered}
+
+// entry shows an event, which may be an entry of the feed. Which members it has depends on its type.
+type entry struct {
+	Type        string          `json:"type" enum:"dead,host_state,activity_done,delivered"`
+	At          string          `json:"at" format:"date-time"`
+	Cursor      string          `json:"cursor,omitempty" doc:"goes on behind this entry; absent if it is not kept in the feed"`
+	ID          string          `json:"id,omitempty" doc:"of the delivery, or of the activity that is done"`
+	ActivityID  string          `json:"activity_id,omitempty" doc:"the activity's own id"`
+	Metadata    json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
+	Inbox       string          `json:"inbox,omitempty"`
+	IDs         []string        `json:"ids,omitempty" nullable:"false" doc:"of the actors behind the inbox, as the call named them"`
+	Host        string          `json:"host,omitempty"`
+	State       string          `json:"state,omitempty" enum:"healthy,throttled,refusing,failing,open,unavailable,paused,blocked,done,cancelled" doc:"of the host, or of the activity that is done"`
+	Reason      reason          `json:"reason,omitempty" doc:"why the delivery is dead"`
+	Attempts    *int            `json:"attempts,omitempty"`
+	LastAttempt *attempt        `json:"last_attempt,omitempty"`
+	Counts      *counts         `json:"counts,omitempty" doc:"of the activity that is done"`
+	URL         string          `json:"url,omitempty" doc:"where the activity can be watched"`
+}
+
+func entryOf(e *queue.Event) entry {
+	v := entry{
+		Type: string(e.Kind), At: stamp(e.At), Cursor: e.Cursor, ID: e.ID, ActivityID: e.URI, Metadata: e.Metadata, Inbox: e.Inbox,
+		IDs: e.IDs, Host: e.Host, State: string(e.State), Reason: reason(e.Reason), LastAttempt: attemptView(e.Attempt),
+	}
+	switch e.Kind {
+	case queue.EventHostState:
+		return v
+	case queue.EventActivityDone:
+		v.ID, v.Counts = e.ActivityID, (*counts)(e.Counts)
+		v.State = string(e.Counts.State())
+	default:
+		v.Attempts = &e.Attempts
+	}
+	v.URL = activityURL(e.ActivityID)
+	return v
+}
+
+// feed is GET /v1/feed.
+func (s *server) feed(r *http.Request, _ []byte) (reply, error) {
+	p, err := pageOf(r)
+	if err != nil {
+		return reply{}, err
+	}
+	q := r.URL.Query()
+	p.Cursor = q.Get("after")
+	want, err := eventFilterOf(q, feedKinds)
+	if err != nil {
+		return reply{}, err
+	}
+	list, err := s.Queue.Feed(r.Context(), want.entries(), p)
+	if errors.Is(err, queue.ErrBadCursor) {
+		return reply{}, invalid("query.after", flaw{codeInvalidValue, "is not a cursor of this store's feed"})
+	}
+	if err != nil {
+		return reply{}, fmt.Errorf("read the feed: %w", err)
+	}
+	s.Metrics.feedRead(list.Items)
+	return listReply(list, entryOf), nil
+}
+
+// EncodeFeed encodes entries of the feed as a page of GET /v1/feed, with the cursor behind them.
+func EncodeFeed(entries []queue.Event, next string) ([]byte, error) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(listReply(queue.List[queue.Event]{Items: entries, Next: next}, entryOf).Body)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
+}
+
+// entries returns the filter of the feed's entries that are wanted.
+func (f *eventFilter) entries() queue.FeedFilter {
+	kinds := slices.DeleteFunc(slices.Clone(f.kinds), func(k queue.EventKind) bool { return !slices.Contains(feedKinds, k) })
+	return queue.FeedFilter{Kinds: kinds, Hosts: f.hosts}
+}

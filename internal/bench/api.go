@@ -61,7 +61,8 @@ func submission(activity []byte, inboxes []string) []byte {
 	return body
 }
 
-// submit has the node accept a submission for so many deliveries, and returns its ID and when the answer was there.
+// submit submits an activity. It returns the activity's ID and the time of the answer, or an error unless the node accepted
+// the wanted number of deliveries.
 func (a *api) submit(ctx context.Context, body []byte, want int) (id string, at time.Time, err error) {
 	answer, err := a.call(ctx, http.MethodPost, "/v1/activities", body)
 	at = time.Now()
@@ -81,13 +82,13 @@ func (a *api) submit(ctx context.Context, body []byte, want int) (id string, at 
 	return receipt.ID, at, nil
 }
 
-// settled waits until all that an activity was accepted for is in its place, as it is when it is listed.
+// settled waits until all deliveries of an activity are in their lanes, as they are when they can be listed.
 func (a *api) settled(ctx context.Context, id string) (time.Time, error) {
 	_, err := a.call(ctx, http.MethodGet, "/v1/activities/"+id+"/deliveries?limit=1", nil)
 	return time.Now(), err
 }
 
-// stats is what the node tells of its store.
+// stats is the totals of the store.
 type stats struct {
 	Pending int
 	Hosts   map[string]int // by state
@@ -111,7 +112,7 @@ func (a *api) until(ctx context.Context, what string, holds func(stats) bool) er
 	return fmt.Errorf("not within %s: %s", patience, what)
 }
 
-// connections returns how many connections the node has made and used.
+// connections returns the number of connections that the node has made and used.
 func (a *api) connections(ctx context.Context) (float64, error) {
 	answer, err := a.call(ctx, http.MethodGet, "/metrics", nil)
 	if err != nil {

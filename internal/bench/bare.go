@@ -21,18 +21,18 @@ import (
 	"github.com/postrider/postrider/signer"
 )
 
-// bareSpec says what a bare loop shall post.
+// bareSpec says what a bare loop posts.
 type bareSpec struct {
 	Backend string // of signer.OpenRSA
 	Key     []byte // in PKCS#8 form
 	Body    []byte
 	Inboxes []string
-	Times   int // to each
-	Workers int // at once; each has inboxes of its own
+	Times   int // the number of requests to each inbox
+	Workers int // at once; each has its own inboxes
 	CA      []byte
 }
 
-// bareResult tells what that took.
+// bareResult is the measurement of a bare loop.
 type bareResult struct {
 	Posted      int
 	Connections int64
@@ -40,7 +40,7 @@ type bareResult struct {
 	Usage       usage
 }
 
-// bare is the least that a Go program has to do to deliver: it signs, posts and forgets.
+// bare is the minimum of a Go program that delivers: it signs and posts, and keeps no state.
 type bare struct {
 	spec        bareSpec
 	key         signer.RSASigner
@@ -79,7 +79,7 @@ func newBare(spec bareSpec) (*bare, error) {
 	b := &bare{spec: spec, digest: "SHA-256=" + base64.StdEncoding.EncodeToString(sum[:])}
 	b.key, err = backend.Load(private)
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(spec.CA) // without TLS there is none
+	roots.AppendCertsFromPEM(spec.CA) // empty without TLS
 	b.client = &http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: b.dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2: true, MaxIdleConns: 512, MaxIdleConnsPerHost: 8,
@@ -92,11 +92,12 @@ func (b *bare) dial(ctx context.Context, network, address string) (net.Conn, err
 	return (&net.Dialer{}).DialContext(ctx, network, address)
 }
 
-// run posts it all, and tells what that took.
+// run posts everything, and measures it.
 func (b *bare) run(ctx context.Context) (bareResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	before, began := ownUsage(), time.Now()
+	before := ownUsage()
+	began := time.Now()
 	var workers sync.WaitGroup
 	for w := range b.spec.Workers {
 		workers.Go(func() {
@@ -113,7 +114,7 @@ func (b *bare) run(ctx context.Context) (bareResult, error) {
 	return r, context.Cause(ctx)
 }
 
-// work posts to every inbox of one worker, so many times.
+// work makes all requests to the inboxes of one worker.
 func (b *bare) work(ctx context.Context, w int) error {
 	for range b.spec.Times {
 		for i := w; i < len(b.spec.Inboxes); i += b.spec.Workers {

@@ -1,17 +1,20 @@
-// Package bench measures what a node does on this machine, beside the least that a Go program has to do for the same.
+// Package bench measures a node on this machine, beside bare loops that do the minimum for the same work.
 //
-// A node, the inboxes it delivers to and what it is measured against are processes of their own: this program, started
-// again in a role, so that the CPU and the memory of each can be told apart. All of them are on loopback.
+// A node, the inboxes it delivers to and the bare loops are separate processes: this program, started again in a role, so
+// that the CPU and the memory of each can be measured. All of them are on loopback.
 //
 // What callers may rely on:
 //
-//   - A figure is only given of deliveries that all arrived, and of which those looked at (one in 20) were signed
-//     correctly; anything else is an error.
-//   - What is compared was measured in the same run, a few seconds apart. Of several runs, medians are shown.
-//   - When Run returns, however it ends, no process, folder or key in Redis is left of it.
+//   - All measured deliveries arrived, and those that were sampled (one in 20) were signed correctly; anything else is an
+//     error.
+//   - Figures that are compared were measured in the same run, a few seconds apart. Of several runs, medians are shown.
+//   - When Run returns, with or without an error, it leaves no process, folder or key in Redis.
 //
-// What callers may not rely on: that two runs, or two machines, give equal figures; that a store in a folder of memory
+// What callers may not rely on: that two runs, or two machines, give equal figures; that a store in a memory file system
 // (TMPDIR says where) is as slow as one on a disk.
+//
+// It is part of the program, though mostly developers use it: bench is a promised command, because operators want the
+// figures of their own machine and program. That costs 0.4 MB, 1.4 % of the file.
 package bench
 
 import (
@@ -37,15 +40,15 @@ import (
 // Options configure a measurement.
 type Options struct {
 	Config *config.Config
-	// Args and Environ are those of this process: the others are started with the same.
+	// Args and Environ are those of this process. The other processes are started with the same.
 	Args, Environ []string
-	// Serve runs a node until its context ends, and calls listening once calls are answered.
+	// Serve runs a node until its context ends, and calls listening once the node answers calls.
 	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) error
 	// OpenStore opens the store that such a node would use.
 	OpenStore func(ctx context.Context, cfg *config.Config, log *slog.Logger) (queue.Queue, lockmgr.Manager, error)
-	In        io.Reader // what a process in a role obeys
+	In        io.Reader // the requests to a process in a role
 	Out       io.Writer // the result
-	Progress  io.Writer // what is being done
+	Progress  io.Writer // the progress
 	Log       *slog.Logger
 }
 
@@ -59,7 +62,7 @@ type bench struct {
 	signing string // the node's back-end: go, or openssl and its version
 	bares   []string
 	size    sizes
-	places  int
+	stores  int
 }
 
 // Run measures and writes the result to Out or, in a process that another one started, plays its role.
@@ -79,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 	defer b.redis.close()
 	report, err := b.measure(ctx)
 	if ctx.Err() != nil {
-		return nil // it was told to stop
+		return nil // interrupted
 	}
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
@@ -93,14 +96,14 @@ func (o *Options) play(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = obey(ctx, o.In, o.Out, role.commands())
+	err = handleRequests(ctx, o.In, o.Out, role.commands())
 	if s, ok := role.(interface{ stop() error }); ok {
 		err = errors.Join(err, s.stop())
 	}
 	return err
 }
 
-// role is a part that a process plays.
+// role is the part of a process in the measurement.
 type role interface{ commands() commands }
 
 func (o *Options) role() (role, error) {
@@ -132,7 +135,8 @@ func (b *bench) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	b.signing, b.bares = backend.Name(), []string{"go"}
+	b.signing = backend.Name()
+	b.bares = []string{"go"}
 	if _, _, err := signer.OpenRSA("openssl"); err == nil {
 		b.bares = append(b.bares, "openssl")
 	}
@@ -140,7 +144,7 @@ func (b *bench) prepare() (err error) {
 	return err
 }
 
-// sameSigning is the bare loop with the node's signing back-end.
+// sameSigning names the bare loop with the node's signing back-end.
 func (b *bench) sameSigning() string {
 	if b.signing == "go" {
 		return "go"
@@ -152,23 +156,23 @@ func (b *bench) privatePEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b.private}))
 }
 
-// newPlace returns a place for a store.
-func (b *bench) newPlace() place {
-	b.places++
-	return place{
-		Dir:    filepath.Join(b.dir, fmt.Sprintf("store-%d", b.places)),
-		Prefix: fmt.Sprintf("%s-%d", filepath.Base(b.dir), b.places), // postrider-bench-RANDOM-N
+// newLocation returns a location for a store.
+func (b *bench) newLocation() location {
+	b.stores++
+	return location{
+		Dir:    filepath.Join(b.dir, fmt.Sprintf("store-%d", b.stores)),
+		Prefix: fmt.Sprintf("%s-%d", filepath.Base(b.dir), b.stores), // postrider-bench-RANDOM-N
 	}
 }
 
-// clear deletes what is at a place, also if the measurement was told to stop.
-func (b *bench) clear(ctx context.Context, at place) error {
+// clear deletes the store at a location, also if the measurement was interrupted.
+func (b *bench) clear(ctx context.Context, at location) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	return errors.Join(b.redis.forget(ctx, at.Prefix), os.RemoveAll(at.Dir))
+	return errors.Join(b.redis.deleteKeys(ctx, at.Prefix), os.RemoveAll(at.Dir))
 }
 
-// measure runs the scenarios, as often as was asked for.
+// measure runs the scenarios, as often as the arguments say.
 func (b *bench) measure(ctx context.Context) (*Report, error) {
 	store, err := b.redis.name(ctx)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// caller calls a node over a connection of its own with requests that were prepared before: on a machine that it shares
-// with the node, whatever it spends is missing there.
+// caller sends requests that were prepared before to a node, over its own connection: the less CPU it uses, the more is left
+// for the node on the same machine.
 type caller struct {
 	conn   net.Conn
 	answer *bufio.Reader
-	body   bytes.Buffer // of the last answer
+	body   bytes.Buffer // of the latest answer
 }
 
 // dial connects a caller.
@@ -32,7 +32,7 @@ func (a *api) dial(ctx context.Context) (*caller, error) {
 
 // prepare returns the bytes of a call that submits body.
 func (a *api) prepare(body []byte) ([]byte, error) {
-	req, err := http.NewRequest(http.MethodPost, a.url+"/v1/activities", bytes.NewReader(body)) //nolint:noctx // it is only written
+	req, err := http.NewRequest(http.MethodPost, a.url+"/v1/activities", bytes.NewReader(body)) //nolint:noctx // only its bytes are used
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (a *api) prepare(body []byte) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// accepted sends a prepared call with one inbox and makes sure that it was accepted.
+// accepted sends a prepared call with one inbox, and returns an error unless it was accepted.
 func (c *caller) accepted(request []byte) error {
 	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (c *caller) head() (status string, length int64, err error) {
 	}
 }
 
-// submit sends every step-th of the calls from the first on, one after the other.
+// submit sends every step-th call from the first on, one after the other.
 func (c *caller) submit(calls [][]byte, first, step int) error {
 	for i := first; i < len(calls); i += step {
 		if err := c.accepted(calls[i]); err != nil {

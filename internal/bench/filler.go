@@ -18,13 +18,13 @@ const (
 	pausedFor = 12 * time.Hour
 	claimed   = 32 // lanes claimed at once
 	perLane   = 16 // deliveries taken of each
-	claims    = 40 // rounds that a claim is measured by
+	claims    = 40 // rounds of a measurement of claims
 
-	laneTimeout = 30 * time.Second // until what was stored is in its lanes at the latest
+	laneTimeout = 30 * time.Second // until stored deliveries are in their lanes
 	lanePause   = 10 * time.Millisecond
 )
 
-// filler is the role that works on a store without a node: it fills it, lets hosts wait, and measures claims.
+// filler is the role that works on a store without a node: it fills the store, makes hosts wait, and measures claims.
 type filler struct {
 	o      *Options
 	store  queue.Queue
@@ -37,7 +37,7 @@ func (f *filler) commands() commands {
 	}
 }
 
-func (f *filler) start(ctx context.Context, at place) (_ any, err error) {
+func (f *filler) start(ctx context.Context, at location) (_ any, err error) {
 	f.store, f.leases, err = f.o.OpenStore(ctx, f.o.settings(at), f.o.Log)
 	return nil, err
 }
@@ -52,22 +52,22 @@ func (f *filler) stop() error {
 // waitingHost returns the i-th host to which nothing is ever sent.
 func waitingHost(i int) string { return fmt.Sprintf("127.200.%d.%d:9", i/250, i%250+1) }
 
-// filling says what to store: so many activities to one inbox on each host from First on, but before Last.
+// filling says what to store: a number of activities to one inbox on each host from First on, but before Last.
 type filling struct {
 	First, Last, Activities int
 	Body                    []byte
 }
 
-func (f *filler) fill(ctx context.Context, what filling) (any, error) {
-	recipients := make([]queue.Recipient, 0, what.Last-what.First)
-	for i := what.First; i < what.Last; i++ {
+func (f *filler) fill(ctx context.Context, r filling) (any, error) {
+	recipients := make([]queue.Recipient, 0, r.Last-r.First)
+	for i := r.First; i < r.Last; i++ {
 		host := waitingHost(i)
 		recipients = append(recipients, queue.Recipient{Inbox: "http://" + host + plainPath, Host: host})
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	all.SetLimit(4)
-	for range what.Activities {
-		all.Go(func() error { return f.enqueue(ctx, what.Body, recipients) })
+	for range r.Activities {
+		all.Go(func() error { return f.enqueue(ctx, r.Body, recipients) })
 	}
 	return nil, all.Wait()
 }
@@ -88,7 +88,7 @@ func (f *filler) enqueue(ctx context.Context, body []byte, recipients []queue.Re
 	return err
 }
 
-// pause makes the first n hosts wait, so that what is pending for them stays.
+// pause makes the first n hosts wait, so that their deliveries stay pending.
 func (f *filler) pause(ctx context.Context, n int) (any, error) {
 	for first := 0; first < n; first += 256 {
 		var hosts []string
@@ -110,7 +110,8 @@ func (f *filler) pause(ctx context.Context, n int) (any, error) {
 	return nil, nil
 }
 
-// takeEach takes something of each lane, as a lease counts once it took. What was stored may still be on its way there.
+// takeEach takes a delivery of each lane, since a lease counts only after a Take. It repeats the call, as deliveries reach
+// their lanes some time after they were stored.
 func (f *filler) takeEach(ctx context.Context, leases []lockmgr.Lease) error {
 	for began := time.Now(); ; {
 		turns, err := f.store.Take(ctx, leases, 1)
@@ -118,23 +119,26 @@ func (f *filler) takeEach(ctx context.Context, leases []lockmgr.Lease) error {
 			return err
 		}
 		if time.Since(began) > laneTimeout {
-			return errors.New("somebody else works on the hosts, or nothing is pending for them")
+			return errors.New("another node works on the hosts, or nothing is pending for them")
 		}
 		time.Sleep(lanePause)
 	}
 }
 
-// settleAll settles leases at once, as the turns of a node would.
+// settleAll settles leases concurrently, as the turns of a node would.
 func (f *filler) settleAll(ctx context.Context, leases []lockmgr.Lease, s queue.Settlement) error {
 	var all errgroup.Group
 	for _, l := range leases {
-		all.Go(func() error { return f.store.Settle(ctx, l, s) })
+		all.Go(func() error {
+			_, err := f.store.Settle(ctx, l, s, 0)
+			return err
+		})
 	}
 	return all.Wait()
 }
 
-// claim returns how long it takes to find, lease and take one delivery, in microseconds: the median of some rounds of
-// many at once.
+// claim returns the time to find, lease and take one delivery, in microseconds: the median of some rounds, each of many
+// deliveries.
 func (f *filler) claim(ctx context.Context, _ struct{}) (any, error) {
 	rounds := make([]float64, claims)
 	for i := range rounds {
@@ -151,7 +155,8 @@ func (f *filler) claim(ctx context.Context, _ struct{}) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		took, n := time.Since(began), 0
+		took := time.Since(began)
+		n := 0
 		for _, t := range turns {
 			n += len(t.Deliveries)
 		}

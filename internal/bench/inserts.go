@@ -18,29 +18,28 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/postrider/postrider/queue/embedded"
-	"github.com/postrider/postrider/queue/redisq"
 )
 
-// inserts is the role that only writes, as the store does it but nothing else: what intake is measured against. It is
-// asked by goroutines of its own or, as the least that an intake over HTTP can be, by calls.
+// inserts is the role that only writes rows, in the way of the store: the baseline of intake. Its callers are its own
+// goroutines or, as the minimum of an intake over HTTP, clients.
 type inserts struct {
 	o       *Options
-	at      place
-	db      *sqlite.Conn   // one of these is there
-	redis   rueidis.Client // the other is nil
+	at      location
+	db      *sqlite.Conn   // nil with Redis
+	redis   rueidis.Client // nil with SQLite
 	waiting chan row       // to be inserted into db
-	group   sync.WaitGroup // the goroutine that does it
+	group   sync.WaitGroup // the goroutine that inserts them
 	server  *http.Server
 	served  atomic.Int64
 }
 
-// row is one that a caller waits for.
+// row is a row that a caller waits for.
 type row struct {
 	value string
 	done  chan error
 }
 
-// rows says what to write: so many rows with a value each, by so many callers (none: all in one go).
+// rows says what to write: a number of rows with a value each, by a number of callers (0: all rows at once).
 type rows struct {
 	Rows, Callers int
 	Value         string
@@ -50,10 +49,10 @@ func (w *inserts) commands() commands {
 	return commands{"start": command(w.start), "insert": command(w.insert), "serve": command(w.serve)}
 }
 
-func (w *inserts) start(_ context.Context, at place) (_ any, err error) {
+func (w *inserts) start(_ context.Context, at location) (_ any, err error) {
 	w.at = at
 	if w.o.Config.Store.IsRedis() {
-		w.redis, err = redisq.Connect(w.o.Config.Store.URL.Reveal())
+		w.redis, err = connectRedis(w.o.Config)
 		return nil, err
 	}
 	if w.db, err = embedded.Connect(filepath.Join(at.Dir, "bare.db")); err != nil {
@@ -81,7 +80,7 @@ func (w *inserts) stop() (err error) {
 	return errors.Join(err, w.db.Close())
 }
 
-// insert writes rows and returns how long it took.
+// insert writes rows and returns the time that took.
 func (w *inserts) insert(ctx context.Context, r rows) (_ any, err error) {
 	began := time.Now()
 	switch {
@@ -100,7 +99,7 @@ func (w *inserts) insert(ctx context.Context, r rows) (_ any, err error) {
 	return time.Since(began), err
 }
 
-// transaction inserts, in one transaction, what f calls for.
+// transaction inserts the rows of f in one transaction.
 func (w *inserts) transaction(f func(insert func(value string) error) error) error {
 	if err := sqlitex.Execute(w.db, "BEGIN IMMEDIATE", nil); err != nil {
 		return err
@@ -123,7 +122,7 @@ func (w *inserts) transaction(f func(insert func(value string) error) error) err
 	return sqlitex.Execute(w.db, "COMMIT", nil)
 }
 
-// insertGroups inserts what comes. One transaction takes all that wait.
+// insertGroups inserts rows. One transaction takes all rows that wait.
 func (w *inserts) insertGroups() {
 	for first := range w.waiting {
 		group := []row{first}
@@ -152,7 +151,7 @@ func (w *inserts) put(ctx context.Context, i int, value string) error {
 	return <-done
 }
 
-// insertByCallers has callers that each wait until their row is durable.
+// insertByCallers inserts rows by callers that each wait until their row is durable.
 func (w *inserts) insertByCallers(ctx context.Context, r rows) error {
 	var callers sync.WaitGroup
 	errs := make([]error, r.Callers)
@@ -167,7 +166,7 @@ func (w *inserts) insertByCallers(ctx context.Context, r rows) error {
 	return errors.Join(errs...)
 }
 
-// share is how many of the rows are caller c's.
+// share returns how many of the rows caller c inserts.
 func share(r rows, c int) int {
 	n := r.Rows / r.Callers
 	if c < r.Rows%r.Callers {
@@ -192,7 +191,7 @@ func (w *inserts) pipeline(ctx context.Context, r rows) error {
 	return nil
 }
 
-// serve takes calls as a node does, but only writes a row for each: not looked at, just as it came. It returns the address.
+// serve accepts calls as a node does, but only writes a row for each, with the body as it came. It returns the address.
 func (w *inserts) serve(ctx context.Context, _ struct{}) (any, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// load is deliveries to measure.
+// load describes deliveries to measure.
 type load struct {
 	hosts      int
 	activities int // to each host
-	bare       int // the same for bare loops; 0 measures none
+	bare       int // activities to each host by bare loops; 0 measures none
 	path       string
 	tls        bool
-	warm       bool // connect to every host first, and learn which are dead
-	hanging    int  // so many more hosts don't answer
-	closed     int  // and so many refuse connections
+	warm       bool // connect to every host first, and open the breakers of dead ones
+	hanging    int  // the number of more hosts that don't answer
+	closed     int  // the number of more hosts that refuse connections
 	hasty      bool // short time-outs
-	backlog    int  // deliveries pending at the place
-	at         *place
+	backlog    int  // deliveries pending at the location
+	at         *location
 }
 
 // world is the processes of one measurement of a load.
@@ -42,7 +42,7 @@ type world struct {
 func (b *bench) deliver(ctx context.Context, l load) (f figures, err error) {
 	l.path = cmp.Or(l.path, plainPath)
 	w := &world{b: b, load: l}
-	at := b.newPlace()
+	at := b.newLocation()
 	if l.at != nil {
 		at = *l.at
 	}
@@ -89,8 +89,8 @@ func (w *world) startSink(ctx context.Context) (err error) {
 	return err
 }
 
-func (w *world) startNode(ctx context.Context, at place) (err error) {
-	spec := nodeSpec{Place: at, Hasty: w.load.hasty}
+func (w *world) startNode(ctx context.Context, at location) (err error) {
+	spec := nodeSpec{Location: at, Hasty: w.load.hasty}
 	if w.load.tls {
 		spec.CAFile = filepath.Join(w.b.dir, "ca.pem")
 		if err := os.WriteFile(spec.CAFile, w.info.CA, 0o600); err != nil {
@@ -105,10 +105,10 @@ func (w *world) startNode(ctx context.Context, at place) (err error) {
 	return w.api.putKey(ctx, w.b.privatePEM())
 }
 
-// healthy returns the inboxes that answer.
+// healthy returns the inboxes of hosts that answer.
 func (w *world) healthy() []string { return inboxes(w.info.Hosts[:w.load.hosts], w.load.path) }
 
-// all returns these, and those of the dead among them.
+// all returns the inboxes of all hosts.
 func (w *world) all() []string {
 	return append(w.healthy(), w.dead()...)
 }
@@ -125,7 +125,7 @@ func inboxes(hosts []string, path string) []string {
 	return urls
 }
 
-// measureBares has bare loops post to the sink, and notes what it cost them.
+// measureBares measures bare loops that post to the sink.
 func (w *world) measureBares(ctx context.Context, f figures) error {
 	for _, backend := range w.b.bares {
 		spec := bareSpec{
@@ -150,7 +150,7 @@ func (w *world) measureBares(ctx context.Context, f figures) error {
 	return nil
 }
 
-// await waits until so many more requests have arrived, and makes sure that it is as many, and none of them forged.
+// await waits until n more requests have arrived. It returns an error if more arrived or a signature was bad.
 func (w *world) await(n int) error {
 	w.arrived += n
 	var c sinkCount
@@ -163,7 +163,7 @@ func (w *world) await(n int) error {
 	return nil
 }
 
-// send has the node deliver activities, and waits until all that can arrive has.
+// send submits activities, and waits until they have arrived at the healthy hosts.
 func (w *world) send(ctx context.Context, activities int, to []string) error {
 	for range activities {
 		if err := w.submit(ctx, to); err != nil {
@@ -173,7 +173,7 @@ func (w *world) send(ctx context.Context, activities int, to []string) error {
 	return w.await(activities * w.load.hosts)
 }
 
-// submit has the node accept one more activity.
+// submit submits one more activity.
 func (w *world) submit(ctx context.Context, to []string) error {
 	w.made++
 	activity := makeActivity(fmt.Sprintf("https://bench.example/activities/%d", w.made))
@@ -181,7 +181,7 @@ func (w *world) submit(ctx context.Context, to []string) error {
 	return err
 }
 
-// warm connects to every host and, where some are dead, has the node find out.
+// warm makes the node connect to every host and open the breakers of dead ones.
 func (w *world) warm(ctx context.Context) error {
 	if err := w.send(ctx, 1, w.healthy()); err != nil {
 		return err
@@ -198,7 +198,7 @@ func (w *world) warm(ctx context.Context) error {
 	return w.api.until(ctx, "the breakers of dead hosts are open", func(s stats) bool { return s.Hosts["open"] >= len(dead) })
 }
 
-// spent is what has been spent so far.
+// spent is the resources used so far.
 type spent struct {
 	node        usage
 	store       served
@@ -216,7 +216,7 @@ func (w *world) spent(ctx context.Context) (s spent, err error) {
 	return s, err
 }
 
-// measureNode has the node deliver the load, and notes what it cost.
+// measureNode measures the node while it delivers the load.
 func (w *world) measureNode(ctx context.Context, f figures) error {
 	before, err := w.spent(ctx)
 	if err != nil {
@@ -226,7 +226,8 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 	if err := w.send(ctx, w.load.activities, w.all()); err != nil {
 		return err
 	}
-	took, n := time.Since(began), w.load.activities*w.load.hosts
+	took := time.Since(began)
+	n := w.load.activities * w.load.hosts
 	left := w.load.backlog + (w.made-1)*len(w.dead()) // all but the first went to the dead too
 	err = w.api.until(ctx, "what arrived is settled", func(s stats) bool { return s.Pending <= left })
 	if err != nil {
@@ -236,7 +237,8 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 	if err != nil {
 		return err
 	}
-	f["deliveries"], f["deliveries_per_second"] = float64(n), perSecond(n, took)
+	f["deliveries"] = float64(n)
+	f["deliveries_per_second"] = perSecond(n, took)
 	f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(n)
 	f["connections"] = after.connections
 	if w.b.redis != nil {
@@ -248,8 +250,7 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 	return w.pace(ctx, f)
 }
 
-// pace notes how long single activities take from their 202 to the inbox when nothing else is to be done, and what the
-// node used at most.
+// pace measures how long single activities take from their 202 to the inbox on an idle node, and the node's peak of memory.
 func (w *world) pace(ctx context.Context, f figures) error {
 	accepted := map[string]time.Time{}
 	for i := range w.b.size.paced {
@@ -270,7 +271,8 @@ func (w *world) pace(ctx context.Context, f figures) error {
 	for id, at := range arrived {
 		latencies = append(latencies, max(0, millis(at.Sub(accepted[id])))) // it may be there before the 202 is
 	}
-	f["p50_ms"], f["p99_ms"] = percentile(latencies, 50), percentile(latencies, 99)
+	f["p50_ms"] = percentile(latencies, 50)
+	f["p99_ms"] = percentile(latencies, 99)
 	used, err := w.node.usage()
 	f["peak_mib"] = used.Peak
 	return err

@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 )
 
-// Machine is what the figures were measured on.
+// Machine describes the machine and the program of the figures.
 type Machine struct {
 	CPU     string `json:"cpu"`
 	Cores   int    `json:"cores"`
@@ -35,7 +35,7 @@ func thisMachine(signing, store string) Machine {
 	}
 }
 
-// field returns the first value of a name in a text of "name: value" lines, or "unknown".
+// field returns the first value of a name in "name: value" lines, or "unknown".
 func field(text, name string) string {
 	for line := range strings.Lines(text) {
 		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == name {
@@ -45,7 +45,7 @@ func field(text, name string) string {
 	return "unknown"
 }
 
-// usage is what a process has used since it began.
+// usage is what a process has used since its start.
 type usage struct {
 	CPU  float64 `json:"cpu"`  // seconds, user and system
 	Peak float64 `json:"peak"` // MiB of memory, at most
@@ -53,7 +53,7 @@ type usage struct {
 
 func ownUsage() usage {
 	u := resources()
-	// What the system tells of a process includes, on Linux, the memory of the one that started it; this does not.
+	// On Linux, resources includes the memory of the process that started this one; this file does not.
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
 		kib, _, _ := strings.Cut(field(string(status), "VmHWM"), " ")
 		if n, err := strconv.ParseFloat(kib, 64); err == nil {

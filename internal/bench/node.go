@@ -8,20 +8,20 @@ import (
 	"github.com/postrider/postrider/internal/config"
 )
 
-// place is where a store is.
-type place struct {
-	Dir    string // of the embedded one
-	Prefix string // on Redis
+// location is where a store is.
+type location struct {
+	Dir    string // of an embedded store
+	Prefix string // of one on Redis
 }
 
-// nodeSpec says how a node shall be, beside what the user set.
+// nodeSpec says how a node differs from the user's settings.
 type nodeSpec struct {
-	Place  place
-	CAFile string
-	Hasty  bool // with little patience, because some hosts hang
+	Location location
+	CAFile   string
+	Hasty    bool // with short time-outs, because some hosts hang
 }
 
-// The patience where some hosts hang: with that of the settings their breakers would take minutes to open.
+// The time-outs if some hosts hang: with those of the settings their breakers would take minutes to open.
 const (
 	hastyConnect  = time.Second
 	hastyAttempt  = 2 * time.Second
@@ -29,8 +29,11 @@ const (
 )
 
 // settings returns the user's settings, on a store of the measurement.
-func (o *Options) settings(at place) *config.Config {
+func (o *Options) settings(at location) *config.Config {
 	cfg := *o.Config
+	cfg.TLSCertFile = ""
+	cfg.TLSKeyFile = ""
+	cfg.Deliver = true
 	if cfg.Store.IsRedis() {
 		cfg.RedisPrefix = at.Prefix
 		cfg.MasterKey = []config.Secret{config.NewSecret(masterKey)}
@@ -54,8 +57,9 @@ func (n *node) commands() commands { return commands{"start": command(n.start)} 
 
 // start starts the node and returns its address.
 func (n *node) start(ctx context.Context, spec nodeSpec) (any, error) {
-	cfg := n.o.settings(spec.Place)
-	cfg.Listen, cfg.APITokens = "127.0.0.1:0", nil
+	cfg := n.o.settings(spec.Location)
+	cfg.Listen = "127.0.0.1:0"
+	cfg.APITokens = nil
 	cfg.AllowHTTP = true
 	cfg.AllowPrivateAddresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.ShutdownTimeout = time.Second
@@ -63,7 +67,9 @@ func (n *node) start(ctx context.Context, spec nodeSpec) (any, error) {
 		cfg.CAFile = spec.CAFile
 	}
 	if spec.Hasty {
-		cfg.ConnectTimeout, cfg.AttemptTimeout, cfg.BreakerThreshold = hastyConnect, hastyAttempt, hastyFailures
+		cfg.ConnectTimeout = hastyConnect
+		cfg.AttemptTimeout = hastyAttempt
+		cfg.BreakerThreshold = hastyFailures
 	}
 	ctx, n.end = context.WithCancel(ctx)
 	n.ended = make(chan error, 1)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// bar is one bar of a plot, of parts one after the other.
+// bar is one bar of a plot, of consecutive parts.
 type bar struct {
 	label string
 	parts []float64 // milliseconds
@@ -23,7 +23,7 @@ const (
 	plotBottom = 20
 )
 
-// plot draws the CPU that a delivery costs in each scenario, beside bare loops, as SVG.
+// plot draws the CPU of a delivery in each scenario, beside bare loops, as SVG.
 func (r *Report) plot() string {
 	bars := r.bars()
 	most := 0.0
@@ -51,7 +51,7 @@ func (r *Report) plot() string {
 	return svg.String()
 }
 
-// colour is the node's, the store's, or that of a bare loop.
+// colour returns the colour of the node, the store, or a bare loop.
 func colour(b bar, part int) string {
 	if len(b.parts) == 1 {
 		return "#b9b9b9"
@@ -61,7 +61,7 @@ func colour(b bar, part int) string {
 
 func text(svg *strings.Builder, x, y int, attributes, s string) {
 	fmt.Fprintf(svg, `<text x="%d" y="%d" %s>`, x, y, attributes)
-	_ = xml.EscapeText(svg, []byte(s)) // a Builder takes everything
+	_ = xml.EscapeText(svg, []byte(s)) // a Builder never fails
 	fmt.Fprintln(svg, "</text>")
 }
 
@@ -72,7 +72,7 @@ func sum(values []float64) (s float64) {
 	return s
 }
 
-// bars returns the bars of all that was measured for each delivery.
+// bars returns the bars of all scenarios that were measured for each delivery.
 func (r *Report) bars() (bars []bar) {
 	for _, s := range r.Scenarios {
 		if _, ok := s.Figures["node_cpu_ms"]; !ok {

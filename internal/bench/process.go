@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// killAfter is how long a process that was told to end may take for it.
+// killAfter is how long a process may take to end.
 const killAfter = 10 * time.Second
 
-// process is a part of the measurement in a process of its own: this program again, in a role. It is asked over its
-// standard input and ends when that is closed, so none outlives the one that started it.
+// process is a part of the measurement in a separate process: this program again, in a role. It reads requests from its
+// standard input and ends when that is closed, so it never outlives the process that started it.
 type process struct {
 	ctx  context.Context
 	role string
@@ -26,19 +26,19 @@ type process struct {
 	log  *os.File
 }
 
-// request asks a role to do something.
+// request is a request to a role.
 type request struct {
 	Do   string          `json:"do"`
 	Args json.RawMessage `json:"args"`
 }
 
-// reply is its answer.
+// reply is the answer to a request.
 type reply struct {
 	Error string          `json:"error,omitempty"`
 	Value json.RawMessage `json:"value,omitempty"`
 }
 
-// start starts a process in a role and has it do its first thing.
+// start starts a process in a role and sends its first request.
 func (b *bench) start(ctx context.Context, role string, first, answer any) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -50,7 +50,9 @@ func (b *bench) start(ctx context.Context, role string, first, answer any) (*pro
 	}
 	args := append(append([]string(nil), b.o.Args...), "--role", role)
 	p := &process{ctx: ctx, role: role, log: log, cmd: exec.CommandContext(ctx, self, args...)} //nolint:gosec // ourselves
-	p.cmd.Env, p.cmd.Stderr, p.cmd.WaitDelay = b.o.Environ, log, killAfter
+	p.cmd.Env = b.o.Environ
+	p.cmd.Stderr = log
+	p.cmd.WaitDelay = killAfter
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
@@ -69,7 +71,7 @@ func (b *bench) start(ctx context.Context, role string, first, answer any) (*pro
 	return p, nil
 }
 
-// call has the process do something and reads what it answers into answer, unless that is nil.
+// call sends a request to the process and reads the reply into answer, unless that is nil.
 func (p *process) call(do string, args, answer any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
@@ -91,16 +93,16 @@ func (p *process) call(do string, args, answer any) error {
 	return json.Unmarshal(r.Value, answer)
 }
 
-// broken describes how a process came to answer no more.
+// broken describes why a process does not answer any more.
 func (p *process) broken(do string, err error) error {
 	if p.ctx.Err() != nil {
 		return p.ctx.Err()
 	}
-	return fmt.Errorf("%s: %s: %w; its last words: %s", p.role, do, err, lastWords(p.log.Name()))
+	return fmt.Errorf("%s: %s: %w; the end of its log: %s", p.role, do, err, logTail(p.log.Name()))
 }
 
-// lastWords returns the end of a log.
-func lastWords(file string) string {
+// logTail returns the end of a log.
+func logTail(file string) string {
 	text, err := os.ReadFile(filepath.Clean(file))
 	if err != nil {
 		return err.Error()
@@ -117,12 +119,12 @@ func (p *process) stop() error {
 	late := time.AfterFunc(killAfter, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	if failed := p.cmd.Wait(); failed != nil && p.ctx.Err() == nil {
-		err = errors.Join(err, fmt.Errorf("%s: %w; its last words: %s", p.role, failed, lastWords(p.log.Name())))
+		err = errors.Join(err, fmt.Errorf("%s: %w; the end of its log: %s", p.role, failed, logTail(p.log.Name())))
 	}
 	return errors.Join(err, p.log.Close())
 }
 
-// usage asks the process what it has used so far.
+// usage returns what the process has used so far.
 func (p *process) usage() (u usage, err error) {
 	return u, p.call("usage", nil, &u)
 }
@@ -130,7 +132,7 @@ func (p *process) usage() (u usage, err error) {
 // commands are what a role can do.
 type commands map[string]func(ctx context.Context, args json.RawMessage) (any, error)
 
-// command makes a command of a function with arguments of a type of its own.
+// command makes a command of a function with typed arguments.
 func command[A any](do func(ctx context.Context, args A) (any, error)) func(context.Context, json.RawMessage) (any, error) {
 	return func(ctx context.Context, raw json.RawMessage) (any, error) {
 		var args A
@@ -141,12 +143,12 @@ func command[A any](do func(ctx context.Context, args A) (any, error)) func(cont
 	}
 }
 
-// obey does what comes from in, one thing after the other, until in or ctx ends.
-func obey(ctx context.Context, in io.Reader, out io.Writer, c commands) error {
+// handleRequests answers the requests from in, one after the other, until in or ctx ends.
+func handleRequests(ctx context.Context, in io.Reader, out io.Writer, c commands) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	requests := make(chan request)
-	go func() { // not waited for: nothing ends a read but its end, which comes with that of the process at the latest
+	go func() { // not waited for: nothing interrupts a read of standard input
 		defer cancel()
 		for from := json.NewDecoder(in); ; {
 			var r request
@@ -172,7 +174,7 @@ func obey(ctx context.Context, in io.Reader, out io.Writer, c commands) error {
 	}
 }
 
-// answer does one thing.
+// answer answers one request.
 func (c commands) answer(ctx context.Context, r request) reply {
 	do := c[r.Do]
 	if r.Do == "usage" {

@@ -2,30 +2,41 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/queue/redisq"
 )
 
-// server is the Redis that a store is on, seen from outside; nil where the store is embedded.
+// server is the Redis of the store; nil if the store is embedded.
 type server struct{ client rueidis.Client }
 
 func (b *bench) connect() (*server, error) {
 	if !b.o.Config.Store.IsRedis() {
 		return nil, nil
 	}
-	client, err := redisq.Connect(b.o.Config.Store.URL.Reveal())
+	client, err := connectRedis(b.o.Config)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", b.o.Config.Store, err)
 	}
 	return &server{client}, nil
 }
 
-// served is what a server has done so far, of a cluster all of them.
+// connectRedis connects to the Redis of the settings, as a node does.
+func connectRedis(c *config.Config) (rueidis.Client, error) {
+	secure, err := c.RedisTLS()
+	if err != nil {
+		return nil, err
+	}
+	return redisq.Connect(redisq.Options{URL: c.Store.URL.Reveal(), TLS: func() *tls.Config { return secure }})
+}
+
+// served is the work of a server so far, or that of all servers of a cluster.
 type served struct{ cpu, scripts, bytes float64 } // cpu in seconds; bytes in and out
 
 func (s *server) served(ctx context.Context) (total served, err error) {
@@ -60,7 +71,7 @@ func (s *server) served(ctx context.Context) (total served, err error) {
 	return total, nil
 }
 
-// name tells what the server is, and how it stores.
+// name returns the server's name and version, and its persistence.
 func (s *server) name(ctx context.Context) (string, error) {
 	if s == nil {
 		return "embedded (SQLite)", nil
@@ -79,8 +90,8 @@ func (s *server) name(ctx context.Context) (string, error) {
 	return kind + ", appendonly no", nil
 }
 
-// forget deletes all keys under a prefix.
-func (s *server) forget(ctx context.Context, prefix string) error {
+// deleteKeys deletes all keys under a prefix.
+func (s *server) deleteKeys(ctx context.Context, prefix string) error {
 	if s == nil {
 		return nil
 	}

@@ -21,15 +21,15 @@ type Report struct {
 	Scenarios []Result `json:"scenarios"`
 }
 
-// Result is what was measured in one scenario. Figures are by name: what ends in _ms is milliseconds (of CPU: for each
-// delivery), in _us microseconds, in _mib memory, in _per_second a rate, and in _ratio a ratio.
+// Result is the measurement of one scenario. Figures are by name: those in _ms are milliseconds (of CPU: for each delivery),
+// in _us microseconds, in _mib memory, in _per_second rates, and in _ratio ratios.
 type Result struct {
 	Name    string    `json:"name"`
 	Figures figures   `json:"figures"` // medians of the runs
 	Runs    []figures `json:"runs"`
 }
 
-// write writes the report as it was asked for.
+// write writes the report in the form that the arguments ask for.
 func (r *Report) write(out io.Writer, call config.BenchCall) error {
 	if call.Plot != "" {
 		if err := os.WriteFile(call.Plot, []byte(r.plot()), 0o644); err != nil { //nolint:gosec // a picture to show around
@@ -44,7 +44,7 @@ func (r *Report) write(out io.Writer, call config.BenchCall) error {
 	return to.Encode(r)
 }
 
-// column is one of the table of deliveries.
+// column is a column of the table of deliveries.
 type column struct{ title, figure, format string }
 
 func columns() []column {
@@ -92,7 +92,7 @@ func (f figures) text(name, format string) string {
 	return fmt.Sprintf(format, value)
 }
 
-// sentences tell what the table does not.
+// sentences returns the figures that the table does not show.
 func (s Result) sentences() (lines []string) {
 	f := s.Figures
 	say := func(figure, format string, names ...string) {
@@ -127,7 +127,7 @@ func (s Result) sentences() (lines []string) {
 	return lines
 }
 
-// byLength orders names that end in numbers by these.
+// byLength orders names by the numbers that they end in.
 func byLength(a, b string) int {
 	if len(a) != len(b) {
 		return len(a) - len(b)

@@ -104,7 +104,7 @@ func TestPlot(t *testing.T) {
 			t.Errorf("no %q in %q", want, words)
 		}
 	}
-	(&Report{}).plot() // of nothing, not worth looking at, but no panic
+	(&Report{}).plot() // an empty plot must not panic
 }
 
 func TestScenariosAreThoseOfTheCommandLine(t *testing.T) {

@@ -18,17 +18,17 @@ const callers = 64 // of intake
 type sizes struct {
 	usual   int // hosts
 	rounds  int // activities to each of them
-	bare    int // the same of bare loops
-	hosts   int // that are connected to anew each
+	bare    int // activities to each of them by bare loops
+	hosts   int // each with a new connection
 	paced   int // single activities
 	fanout  int // inboxes of one activity
 	intake  int // single activities by many callers
 	backlog []int
-	repeats int // of what takes a moment
+	repeats int // of short measurements
 	rest    time.Duration
 }
 
-// sizeOf returns how much a call wants measured.
+// sizeOf returns how much is measured for these arguments.
 func sizeOf(call config.BenchCall) sizes {
 	switch {
 	case call.Tiny:
@@ -48,16 +48,16 @@ func sizeOf(call config.BenchCall) sizes {
 	}
 }
 
-// scenarios are what can be measured, by the names that config.Bench lists.
+// scenarios returns the scenarios by the names in config.BenchScenarios.
 func scenarios() map[string]func(*bench, context.Context) (figures, error) {
 	return map[string]func(*bench, context.Context) (figures, error){
 		"keepalive": (*bench).keepalive, "connections": (*bench).connections, "tls": (*bench).overTLS, "slow": (*bench).slow,
-		"dead": (*bench).dead, "backlog": (*bench).behind, "fanout": (*bench).fanout, "intake": (*bench).intake,
+		"dead": (*bench).dead, "backlog": (*bench).backlog, "fanout": (*bench).fanout, "intake": (*bench).intake,
 		"idle": (*bench).idle,
 	}
 }
 
-// keepalive delivers to hosts that are connected already.
+// keepalive delivers over existing connections.
 func (b *bench) keepalive(ctx context.Context) (figures, error) {
 	return b.deliver(ctx, load{hosts: b.size.usual, activities: b.size.rounds, bare: b.size.bare, warm: true})
 }
@@ -72,21 +72,22 @@ func (b *bench) overTLS(ctx context.Context) (figures, error) {
 	return b.deliver(ctx, load{hosts: b.size.hosts, activities: 1, bare: 1, tls: true})
 }
 
-// slow delivers to inboxes that take their time, compared with the same that don't.
+// slow delivers to slow inboxes, compared with fast ones.
 func (b *bench) slow(ctx context.Context) (figures, error) {
 	return b.compare(ctx, load{hosts: b.size.usual, activities: b.size.rounds, path: slowPath, warm: true},
 		load{hosts: b.size.usual, activities: b.size.rounds, warm: true})
 }
 
-// dead delivers to hosts of which a quarter is dead, compared with the others alone.
+// dead delivers to hosts with a quarter of dead ones, compared with the healthy ones alone.
 func (b *bench) dead(ctx context.Context) (figures, error) {
 	healthy := load{hosts: b.size.usual * 3 / 4, activities: b.size.rounds, warm: true, hasty: true}
 	some := healthy
-	some.hanging, some.closed = b.size.usual/8, b.size.usual/8
+	some.hanging = b.size.usual / 8
+	some.closed = b.size.usual / 8
 	return b.compare(ctx, some, healthy)
 }
 
-// compare measures a load and, beside it, what it is compared with.
+// compare measures a load and another one to compare it with.
 func (b *bench) compare(ctx context.Context, l, with load) (figures, error) {
 	base, err := b.deliver(ctx, with)
 	if err != nil {
@@ -96,7 +97,8 @@ func (b *bench) compare(ctx context.Context, l, with load) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	f["base_per_second"], f["base_cpu_ms"] = base["deliveries_per_second"], base["node_cpu_ms"]
+	f["base_per_second"] = base["deliveries_per_second"]
+	f["base_cpu_ms"] = base["node_cpu_ms"]
 	f.ratio("throughput_ratio", f["deliveries_per_second"], base["deliveries_per_second"])
 	f.ratio("cpu_ratio_to_base", f["node_cpu_ms"]+f["store_cpu_ms"], base["node_cpu_ms"]+base["store_cpu_ms"])
 	return f, nil
@@ -107,41 +109,42 @@ const (
 	laneDepth    = 20 // deliveries for each host while there are few
 )
 
-// behind measures how claims fare while the store grows, and then delivers beside all that is pending.
-func (b *bench) behind(ctx context.Context) (f figures, err error) {
-	at := b.newPlace()
+// backlog measures claims while the store grows, and then delivers beside everything that is pending.
+func (b *bench) backlog(ctx context.Context) (f figures, err error) {
+	at := b.newLocation()
 	defer func() { err = errors.Join(err, b.clear(ctx, at)) }()
 	grown := figures{}
-	if err := b.pileUp(ctx, at, grown); err != nil {
+	if err := b.fillStore(ctx, at, grown); err != nil {
 		return nil, err
 	}
 	empty := load{hosts: b.size.usual, activities: b.size.rounds, warm: true}
 	beside := empty
-	beside.at, beside.backlog = &at, b.size.backlog[len(b.size.backlog)-1]
+	beside.at = &at
+	beside.backlog = b.size.backlog[len(b.size.backlog)-1]
 	if f, err = b.compare(ctx, beside, empty); err != nil {
 		return nil, err
 	}
 	for name, value := range grown {
 		f[name] = value
 	}
-	first, last := b.size.backlog[0], beside.backlog
-	f["pending"] = float64(last)
-	f.ratio("claim_ratio", f[claimOf(last)], f[claimOf(first)])
+	f["pending"] = float64(beside.backlog)
+	f.ratio("claim_ratio", f[claimOf(beside.backlog)], f[claimOf(b.size.backlog[0])])
 	return f, nil
 }
 
-// claimOf names the cost of a claim with so many pending.
+// claimOf returns the name of the figure for a claim with a number of pending deliveries.
 func claimOf(pending int) string { return fmt.Sprintf("claim_us_at_%d", pending) }
 
-// pileUp fills a store step by step, measures claims at each, and makes all hosts wait in the end.
-func (b *bench) pileUp(ctx context.Context, at place, f figures) (err error) {
+// fillStore fills a store step by step, measures claims at each step, and makes all hosts wait at the end.
+func (b *bench) fillStore(ctx context.Context, at location, f figures) (err error) {
 	p, err := b.start(ctx, "filler", at, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	body := makeActivity("https://bench.example/activities/waiting")
-	hosts, began := 0, time.Now()
+	hosts := 0
+	began := time.Now()
 	for _, pending := range b.size.backlog {
 		wanted := min(backlogHosts, pending/laneDepth)
 		if err := p.call("fill", filling{hosts, wanted, laneDepth, body}, nil); err != nil {
@@ -163,9 +166,9 @@ func (b *bench) pileUp(ctx context.Context, at place, f figures) (err error) {
 	return p.call("pause", hosts, nil)
 }
 
-// waiting makes a store with hosts to which nothing is sent, and has a node on it.
-func (b *bench) waiting(ctx context.Context, hosts int, use func(w *world, at place) error) (err error) {
-	at := b.newPlace()
+// waiting makes a store with hosts that wait, and a node on it.
+func (b *bench) waiting(ctx context.Context, hosts int, use func(w *world, at location) error) (err error) {
+	at := b.newLocation()
 	w := &world{b: b}
 	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
 	p, err := b.start(ctx, "filler", at, nil)
@@ -183,7 +186,7 @@ func (b *bench) waiting(ctx context.Context, hosts int, use func(w *world, at pl
 	return use(w, at)
 }
 
-// fanout measures how long the 202 for one activity to many inboxes takes, beside the bare rows.
+// fanout measures the time to the 202 for one activity to many inboxes, beside bare rows.
 func (b *bench) fanout(ctx context.Context) (f figures, err error) {
 	hosts := b.size.fanout / 4
 	var inboxes []string
@@ -192,10 +195,10 @@ func (b *bench) fanout(ctx context.Context) (f figures, err error) {
 	}
 	row := inboxes[0]
 	if b.redis != nil {
-		row += strings.Repeat("x", 64) // what else belongs to a delivery
+		row += strings.Repeat("x", 64) // the other fields of a delivery
 	}
 	f = figures{"inboxes": float64(b.size.fanout)}
-	err = b.waiting(ctx, hosts, func(w *world, at place) error {
+	err = b.waiting(ctx, hosts, func(w *world, at location) error {
 		var took, placed []float64
 		for i := range b.size.repeats {
 			body := submission(makeActivity(fmt.Sprintf("https://bench.example/activities/fanout/%d", i)), inboxes)
@@ -208,9 +211,11 @@ func (b *bench) fanout(ctx context.Context) (f figures, err error) {
 			if err != nil {
 				return err
 			}
-			took, placed = append(took, millis(accepted.Sub(began))), append(placed, millis(settled.Sub(began)))
+			took = append(took, millis(accepted.Sub(began)))
+			placed = append(placed, millis(settled.Sub(began)))
 		}
-		f["to_202_ms"], f["to_lanes_ms"] = median(took), median(placed)
+		f["to_202_ms"] = median(took)
+		f["to_lanes_ms"] = median(placed)
 		used, err := w.node.usage()
 		f["peak_mib"] = used.Peak
 		if err != nil {
@@ -224,8 +229,8 @@ func (b *bench) fanout(ctx context.Context) (f figures, err error) {
 	return f, err
 }
 
-// insert returns how long bare rows take at a place, the median of some times.
-func (b *bench) insert(ctx context.Context, at place, r rows) (d time.Duration, err error) {
+// insert returns the median time of bare rows at a location.
+func (b *bench) insert(ctx context.Context, at location, r rows) (d time.Duration, err error) {
 	p, err := b.start(ctx, "inserts", at, nil)
 	if err != nil {
 		return 0, err
@@ -241,11 +246,11 @@ func (b *bench) insert(ctx context.Context, at place, r rows) (d time.Duration, 
 	return time.Duration(median(took)), nil
 }
 
-// intake measures how many single activities many callers get accepted, beside bare rows, each with all that is in such a
-// call, that share commits: those of callers in the same process, and those of a bare service with the same callers.
+// intake measures how many single activities of many callers are accepted, beside bare rows that hold the same calls and
+// share commits: rows of callers in the same process, and rows of a bare service with the same callers.
 func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	f = figures{"activities": float64(b.size.intake)}
-	err = b.waiting(ctx, b.size.usual, func(w *world, at place) error {
+	err = b.waiting(ctx, b.size.usual, func(w *world, at location) error {
 		before, err := w.spent(ctx)
 		if err != nil {
 			return err
@@ -271,8 +276,8 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 	return f, err
 }
 
-// bareIntake measures what intake is compared with.
-func (b *bench) bareIntake(ctx context.Context, at place, f figures) (err error) {
+// bareIntake measures the bare rows that intake is compared with.
+func (b *bench) bareIntake(ctx context.Context, at location, f figures) (err error) {
 	call := submission(makeActivity("https://bench.example/activities/intake/0"), []string{"http://" + waitingHost(0) + plainPath})
 	bare, err := b.insert(ctx, at, rows{Rows: b.size.intake, Callers: callers, Value: string(call)})
 	if err != nil {
@@ -295,8 +300,8 @@ func (b *bench) bareIntake(ctx context.Context, at place, f figures) (err error)
 	return err
 }
 
-// submitOften has callers submit single activities some times, and returns how long they took, the median of these times,
-// and what CPU they spent themselves, in seconds.
+// submitOften lets callers submit single activities some times, and returns the median of the times that they took, and the
+// CPU that the callers used, in seconds.
 func (b *bench) submitOften(ctx context.Context, a *api) (_ time.Duration, cpu float64, err error) {
 	var all []float64
 	for i := range b.size.repeats {
@@ -310,7 +315,7 @@ func (b *bench) submitOften(ctx context.Context, a *api) (_ time.Duration, cpu f
 	return time.Duration(median(all)), cpu, nil
 }
 
-// submitByCallers has callers submit activities, numbered from first on, to one inbox each.
+// submitByCallers lets callers submit activities, numbered from first on, to one inbox each.
 func (b *bench) submitByCallers(ctx context.Context, a *api, first int) (took time.Duration, cpu float64, err error) {
 	var callers [callers]*caller
 	for i := range callers {
@@ -327,7 +332,8 @@ func (b *bench) submitByCallers(ctx context.Context, a *api, first int) (took ti
 			return 0, 0, err
 		}
 	}
-	before, began := ownUsage(), time.Now()
+	before := ownUsage()
+	began := time.Now()
 	var all errgroup.Group
 	for i, c := range callers {
 		all.Go(func() error { return c.submit(calls, i, len(callers)) })
@@ -336,9 +342,9 @@ func (b *bench) submitByCallers(ctx context.Context, a *api, first int) (took ti
 	return time.Since(began), ownUsage().CPU - before.CPU, err
 }
 
-// idle measures a node that has nothing to do.
+// idle measures an idle node.
 func (b *bench) idle(ctx context.Context) (f figures, err error) {
-	at := b.newPlace()
+	at := b.newLocation()
 	w := &world{b: b}
 	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
 	if err := w.startNode(ctx, at); err != nil {

@@ -19,12 +19,12 @@ import (
 const (
 	keyID = "https://bench.example/users/alice#main-key"
 
-	sampleEvery = 20                     // one of so many requests has its signature verified
+	sampleEvery = 20                     // the signature of each 20th request is verified
 	slowness    = 100 * time.Millisecond // of inboxes under /slow/
-	patience    = 90 * time.Second       // for anything that has to happen
+	patience    = 90 * time.Second       // the time-out of all waits
 )
 
-// The paths of inboxes, which say how they behave.
+// The paths of inboxes, by behaviour.
 const (
 	plainPath = "/inbox"
 	slowPath  = "/slow/inbox"
@@ -32,23 +32,23 @@ const (
 	pacedPath = "/paced/inbox"
 )
 
-// sinkSpec says which hosts a sink shall be.
+// sinkSpec says which hosts a sink has.
 type sinkSpec struct {
-	Hosts, Closed int // so many that listen, and addresses where nobody does
+	Hosts, Closed int // the numbers of hosts that listen, and of closed ports
 	TLS           bool
 	PublicKey     []byte // in PKIX form
 }
 
-// sinkInfo tells where they are.
+// sinkInfo is the addresses of a sink's hosts.
 type sinkInfo struct {
 	Hosts, Closed []string // URLs without a path
 	CA            []byte
 }
 
-// sinkCount tells what came.
+// sinkCount counts the requests to a sink.
 type sinkCount struct {
-	Arrived          int // requests answered with 2xx, paced ones aside
-	Verified, Forged int // of those whose signature was looked at
+	Arrived          int // requests answered with 2xx, but for paced ones
+	Verified, Forged int // sampled requests with a good and with a bad signature
 }
 
 // sink is all the inboxes of a measurement. It answers as fast as it can, and verifies signatures by sampling.
@@ -101,13 +101,13 @@ func closedPorts(n int) (urls []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // all at the end, so that no two are the same
+		defer l.Close() // at the end, so that no two are the same
 		urls = append(urls, "http://"+l.Addr().String())
 	}
 	return urls, nil
 }
 
-// genuine is the script of the sampled: it is called for requests with a valid signature only.
+// genuine is the script for sampled requests. It is called only for those with a valid signature.
 func (s *sink) genuine(r testinbox.Request) testinbox.Reply {
 	s.verified.Add(1)
 	s.arrived.Add(1)
@@ -131,7 +131,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// take takes a request without looking at it.
+// take accepts a request without a check.
 func (s *sink) take(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		return // the client has gone
@@ -143,7 +143,7 @@ func (s *sink) take(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// wait lets d pass, unless ctx ends before.
+// wait waits for d or until ctx ends.
 func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -153,7 +153,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// count waits until so many have arrived, and tells what came.
+// count waits until a number of requests have arrived, and returns the counts.
 func (s *sink) count(ctx context.Context, atLeast int) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -164,13 +164,13 @@ func (s *sink) count(ctx context.Context, atLeast int) (any, error) {
 }
 
 func (s *sink) forged() int {
-	// One that is just being looked at counts as neither. In this order, whatever happens in between makes it fewer.
-	looked := s.sampled.Count()
-	looked -= s.sampled.InFlight()
-	return max(0, looked-int(s.verified.Load()))
+	// A request that is being verified counts as neither. The order of these calls never counts one too many.
+	checked := s.sampled.Count()
+	checked -= s.sampled.InFlight()
+	return max(0, checked-int(s.verified.Load()))
 }
 
-// arrivals waits until so many paced requests have come, and tells when, by the activity's id.
+// arrivals waits until n paced requests have arrived, and returns their times by the activity's id.
 func (s *sink) arrivals(ctx context.Context, n int) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

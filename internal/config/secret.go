@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 const redacted = "[redacted]"
 
-// Secret is text that shows itself only to Reveal: fmt, JSON and slog write "[redacted]" for it, or nothing where it is
-// not set. The zero value is not set.
+// Secret is text that only Reveal returns: fmt, JSON and slog write "[redacted]" for it, or nothing if it is not set. The
+// zero value is not set.
 type Secret struct {
-	// A pointer, so that a printer which passes the methods below by (%#v does, and all of fmt in unexported fields)
-	// finds an address only.
+	// A pointer, so that a printer that ignores the methods below (as %#v does, and all of fmt in unexported fields)
+	// prints an address only.
 	text *string
 }
 
@@ -34,10 +35,10 @@ func (s Secret) Reveal() string {
 	return *s.text
 }
 
-// IsSet tells whether there is anything to reveal.
+// IsSet reports whether there is a secret.
 func (s Secret) IsSet() bool { return s.text != nil }
 
-// String returns what may be shown.
+// String returns "[redacted]", or "" if it is not set.
 func (s Secret) String() string {
 	if s.text == nil {
 		return ""
@@ -51,24 +52,28 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // LogValue implements slog.LogValuer.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// Token is one bearer token of the API and the name its user goes by in logs.
+// Token is one bearer token of the API and the name of its user in logs.
 type Token struct {
 	Name   string
+	Scopes []string // what it allows; without any, everything
 	Secret Secret
 }
+
+// tokenScopes lists the scopes that a token may have.
+var tokenScopes = []string{"send", "read", "operate", "metrics"}
 
 const minTokenLength = 16
 
 var (
-	errTokens = errors.New("want name:token,… or @FILE of such lines: names of letters, digits, - _ and . and " +
-		"unique tokens of at least 16 visible ASCII characters without commas")
+	errTokens = errors.New("want name:token or name/scope+scope:token,… or @FILE of such lines: names of letters, digits, - _ and ., " +
+		"scopes of send, read, operate and metrics, and unique tokens of at least 16 visible ASCII characters without commas")
 
 	tokenName  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 	tokenValue = regexp.MustCompile(`^[!-+\--~]+$`) // visible ASCII but the comma
 )
 
-// parseTokens parses a list of tokens; empty entries are passed over. Names and tokens are unique, so that a token says
-// who calls.
+// parseTokens parses a list of tokens and ignores empty entries. Names and tokens are unique, so that a token identifies
+// the caller.
 func parseTokens(entries []string) ([]Token, error) {
 	var tokens []Token
 	seen := map[string]bool{}
@@ -76,15 +81,34 @@ func parseTokens(entries []string) ([]Token, error) {
 		if entry = strings.TrimSpace(entry); entry == "" {
 			continue
 		}
-		name, secret, _ := strings.Cut(entry, ":")
-		// The two are told apart by the colon, which no name has.
-		bad := !tokenName.MatchString(name) || !tokenValue.MatchString(secret) || len(secret) < minTokenLength ||
+		named, secret, _ := strings.Cut(entry, ":")
+		name, scopes, good := parseScopes(named)
+		// A colon begins the entries of tokens in seen: no name has one.
+		bad := !good || !tokenName.MatchString(name) || !tokenValue.MatchString(secret) || len(secret) < minTokenLength ||
 			seen[name] || seen[":"+secret]
 		if bad {
 			return nil, fmt.Errorf("entry %d: %w", len(tokens)+1, errTokens)
 		}
-		seen[name], seen[":"+secret] = true, true
-		tokens = append(tokens, Token{name, NewSecret(secret)})
+		seen[name] = true
+		seen[":"+secret] = true
+		tokens = append(tokens, Token{name, scopes, NewSecret(secret)})
 	}
 	return tokens, nil
+}
+
+// parseScopes takes apart the name of a token and its scopes, and reports whether each is one, and stands once.
+func parseScopes(text string) (name string, scopes []string, good bool) {
+	name, list, scoped := strings.Cut(text, "/")
+	if !scoped {
+		return name, nil, true
+	}
+	seen := map[string]bool{}
+	for scope := range strings.SplitSeq(list, "+") {
+		if !slices.Contains(tokenScopes, scope) || seen[scope] {
+			return name, nil, false
+		}
+		seen[scope] = true
+		scopes = append(scopes, scope)
+	}
+	return name, scopes, true
 }

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestNothingTellsASecret prints a Config and its parts in every way, and looks for what must not be seen.
-func TestNothingTellsASecret(t *testing.T) {
+// TestNothingRevealsASecret prints a Config and its parts in every way, and looks for secrets.
+func TestNothingRevealsASecret(t *testing.T) {
 	key := bytes.Repeat([]byte("K3y!"), 8)
 	c := mustParse(t, []string{
 		"--api-tokens=ops:hunter2hunter2hunter2",
@@ -72,7 +72,7 @@ func TestLogLine(t *testing.T) {
 	}
 }
 
-// FuzzStore holds that no error about a store, and no print of one, repeats its password.
+// FuzzStore checks that no error about a store, and no print of one, repeats its password.
 func FuzzStore(f *testing.F) {
 	f.Add("redis", "u", "", "h:1/0")
 	f.Add("rediss", "", "/?#@:,", "h?x=y@z")

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -16,19 +17,20 @@ type StoreKind string
 const (
 	Embedded   StoreKind = "embedded"   // a folder of this node's own
 	Standalone StoreKind = "standalone" // one Redis or Valkey: redis:// or rediss://
+	Socket     StoreKind = "socket"     // one by a Unix socket: redis+unix://
 	Cluster    StoreKind = "cluster"    // redis+cluster://
 	Sentinel   StoreKind = "sentinel"   // redis+sentinel://
 )
 
 // Store says where activities and deliveries are kept: in Dir if the kind is Embedded, else at URL, which is as typed
-// and may hold a password. Its addresses are known to be well formed, its query has not been looked at.
+// and may hold a password. Its addresses are well formed; its query was not checked.
 type Store struct {
 	Kind StoreKind
 	Dir  string
 	URL  Secret
 }
 
-// String returns the store as it may be shown: without user, password and query.
+// String returns the store without user, password and query.
 func (s Store) String() string {
 	if s.Kind == Embedded {
 		return "embedded:" + s.Dir
@@ -36,10 +38,17 @@ func (s Store) String() string {
 	return redactURL(s.URL.Reveal())
 }
 
-// IsRedis tells whether the store is shared by a fleet.
+// IsRedis reports whether the store is one on Redis, which a fleet may share.
 func (s Store) IsRedis() bool { return s.Kind != Embedded && s.Kind != "" }
 
-// partitions is how many there are if nothing else is said.
+// usesTLS reports whether the store is reached by TLS.
+func (s Store) usesTLS() bool {
+	scheme, rest, _ := strings.Cut(s.URL.Reveal(), "://")
+	_, query, _ := strings.Cut(rest, "?")
+	return scheme == "rediss" || slices.Contains(strings.Split(query, "&"), "tls=true")
+}
+
+// partitions returns the default number of partitions.
 func (s Store) partitions() int {
 	if s.Kind == Cluster {
 		return 64
@@ -48,8 +57,8 @@ func (s Store) partitions() int {
 }
 
 var (
-	errStore = errors.New("want embedded:DIR, redis://HOST:PORT, rediss://HOST:PORT, redis+cluster://HOST:PORT,… " +
-		"or redis+sentinel://HOST:PORT,…/MASTER")
+	errStore = errors.New("want embedded:DIR, redis://HOST:PORT, rediss://HOST:PORT, redis+unix:///PATH, " +
+		"redis+cluster://HOST:PORT,… or redis+sentinel://HOST:PORT,…/MASTER")
 	errStorePath = errors.New("want nothing but a database number after the address of a Redis, " +
 		"nothing after those of a cluster, and the MASTER's name after those of sentinels")
 
@@ -65,7 +74,7 @@ func parseStore(raw string) (Store, error) {
 	}
 	scheme, rest, _ := strings.Cut(raw, "://")
 	kind, ok := map[string]StoreKind{
-		"redis": Standalone, "rediss": Standalone, "redis+cluster": Cluster, "redis+sentinel": Sentinel,
+		"redis": Standalone, "rediss": Standalone, "redis+unix": Socket, "redis+cluster": Cluster, "redis+sentinel": Sentinel,
 	}[scheme]
 	if !ok {
 		return Store{}, errStore
@@ -83,10 +92,17 @@ func checkRedisAddress(kind StoreKind, rest string) error {
 	authority, path, _ := strings.Cut(rest, "/")
 	user, hosts, found := strings.Cut(authority, "@")
 	if !found {
-		user, hosts = "", authority
+		user = ""
+		hosts = authority
 	}
 	if _, err := url.PathUnescape(user); err != nil {
 		return errors.New("user or password is badly escaped: want %XX for what a URL can't hold")
+	}
+	if kind == Socket {
+		if hosts != "" || path == "" {
+			return errStore
+		}
+		return nil
 	}
 	list := strings.Split(hosts, ",")
 	if kind == Standalone && len(list) > 1 {
@@ -118,7 +134,7 @@ func checkRedisPath(kind StoreKind, path string) error {
 	return nil
 }
 
-// isHostPort tells whether s is a name or an address, in brackets if it is of IPv6, with a port or without.
+// isHostPort reports whether s is a name or an address, in brackets if it is of IPv6, with or without a port.
 func isHostPort(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
@@ -137,15 +153,16 @@ func isPort(port string) bool {
 	return err == nil
 }
 
-// redactURL hides all of a URL that may be secret, also where it is no well-formed one.
+// redactURL hides all parts of a URL that may be secret, even if it is malformed.
 func redactURL(raw string) string {
 	scheme, rest, found := strings.Cut(raw, "://")
-	at, query := strings.LastIndex(rest, "@"), strings.Index(rest, "?")
+	at := strings.LastIndex(rest, "@")
+	query := strings.Index(rest, "?")
 	switch {
 	case !found && !strings.Contains(raw, "@"):
 		return raw
 	case !found, query >= 0 && query < at, at < 0 && strings.HasPrefix(rest, ":"):
-		return redacted // what is a password in it and what is not can't be told
+		return redacted // any part may be a password
 	case query >= 0:
 		rest = rest[:query] + "?…"
 	}

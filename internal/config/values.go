@@ -19,7 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// parser makes a value of what was typed. Its error says what is accepted, and never holds the value.
+// parser parses the text of a value. Its error says what is accepted, and never holds the value.
 type parser[T any] func(tag *kong.Tag, raw string) (T, error)
 
 // Decode implements kong.Mapper.
@@ -55,7 +55,7 @@ func (p switchParser) Decode(ctx *kong.DecodeContext, target reflect.Value) erro
 	return p.parser.Decode(ctx, target)
 }
 
-// shown returns a value as it may be repeated to whoever typed it: the name of a file, but nothing secret.
+// shown returns a value as errors may repeat it: the name of a file, but no secret.
 func shown(v *kong.Value, raw string) string {
 	switch v.Name {
 	case "api-tokens":
@@ -68,7 +68,11 @@ func shown(v *kong.Value, raw string) string {
 		}
 	case "token":
 		return redacted
-	case "url":
+	case "database-url", "webhook-secret":
+		if !strings.HasPrefix(raw, "@") {
+			return redacted
+		}
+	case "url", "webhook-url":
 		return redactURL(raw)
 	case "store", "to":
 		if !strings.HasPrefix(raw, string(Embedded)+":") {
@@ -78,23 +82,28 @@ func shown(v *kong.Value, raw string) string {
 	return raw
 }
 
-// mappers says which parser is for which type of field, or for which type tag.
-func mappers() []kong.Option {
+// mappers returns the parsers by type of field or by type tag.
+func mappers(files *secretFiles) []kong.Option {
 	return []kong.Option{
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), parser[time.Duration](duration)),
 		kong.TypeMapper(reflect.TypeFor[int](), parser[int](number)),
 		kong.TypeMapper(reflect.TypeFor[bool](), switchParser{onOff}),
 		kong.TypeMapper(reflect.TypeFor[slog.Level](), parser[slog.Level](level)),
-		kong.TypeMapper(reflect.TypeFor[[]Token](), parser[[]Token](tokens)),
+		kong.TypeMapper(reflect.TypeFor[[]Token](), parser[[]Token](files.tokens)),
 		kong.TypeMapper(reflect.TypeFor[[]netip.Prefix](), parser[[]netip.Prefix](prefixes)),
 		kong.TypeMapper(reflect.TypeFor[Store](), parser[Store](store)),
-		kong.NamedMapper("master-key", parser[[]Secret](masterKeys)),
+		kong.NamedMapper("master-key", parser[[]Secret](files.masterKeys)),
 		kong.NamedMapper("listen", parser[string](listen)),
 		kong.NamedMapper("prefix", parser[string](keyPrefix)),
 		kong.NamedMapper("user-agent", parser[string](userAgent)),
 		kong.NamedMapper("choice", parser[string](choice)),
 		kong.NamedMapper("ca-file", parser[string](caFile)),
+		kong.NamedMapper("file", parser[string](file)),
 		kong.NamedMapper("api-url", parser[string](apiURL)),
+		kong.NamedMapper("database-url", parser[Secret](files.databaseURL)),
+		kong.NamedMapper("webhook-url", parser[string](webhookURL)),
+		kong.NamedMapper("webhook-secret", parser[Secret](files.webhookSecret)),
+		kong.NamedMapper("entries", parser[[]string](entries)),
 		kong.NamedMapper("token", parser[Secret](token)),
 		kong.NamedMapper("scenarios", parser[[]string](scenarios)),
 		kong.NamedMapper("svg", parser[string](svgFile)),
@@ -102,7 +111,8 @@ func mappers() []kong.Option {
 }
 
 func duration(tag *kong.Tag, raw string) (time.Duration, error) {
-	least, want := time.Duration(1), "a positive duration such as 90s or 72h"
+	least := time.Duration(1)
+	want := "a positive duration such as 90s or 72h"
 	if m := tag.Get("min"); m != "" {
 		least, _ = time.ParseDuration(m)
 		want = "a duration of at least " + m + ", such as " + tag.Default
@@ -148,14 +158,14 @@ func choice(tag *kong.Tag, raw string) (string, error) {
 	return raw, nil
 }
 
-// tokens reads a list from the value or, of a file, one token a line. A file without any token is refused, since who
-// named it wants the API to be closed.
-func tokens(_ *kong.Tag, raw string) ([]Token, error) {
+// tokens reads a list from the value or, from a file, one token a line. A file without any token is refused: a setting that
+// names a file must not leave the API open.
+func (f *secretFiles) tokens(_ *kong.Tag, raw string) ([]Token, error) {
 	file, ok := strings.CutPrefix(raw, "@")
 	if !ok {
 		return parseTokens(strings.Split(raw, ","))
 	}
-	text, err := readFile(file)
+	text, err := f.read(file)
 	if err != nil {
 		return nil, err
 	}
@@ -185,8 +195,8 @@ func store(_ *kong.Tag, raw string) (Store, error) { return parseStore(raw) }
 var errMasterKey = errors.New("want 32 bytes in base64, or @FILE that holds them (head -c 32 /dev/urandom | base64), " +
 	"or a list of these, separated by commas or one a line, of which the first encrypts")
 
-// masterKeys reads a list of keys. An empty place in it is refused: it may be where the one that shall encrypt got lost.
-func masterKeys(_ *kong.Tag, raw string) ([]Secret, error) {
+// masterKeys reads a list of keys. It refuses an empty entry: the key that should encrypt may be missing there.
+func (f *secretFiles) masterKeys(_ *kong.Tag, raw string) ([]Secret, error) {
 	if raw == "" {
 		return nil, nil
 	}
@@ -194,7 +204,7 @@ func masterKeys(_ *kong.Tag, raw string) ([]Secret, error) {
 	for entry := range strings.SplitSeq(raw, ",") {
 		lines := []string{entry}
 		if file, ok := strings.CutPrefix(strings.TrimSpace(entry), "@"); ok {
-			text, err := readFile(file)
+			text, err := f.read(file)
 			if err != nil {
 				return nil, err
 			}
@@ -240,7 +250,7 @@ var (
 // keyPrefix refuses braces above all: they would move every key to one hash slot.
 func keyPrefix(_ *kong.Tag, raw string) (string, error) {
 	if !keyPrefixes.MatchString(raw) {
-		return "", errors.New("want 1 to 64 letters, digits and . _ - :")
+		return "", errors.New("want 1 to 64 letters, digits, colons and . _ -")
 	}
 	return raw, nil
 }
@@ -262,6 +272,15 @@ func caFile(_ *kong.Tag, raw string) (string, error) {
 	return raw, nil
 }
 
+// file accepts any file that can be read: which contents are accepted depends on other settings.
+func file(_ *kong.Tag, raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
+	_, err := readFile(raw)
+	return raw, err
+}
+
 func prefixes(_ *kong.Tag, raw string) ([]netip.Prefix, error) {
 	var list []netip.Prefix
 	for entry := range strings.SplitSeq(raw, ",") {
@@ -277,8 +296,7 @@ func prefixes(_ *kong.Tag, raw string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// parsePrefix parses a prefix, or an address as the prefix of all its bits. IPv4 in IPv6 becomes IPv4: as such
-// addresses are judged.
+// parsePrefix parses a prefix, or an address as the prefix of all its bits.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if !strings.Contains(s, "/") {
 		addr, err := parseAddr(s)
@@ -288,9 +306,6 @@ func parsePrefix(s string) (netip.Prefix, error) {
 		return addr.Prefix(addr.BitLen())
 	}
 	p, err := netip.ParsePrefix(s)
-	if err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
 	return p.Masked(), err
 }
 

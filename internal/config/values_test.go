@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -20,13 +21,20 @@ import (
 func TestTokens(t *testing.T) {
 	long := strings.Repeat("x", 16) + ":=/+~"
 	file := writeFile(t, "# ours\nalice:"+goodToken+"\r\n\n  bob:"+long+"\n")
-	want := []Token{{"alice", NewSecret(goodToken)}, {"bob", NewSecret(long)}}
+	want := []Token{{"alice", nil, NewSecret(goodToken)}, {"bob", nil, NewSecret(long)}}
 	for _, raw := range []string{"@" + file, "alice:" + goodToken + ", bob:" + long + ","} {
 		if diff := cmp.Diff(want, mustParse(t, []string{"--api-tokens", raw}).APITokens, showSecrets); diff != "" {
 			t.Errorf("%s: %s", raw, diff)
 		}
 	}
+	scoped := mustParse(t, []string{"--api-tokens", "alice/send+read:" + goodToken + ",bob/metrics:" + long}).APITokens
+	want = []Token{{"alice", []string{"send", "read"}, NewSecret(goodToken)}, {"bob", []string{"metrics"}, NewSecret(long)}}
+	if diff := cmp.Diff(want, scoped, showSecrets); diff != "" {
+		t.Errorf("tokens with scopes: %s", diff)
+	}
 	for _, bad := range []string{
+		"alice/:" + goodToken, "alice/write:" + goodToken, "alice/send+send:" + goodToken, "alice/send+:" + goodToken, "/send:" + goodToken,
+		"a/send:" + goodToken + ",a/read:" + long,
 		goodToken, ":" + goodToken, "alice:" + goodToken[1:], "al ice:" + goodToken, "alice:abcdefgh ijklmnop", "alice:",
 		"alice:" + goodToken + "é", "a:" + goodToken + ",a:" + long, "a:" + goodToken + ",b:" + goodToken,
 	} {
@@ -76,11 +84,14 @@ func TestStores(t *testing.T) {
 		shown      string
 		partitions int
 	}{
-		"redis://h":                              {Standalone, "redis://h", 1},
-		"redis://u:hunter2@h:6379/3":             {Standalone, "redis://@h:6379/3", 1},
-		"rediss://:hunter2@[::1]:6379?db=1":      {Standalone, "rediss://@[::1]:6379?…", 1},
-		"redis+cluster://u:hunter2@a:1,b:2,c":    {Cluster, "redis+cluster://@a:1,b:2,c", 64},
-		"redis+sentinel://:hunter2@a:1,b:2/main": {Sentinel, "redis+sentinel://@a:1,b:2/main", 1},
+		"redis://h":                                      {Standalone, "redis://h", 1},
+		"redis://u:hunter2@h:6379/3":                     {Standalone, "redis://@h:6379/3", 1},
+		"rediss://:hunter2@[::1]:6379?db=1":              {Standalone, "rediss://@[::1]:6379?…", 1},
+		"redis+unix:///run/redis.sock":                   {Socket, "redis+unix:///run/redis.sock", 1},
+		"redis+unix://u:hunter2@/r.sock?db=1":            {Socket, "redis+unix://@/r.sock?…", 1},
+		"redis+sentinel://a/m?sentinel_password=hunter2": {Sentinel, "redis+sentinel://a/m?…", 1},
+		"redis+cluster://u:hunter2@a:1,b:2,c":            {Cluster, "redis+cluster://@a:1,b:2,c", 64},
+		"redis+sentinel://:hunter2@a:1,b:2/main":         {Sentinel, "redis+sentinel://@a:1,b:2/main", 1},
 	} {
 		c := mustParse(t, []string{"--store", raw, "--master-key", goodKey})
 		if c.Store.Kind != want.kind || c.Store.String() != want.shown || c.RedisPartitions != want.partitions {
@@ -92,7 +103,7 @@ func TestStores(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"redis://:hunter2", "redis://u:hun/hunter2@h", "redis://u:hunter2@h:x", "mysql://u:hunter2@h", "u:hunter2@h",
-		"redis://h:x?password=hunter2", "redis://h:x?password=hunter2@hunter2", "redis://u:%hunter2@h", "redis://u:hunter2?@h:x",
+		"redis://h:x?password=hunter2", "redis://h:x?password=hunter2@hunter2", "redis://u:%hunter2@h", "redis+unix://u:hunter2@", "redis+unix://u:hunter2@h/r.sock", "redis://u:hunter2?@h:x",
 	} {
 		_, err := parse(t, []string{"--store", bad, "--master-key", goodKey})
 		if usage, ok := errors.AsType[*UsageError](err); !ok || strings.Contains(usage.Error(), "hunter2") {
@@ -103,7 +114,7 @@ func TestStores(t *testing.T) {
 
 func TestPrivateAddresses(t *testing.T) {
 	got := mustParse(t, []string{"--allow-private-addresses", "127.0.0.1, ::ffff:10.1.2.3,::ffff:10.0.0.0/104,fd00::1/8"})
-	want := []string{"127.0.0.1/32", "10.1.2.3/32", "10.0.0.0/8", "fd00::/8"}
+	want := []string{"127.0.0.1/32", "10.1.2.3/32", "::ffff:10.0.0.0/104", "fd00::/8"}
 	var list []string
 	for _, p := range got.AllowPrivateAddresses {
 		list = append(list, p.String())
@@ -129,6 +140,67 @@ func TestRootCAs(t *testing.T) {
 	if _, err := cert.Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("a certificate of the file is not trusted: %v", err)
 	}
+}
+
+// TestCertificates checks which pairs of files are accepted, and what is read from them.
+func TestCertificates(t *testing.T) {
+	_, roots := certificate(t)
+	cert, key := pair(t)
+	_, otherKey := pair(t)
+	redis := []string{"--store=rediss://h", "--master-key=" + goodKey}
+	for _, c := range []struct {
+		args    []string
+		setting string // at fault
+		says    string
+	}{
+		{[]string{"--tls-cert-file=" + cert}, "tls-key-file", "want the private key of tls-cert-file"},
+		{[]string{"--tls-key-file=" + key}, "tls-cert-file", "want the certificate of tls-key-file"},
+		{[]string{"--tls-cert-file=" + cert, "--tls-key-file=" + otherKey}, "tls-cert-file", "private key does not match"},
+		{[]string{"--tls-cert-file=/nowhere", "--tls-key-file=" + key}, "tls-cert-file", "/nowhere"},
+		{append(redis, "--redis-cert-file="+cert), "redis-key-file", "want the private key"},
+		{append(redis, "--redis-ca-file="+key), "redis-ca-file", "certificates in PEM"},
+		{[]string{"--store=redis://h", "--master-key=" + goodKey, "--redis-ca-file=" + roots}, "redis-ca-file", "rediss://"},
+		{[]string{"--redis-cert-file=" + cert, "--redis-key-file=" + key}, "redis-cert-file", "rediss://"},
+	} {
+		_, err := parse(t, c.args)
+		if usage, ok := errors.AsType[*UsageError](err); !ok || usage.Setting != c.setting || !strings.Contains(usage.Error(), c.says) {
+			t.Errorf("%v: %v, want %q of %s", c.args, err, c.says, c.setting)
+		}
+	}
+	c := mustParse(t, append(redis, "--tls-cert-file="+cert, "--tls-key-file="+key, "--redis-ca-file="+roots, "--redis-cert-file="+cert, "--redis-key-file="+key))
+	served, err := c.ServerCertificate()
+	if err != nil || served == nil {
+		t.Errorf("the server's certificate is %v, %v", served, err)
+	}
+	if secure, err := c.RedisTLS(); err != nil || secure.RootCAs == nil || len(secure.Certificates) != 1 {
+		t.Errorf("TLS to Redis is %+v, %v", secure, err)
+	}
+	mustParse(t, []string{"--store=redis+sentinel://h/m?sentinel_password=x&tls=true", "--master-key=" + goodKey, "--redis-ca-file=" + roots})
+	if served, err := mustParse(t, nil).ServerCertificate(); served != nil || err != nil {
+		t.Errorf("without a file the certificate is %v, %v", served, err)
+	}
+}
+
+// pair makes the files of a certificate and its private key.
+func pair(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	return writeFile(t, text("CERTIFICATE", cert)), writeFile(t, text("PRIVATE KEY", key))
 }
 
 // certificate makes a certificate authority and a PEM file of it.

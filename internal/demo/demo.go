@@ -28,14 +28,14 @@ import (
 const (
 	activities = 200
 	keyID      = "https://demo.example/users/alice#main-key"
-	patience   = 90 * time.Second // for the healthy to be served
+	patience   = 90 * time.Second // for the deliveries to healthy hosts
 )
 
 // Options configure a demo.
 type Options struct {
 	Config *config.Config
-	Exit   bool // end after the summary, else wait for the context
-	// Serve runs a node until its context ends, and calls listening once calls are answered.
+	Exit   bool // end after the summary, instead of waiting for the end of the context
+	// Serve runs a node until its context ends, and calls listening once the node answers calls.
 	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) error
 	Out   io.Writer
 	IsTTY bool
@@ -77,7 +77,7 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(err, <-node.ended)
 }
 
-// show posts the activities, watches them go, and sums up.
+// show posts the activities, shows the progress, and prints a summary.
 func show(ctx context.Context, o Options, n *node, w *world, key *rsa.PrivateKey) error {
 	fmt.Fprintf(o.Out, "Postrider demo: %d activities to %d inboxes on %d hosts; the node is at http://%s\n",
 		activities, len(w.inboxes()), len(w.hosts), n.address)
@@ -104,23 +104,29 @@ func show(ctx context.Context, o Options, n *node, w *world, key *rsa.PrivateKey
 	return err
 }
 
-// node is the node under show, as an app sees it.
+// node is the demo's node, as an app sees it.
 type node struct {
 	address string
-	token   string // "" where it wants none
+	token   string // "" if it requires none
 	ended   chan error
 }
 
-// startNode runs a node with the demo's settings: the same machinery as ever, with shorter times.
+// startNode runs a node with the demo's settings: those of any node, with shorter times.
 func startNode(ctx context.Context, o Options, dir string) (*node, error) {
 	cfg := *o.Config
 	cfg.Store = config.Store{Kind: config.Embedded, Dir: dir}
 	cfg.Listen = freeAddress(cfg.Listen)
 	cfg.AllowHTTP = true
+	cfg.Deliver = true
+	cfg.TLSCertFile = ""
+	cfg.TLSKeyFile = ""
 	cfg.AllowPrivateAddresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	cfg.AttemptTimeout, cfg.ConnectTimeout = 2*time.Second, time.Second
+	cfg.AttemptTimeout = 2 * time.Second
+	cfg.ConnectTimeout = time.Second
 	cfg.RetryBase = 250 * time.Millisecond
-	cfg.BreakerThreshold, cfg.BreakerCoolOff, cfg.BreakerCoolOffMax = 5, time.Second, 8*time.Second
+	cfg.BreakerThreshold = 5
+	cfg.BreakerCoolOff = time.Second
+	cfg.BreakerCoolOffMax = 8 * time.Second
 	cfg.ShutdownTimeout = 3 * time.Second
 	n := &node{ended: make(chan error, 1)}
 	if len(cfg.APITokens) > 0 {
@@ -136,7 +142,7 @@ func startNode(ctx context.Context, o Options, dir string) (*node, error) {
 	}
 }
 
-// freeAddress returns the address if it is free, else one on loopback with a port that is.
+// freeAddress returns the address if it is free, else one on loopback with a free port.
 func freeAddress(address string) string {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -200,7 +206,7 @@ func (n *node) call(ctx context.Context, method, path string, body []byte, v any
 	return json.Unmarshal(answer, v)
 }
 
-// makeActivity makes the i-th activity: mostly notes, with what usually goes around them.
+// makeActivity makes the i-th activity: a note, an update of it, a like or an announcement.
 func makeActivity(i int) json.RawMessage {
 	const actor = "https://demo.example/users/alice"
 	id := fmt.Sprintf("https://demo.example/activities/%d", i)
@@ -220,7 +226,7 @@ func makeActivity(i int) json.RawMessage {
 		object["updated"] = "2026-01-02T15:05:05Z"
 		a["type"], a["object"] = "Update", object
 	case 2:
-		a["type"], a["object"] = "Like", "https://remote.example/notes/7"
+		a["type"], a["object"] = "Like", fmt.Sprint("https://remote.example/notes/", i)
 	case 3:
 		a["type"], a["object"] = "Announce", note
 	}

@@ -27,7 +27,7 @@ const (
 	recoversAfter  = 3 * time.Second
 )
 
-// kinds are the demo's hosts, thirty in all. began tells when the first request of all came.
+// kinds returns the kinds of the demo's hosts, thirty hosts in all. began returns the time of the first request of all.
 func kinds(began func() time.Time) []kind {
 	always := func(r testinbox.Reply) func(testinbox.Request) testinbox.Reply {
 		return func(testinbox.Request) testinbox.Reply { return r }
@@ -58,7 +58,7 @@ type host struct {
 	inbox *testinbox.Inbox
 
 	mu    sync.Mutex
-	valid map[string]int // genuine requests by path and activity; guarded by mu
+	valid map[string]int // accepted requests by path and activity; guarded by mu
 }
 
 // world is all the hosts.
@@ -99,7 +99,8 @@ func (w *world) start() time.Time {
 func newHost(k kind, keys func(string) crypto.PublicKey) *host {
 	h := &host{kind: k, valid: map[string]int{}}
 	o := k.options
-	o.Keys, o.Keep = keys, 1
+	o.Keys = keys
+	o.Keep = 1
 	reply := o.Script
 	o.Script = func(r testinbox.Request) testinbox.Reply {
 		var answer testinbox.Reply
@@ -117,7 +118,7 @@ func newHost(k kind, keys func(string) crypto.PublicKey) *host {
 	return h
 }
 
-// got returns how many different deliveries the host took, and how many it got again.
+// got returns how many different deliveries the host accepted, and how many repeats.
 func (h *host) got() (different, repeated int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -139,7 +140,7 @@ func (w *world) inboxes() []string {
 	return urls
 }
 
-// progress returns how many deliveries the healthy hosts took, and how many they are to take.
+// progress returns how many deliveries the healthy hosts accepted, and how many there will be.
 func (w *world) progress() (got, want int) {
 	for _, h := range w.hosts {
 		if h.kind.healthy {
@@ -153,9 +154,11 @@ func (w *world) progress() (got, want int) {
 
 // watch shows progress until the healthy hosts have everything.
 func watch(ctx context.Context, o Options, w *world, patience time.Duration) error {
-	every, format := time.Second, "%4.0f s  %5d of %5d deliveries to healthy hosts  %5d/s\n"
+	every := time.Second
+	format := "%4.0f s  %5d of %5d deliveries to healthy hosts  %5d/s\n"
 	if o.IsTTY {
-		every, format = 200*time.Millisecond, "\r"+format[:len(format)-1]+" "
+		every = 200 * time.Millisecond
+		format = "\r" + format[:len(format)-1] + " "
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -181,7 +184,7 @@ func watch(ctx context.Context, o Options, w *world, patience time.Duration) err
 	}
 }
 
-// hostState is what the node tells of a host.
+// hostState is a host as the API describes it.
 type hostState struct {
 	State   string `json:"state"`
 	Pending int    `json:"pending"`
@@ -223,7 +226,10 @@ func (n *node) row(ctx context.Context, out io.Writer, hosts []*host) error {
 			return err
 		}
 		d, r := h.got()
-		delivered, repeated, dead, pending = delivered+d, repeated+r, dead+letters, pending+s.Pending
+		delivered += d
+		repeated += r
+		dead += letters
+		pending += s.Pending
 		requests += h.inbox.Count()
 		if !states[s.State] {
 			states[s.State] = true

@@ -1,11 +1,11 @@
 // Package keyctl is the keys command: it lists, adds, removes and re-seals the private keys of a running node over the
 // node's API, so that it works on every store and while deliveries go on.
 //
-// What callers may rely on: a private key is read from a file or from standard input only, goes nowhere but to the node,
-// and is in no error and no output; a redirect is not followed, so neither key nor token can be led elsewhere; errors are
-// of one line.
+// What callers may rely on: a private key is read only from a file or from standard input, is sent only to the node, and is
+// in no error and no output; redirects are not followed, so neither key nor token is sent to another server; errors are
+// one line.
 //
-// What callers may not rely on: that what was read of a private key is wiped wherever net/http copied it.
+// What callers may not rely on: that the copies of a private key that net/http makes are wiped.
 package keyctl
 
 import (
@@ -20,54 +20,47 @@ import (
 	"text/tabwriter"
 
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/kits/go/client"
 )
 
-// Run does what was called for and writes what came of it to out. In is where a key is read from if its file is "-".
+// Run runs the command and writes its result to out. It reads a key from in if the file is "-".
 func Run(ctx context.Context, call config.KeysCall, in io.Reader, out io.Writer) error {
-	a := newAPI(call.URL, call.Token.Reveal())
-	defer a.client.CloseIdleConnections()
+	c := newClient(call)
+	defer c.CloseIdleConnections()
 	err := fmt.Errorf("no action %q", call.Action)
 	switch call.Action {
 	case "list":
-		err = list(ctx, a, call.JSON, out)
+		err = list(ctx, c, call.JSON, out)
 	case "add":
-		err = add(ctx, a, call, in, out)
+		err = add(ctx, c, call, in, out)
 	case "remove":
-		err = remove(ctx, a, call.KeyID, out)
+		err = remove(ctx, c, call.KeyID, out)
 	case "reseal":
-		err = reseal(ctx, a, out)
+		err = reseal(ctx, c, out)
 	}
 	if err != nil {
-		return fmt.Errorf("keys %s: %w", call.Action, err)
+		return fmt.Errorf("keys %s: %w", call.Action, shown(err))
 	}
 	return nil
 }
 
-// key is what the API tells of a key.
+// key is a key as the API describes it.
 type key struct {
-	ID          string `json:"key_id"`
-	Algorithm   string `json:"algorithm"`
-	Fingerprint string `json:"fingerprint"`
-	SealedWith  string `json:"sealed_with"`
-	CreatedAt   string `json:"created_at"`
+	ID          text `json:"key_id"`
+	Algorithm   text `json:"algorithm"`
+	Fingerprint text `json:"fingerprint"`
+	SealedWith  text `json:"sealed_with"`
+	CreatedAt   text `json:"created_at"`
 }
 
-// list writes all keys: a table, or a JSON list of what the API tells of each.
-func list(ctx context.Context, a *api, asJSON bool, out io.Writer) error {
+// list writes all keys: a table, or a JSON list of the API's objects.
+func list(ctx context.Context, c *client.Client, asJSON bool, out io.Writer) error {
 	items := []json.RawMessage{}
-	for cursor := ""; ; {
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next_cursor"`
-		}
-		path := "/v1/keys?limit=500&cursor=" + url.QueryEscape(cursor)
-		if _, err := a.call(ctx, http.MethodGet, path, nil, &page); err != nil {
+	for item, err := range client.List[json.RawMessage](ctx, c, "/v1/keys", nil) {
+		if err != nil {
 			return err
 		}
-		items = append(items, page.Items...)
-		if cursor = page.Next; cursor == "" {
-			break
-		}
+		items = append(items, item)
 	}
 	if asJSON {
 		e := json.NewEncoder(out)
@@ -84,17 +77,17 @@ func writeTable(items []json.RawMessage, out io.Writer) error {
 	for _, item := range items {
 		var k key
 		if err := json.Unmarshal(item, &k); err != nil {
-			return errStrange
+			return client.ErrNotPostrider
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", k.ID, k.Algorithm, k.Fingerprint, k.SealedWith, k.CreatedAt)
 	}
 	return t.Flush()
 }
 
-// maxFile is far more than any key accepted takes.
+// maxFile is far more than the size of any key that is accepted.
 const maxFile = 64 << 10
 
-func add(ctx context.Context, a *api, call config.KeysCall, in io.Reader, out io.Writer) error {
+func add(ctx context.Context, c *client.Client, call config.KeysCall, in io.Reader, out io.Writer) error {
 	text, err := readKey(call.File, in)
 	defer clear(text)
 	if err != nil {
@@ -106,22 +99,22 @@ func add(ctx context.Context, a *api, call config.KeysCall, in io.Reader, out io
 	}{call.KeyID, string(text)})
 	defer clear(body)
 	if err != nil {
-		return errors.New("the key can't be sent") // the cause is left out, lest it quotes the key
+		return errors.New("the key can't be sent") // without the cause, which might quote the key
 	}
 	var k key
-	status, err := a.call(ctx, http.MethodPut, "/v1/keys", body, &k)
+	status, err := c.Do(ctx, http.MethodPut, "/v1/keys", body, &k)
 	if err != nil {
 		return err
 	}
-	did := "replaced"
+	done := "replaced"
 	if status == http.StatusCreated {
-		did = "added"
+		done = "added"
 	}
-	_, err = fmt.Fprintf(out, "%s %s: %s, %s\n", did, k.ID, k.Algorithm, k.Fingerprint)
+	_, err = fmt.Fprintf(out, "%s %s: %s, %s\n", done, k.ID, k.Algorithm, k.Fingerprint)
 	return err
 }
 
-// readKey reads the file of a key, or what comes from standard input.
+// readKey reads a key from a file or from standard input.
 func readKey(file string, in io.Reader) ([]byte, error) {
 	if file != "-" {
 		f, err := os.Open(file)
@@ -144,27 +137,28 @@ func readKey(file string, in io.Reader) ([]byte, error) {
 	return nil, fmt.Errorf("read the key: %w", err)
 }
 
-func remove(ctx context.Context, a *api, keyID string, out io.Writer) error {
-	if _, err := a.call(ctx, http.MethodDelete, "/v1/keys?key_id="+url.QueryEscape(keyID), nil, nil); err != nil {
+func remove(ctx context.Context, c *client.Client, keyID string, out io.Writer) error {
+	if _, err := c.Do(ctx, http.MethodDelete, "/v1/keys?key_id="+url.QueryEscape(keyID), nil, nil); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(out, "removed %s\n", keyID)
 	return err
 }
 
-// reseal fails if a key is left sealed otherwise: then the old master key is still needed.
-func reseal(ctx context.Context, a *api, out io.Writer) error {
-	var did struct {
+// reseal returns an error if any key could not be resealed: then the old master key is still needed.
+func reseal(ctx context.Context, c *client.Client, out io.Writer) error {
+	var result struct {
 		Total, Resealed, Failed int
-		Seal                    string
+		Seal                    text
 	}
-	if _, err := a.call(ctx, http.MethodPost, "/v1/keys/reseal", nil, &did); err != nil {
+	if _, err := c.Do(ctx, http.MethodPost, "/v1/keys/reseal", nil, &result); err != nil {
 		return err
 	}
-	if did.Failed > 0 {
+	if result.Failed > 0 {
 		return fmt.Errorf("%d of %d keys can't be opened with any master key of the node and stay as they are; its log names them",
-			did.Failed, did.Total)
+			result.Failed, result.Total)
 	}
-	_, err := fmt.Fprintf(out, "resealed %d of %d keys; all are sealed with master key %s\n", did.Resealed, did.Total, did.Seal)
+	_, err := fmt.Fprintf(out, "resealed %d of %d keys; all are sealed with master key %s\n",
+		result.Resealed, result.Total, result.Seal)
 	return err
 }

@@ -19,7 +19,7 @@ import (
 
 const secretLine = "MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
-// node answers as a node might, and keeps what it was asked.
+// node answers as a node might, and keeps the requests.
 type node struct {
 	*httptest.Server
 	asked []string
@@ -39,7 +39,7 @@ func startNode(t *testing.T, answer func(w http.ResponseWriter, r *http.Request)
 	return n
 }
 
-// says answers a status and a body.
+// says returns a handler that answers a status and a body.
 func says(status int, body string) func(http.ResponseWriter, *http.Request) {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if status >= 400 {
@@ -84,9 +84,11 @@ func TestCalls(t *testing.T) {
 		{config.KeysCall{Action: "remove", KeyID: "a#1&b"}, "", 204, "", "DELETE /v1/keys?key_id=a%231%26b", "removed a#1&b\n"},
 		{config.KeysCall{Action: "reseal"}, "", 200, `{"total":20,"resealed":12,"failed":0,"seal":"89ab"}`, "POST /v1/keys/reseal",
 			"resealed 12 of 20 keys; all are sealed with master key 89ab\n"},
-		{config.KeysCall{Action: "list"}, "", 200, `{"items":[` + alice + `]}`, "GET /v1/keys?limit=500&cursor=",
+		{config.KeysCall{Action: "list"}, "", 200, `{"items":[` + alice + `]}`, "GET /v1/keys?limit=500",
 			"KEY ID  ALGORITHM  FINGERPRINT  SEALED WITH  CREATED AT\na#1     rsa        SHA256:x     0123         2026-01-02T03:04:05.000Z\n"},
-		{config.KeysCall{Action: "list", JSON: true}, "", 200, `{"items":[]}`, "GET /v1/keys?limit=500&cursor=", "[]\n"},
+		{config.KeysCall{Action: "list"}, "", 200, `{"items":[{"key_id":"a\u001b[31m\u202eb\u009bc"}]}`, "GET /v1/keys?limit=500",
+			"KEY ID   ALGORITHM  FINGERPRINT  SEALED WITH  CREATED AT\na[31mbc                                       \n"},
+		{config.KeysCall{Action: "list", JSON: true}, "", 200, `{"items":[]}`, "GET /v1/keys?limit=500", "[]\n"},
 	} {
 		tt.call.Token = config.NewSecret("hunter2")
 		n := startNode(t, says(tt.status, tt.answer))
@@ -139,9 +141,10 @@ func TestErrorsTellWhatIsWrong(t *testing.T) {
 		"away":            {list, says(503, `{"detail":"the store is away"}`), "", "503 Service Unavailable: the store is away"},
 		"old node":        {config.KeysCall{Action: "reseal"}, says(405, `{"detail":"the route does not take POST"}`), "", "405"},
 		"some failed":     {config.KeysCall{Action: "reseal"}, says(200, `{"total":9,"resealed":1,"failed":2,"seal":"89ab"}`), "", "2 of 9 keys can't be opened"},
-		"something else":  {list, says(200, `<html>`), "", "none of a Postrider node"},
-		"a strange key":   {list, says(200, `{"items":[7]}`), "", "none of a Postrider node"},
+		"something else":  {list, says(200, `<html>`), "", "not one of a Postrider node"},
+		"a strange key":   {list, says(200, `{"items":[7]}`), "", "not one of a Postrider node"},
 		"another's error": {list, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, "", "answered 502 Bad Gateway"},
+		"a wild error":    {list, says(500, `{"detail":"a\u001b[31mb\u202ec\u009bd"}`), "", "500 Internal Server Error: a[31mbcd"},
 		"a redirect": {add, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		}, secretLine,

@@ -1,0 +1,102 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postrider/postrider/queue"
+)
+
+// notReadyReasons are the reasons that node.ready gives.
+var notReadyReasons = []string{"store", "pool", "names"}
+
+// collector shows a store's totals, and whether the node is ready, as metrics.
+type collector struct {
+	store   queue.Watching
+	ready   func(context.Context) (reason string, err error)
+	unready *prometheus.Desc
+	gauges  map[string]*prometheus.Desc
+	hosts   *prometheus.Desc
+	deliver *prometheus.Desc
+	died    *prometheus.Desc
+	dropped *prometheus.Desc
+}
+
+// newCollector returns the metrics of a whole store, read at each scrape, and whether the node is ready. While the store is
+// unavailable there are none of the store.
+func newCollector(store queue.Watching, ready func(context.Context) (string, error)) prometheus.Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("postrider_"+name, help, labels, nil)
+	}
+	return &collector{
+		store: store, ready: ready,
+		unready: desc("not_ready", "1 for the reason why the node is not ready, as /readyz gives it.", "reason"),
+		gauges: map[string]*prometheus.Desc{
+			"pending":    desc("deliveries_pending", "Deliveries that are pending."),
+			"dead":       desc("dead_letters", "Dead letters kept."),
+			"activities": desc("activities", "Activities kept, finished ones included."),
+			"oldest":     desc("oldest_pending_seconds", "Age of the oldest pending delivery."),
+		},
+		hosts:   desc("hosts", "Hosts known, by state.", "state"),
+		deliver: desc("deliveries_delivered_total", "Deliveries delivered since the store was made."),
+		died:    desc("dead_letters_made_total", "Deliveries that became dead letters since the store was made, by reason.", "reason"),
+		dropped: desc("dead_letters_dropped_total", "Dead letters dropped since the store was made because there were too many."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.gauges {
+		ch <- d
+	}
+	ch <- c.unready
+	ch <- c.hosts
+	ch <- c.deliver
+	ch <- c.died
+	ch <- c.dropped
+}
+
+// scrapeTimeout keeps a scrape from hanging on a store that is unavailable.
+const scrapeTimeout = 5 * time.Second
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	why, unready := c.ready(ctx)
+	for _, reason := range notReadyReasons {
+		v := 0.0
+		if unready != nil && reason == why {
+			v = 1
+		}
+		gauge(c.unready, v, reason)
+	}
+	s, err := c.store.Stats(ctx)
+	if err != nil {
+		return
+	}
+	gauge(c.gauges["pending"], float64(s.Pending))
+	gauge(c.gauges["dead"], float64(s.Dead))
+	gauge(c.gauges["activities"], float64(s.Activities))
+	age := 0.0
+	if !s.OldestPendingAt.IsZero() {
+		age = time.Since(s.OldestPendingAt).Seconds()
+	}
+	gauge(c.gauges["oldest"], age)
+	for _, state := range queue.HostStates {
+		gauge(c.hosts, float64(s.Hosts[state]), string(state))
+	}
+	count := func(d *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	count(c.deliver, s.Delivered)
+	for _, reason := range queue.Reasons {
+		count(c.died, s.Died[reason], string(reason))
+	}
+	count(c.dropped, s.Dropped)
+}

@@ -1,0 +1,42 @@
+package config
+
+import (
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+)
+
+// secretFiles is the names of the files that secrets were read from.
+type secretFiles []string
+
+func (f *secretFiles) read(file string) (string, error) {
+	*f = append(*f, file)
+	return readFile(file)
+}
+
+// ExposedFile is a file with a secret that users other than its owner may read.
+type ExposedFile struct {
+	Name string
+	Mode fs.FileMode
+}
+
+// ExposedFiles returns the files of tokens, master keys and private keys of TLS that their group or all users may read.
+// Windows has no such modes.
+func (c *Config) ExposedFiles() (list []ExposedFile) {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	names := append(slices.Clone(c.secretFiles), c.TLSKeyFile, c.RedisKeyFile)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if name == "" {
+			continue
+		}
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().Perm()&0o044 != 0 {
+			list = append(list, ExposedFile{name, info.Mode().Perm()})
+		}
+	}
+	return list
+}

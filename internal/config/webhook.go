@@ -1,0 +1,61 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+var errWebhookSecret = errors.New("want whsec_ and 24 to 64 bytes in base64, or @FILE that holds them")
+
+// webhookSecret reads a secret of Standard Webhooks.
+func (f *secretFiles) webhookSecret(_ *kong.Tag, raw string) (Secret, error) {
+	if file, ok := strings.CutPrefix(raw, "@"); ok {
+		text, err := f.read(file)
+		if err != nil {
+			return Secret{}, err
+		}
+		raw = strings.TrimSpace(strings.Join(uncommented(text), "\n"))
+	}
+	encoded, marked := strings.CutPrefix(raw, "whsec_")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || !marked || len(key) < 24 || len(key) > 64 {
+		return Secret{}, errWebhookSecret
+	}
+	return NewSecret(raw), nil
+}
+
+// webhookURL accepts what entries can be posted to.
+func webhookURL(_ *kong.Tag, raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
+		return "", errors.New("want a URL such as http://app:3000/postrider")
+	}
+	return raw, nil
+}
+
+var entryTypes = []string{"dead", "host_state", "activity_done", "delivered"}
+
+// entries reads a list of the types of the feed's entries.
+func entries(_ *kong.Tag, raw string) ([]string, error) {
+	list := strings.Split(raw, ",")
+	for i, name := range list {
+		list[i] = strings.TrimSpace(name)
+		if !slices.Contains(entryTypes, list[i]) {
+			return nil, errors.New("want some of " + strings.Join(entryTypes, ","))
+		}
+	}
+	return list, nil
+}
+
+// checkWebhook checks that what is posted can be signed.
+func (c *Config) checkWebhook() *UsageError {
+	if c.WebhookURL != "" && c.WebhookSecret.Reveal() == "" {
+		return &UsageError{Setting: "webhook-secret", Accepted: "for webhook-url " + errWebhookSecret.Error()}
+	}
+	return nil
+}

@@ -2,11 +2,11 @@ package testredis
 
 import (
 	_ "embed" // for the source below
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 )
@@ -14,13 +14,14 @@ import (
 //go:embed testdata/clock.c
 var clockSource []byte
 
-// StartAhead is Start for a Redis whose clock is ahead of ours, or behind it, which is the same as clients whose clocks
-// are wrong. It needs a C compiler, and a system that has LD_PRELOAD.
+// StartAhead is Start for a Redis whose clock is ahead of ours, or behind it, as if the clients' clocks were wrong. It needs
+// a C compiler, and a system with LD_PRELOAD.
 func StartAhead(t testing.TB, ahead time.Duration, args ...string) *Server {
 	t.Helper()
 	binary(t) // first, as it may skip the test
 	dir := t.TempDir()
-	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
+	source := filepath.Join(dir, "clock.c")
+	library := filepath.Join(dir, "clock.so")
 	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -29,15 +30,44 @@ func StartAhead(t testing.TB, ahead time.Duration, args ...string) *Server {
 		t.Fatalf("compile the clock: %v\n%s", err, out)
 	}
 	s := newServer(t, nil, durable(args)...)
-	s.env = []string{"LD_PRELOAD=" + library, "CLOCK_AHEAD=" + strconv.Itoa(int(ahead/time.Second))}
+	s.clock = filepath.Join(dir, "ahead")
+	s.env = []string{"LD_PRELOAD=" + library, "CLOCK_FILE=" + s.clock}
+	s.setClock(ahead)
 	s.Run()
-	if got := s.ahead(); (got - ahead).Abs() > time.Minute {
-		t.Fatalf("the clock of redis is ahead by %s, want %s", got, ahead)
-	}
+	s.checkClock(ahead)
 	return s
 }
 
-// ahead is how far the server's clock is ahead of ours.
+// Jump moves the clock of a server that StartAhead started.
+func (s *Server) Jump(by time.Duration) {
+	s.t.Helper()
+	ahead := s.ahead().Round(time.Second) + by
+	s.setClock(ahead)
+	s.checkClock(ahead)
+}
+
+// setClock writes how far the server's clock is ahead of ours to the file that it reads. It does not replace the file, which
+// is mapped.
+func (s *Server) setClock(ahead time.Duration) {
+	s.t.Helper()
+	f, err := os.OpenFile(s.clock, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintf(f, "%020d\n", ahead/time.Second)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *Server) checkClock(ahead time.Duration) {
+	s.t.Helper()
+	if got := s.ahead(); (got - ahead).Abs() > time.Minute {
+		s.t.Fatalf("the clock of redis is ahead by %s, want %s", got, ahead)
+	}
+}
+
+// ahead returns how far the server's clock is ahead of ours.
 func (s *Server) ahead() time.Duration {
 	s.t.Helper()
 	var seconds int64

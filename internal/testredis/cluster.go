@@ -10,16 +10,16 @@ import (
 
 const (
 	slots   = 16384
-	busPort = 10_000 // how far above its port a cluster's node talks to the others
+	busPort = 10_000 // the distance of a node's cluster bus port from its port
 )
 
 // Cluster is a cluster of masters, each of which may have a replica.
 type Cluster struct {
 	Nodes    []*Server // the masters at first
-	Replicas []*Server // of the masters, in the same order; none if there are none
+	Replicas []*Server // of the masters, in the same order; may be empty
 }
 
-// StartCluster starts a cluster of so many masters.
+// StartCluster starts a cluster of n masters.
 func StartCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{}
@@ -32,8 +32,8 @@ func StartCluster(t testing.TB, n int) *Cluster {
 	return c
 }
 
-// StartReplicatedCluster starts a cluster of so many masters with a replica each, which takes over when its master has
-// not answered for a second. All its servers take the settings given.
+// StartReplicatedCluster starts a cluster of n masters with a replica each, which takes over when its master has not
+// answered for a second. All its servers get these settings.
 func StartReplicatedCluster(t testing.TB, n int, args ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{}
@@ -83,7 +83,7 @@ func (c *Cluster) meet(servers []*Server) {
 
 func (s *Server) clusterInfo() (string, error) { return s.Command("CLUSTER", "INFO") }
 
-// URL is the cluster's address as a setting has it.
+// URL returns the cluster's address in the form of the store setting.
 func (c *Cluster) URL() string {
 	addrs := make([]string, len(c.Nodes))
 	for i, s := range c.Nodes {
@@ -92,7 +92,7 @@ func (c *Cluster) URL() string {
 	return "redis+cluster://" + strings.Join(addrs, ",")
 }
 
-// Failover kills a master once its replica has all it holds, and waits until the replica has taken over.
+// Failover kills a master once its replica has all its data, and waits until the replica has taken over.
 func (c *Cluster) Failover(i int) {
 	c.Nodes[i].t.Helper()
 	c.Nodes[i].CaughtUp(c.Replicas[i])
@@ -118,7 +118,7 @@ func (c *Cluster) Slot(key string) int {
 	return slot
 }
 
-// Home returns which of the masters had a slot at first.
+// Home returns which of the masters had a slot when the cluster started.
 func (c *Cluster) Home(slot int) int {
 	at := 0
 	for slots*(at+1)/len(c.Nodes) <= slot {
@@ -131,7 +131,9 @@ func (c *Cluster) Home(slot int) int {
 // before it moves some.
 func (c *Cluster) Migrate(slot int, from, to *Server, halfway func()) {
 	from.t.Helper()
-	number, source, target := strconv.Itoa(slot), from.Must("CLUSTER", "MYID"), to.Must("CLUSTER", "MYID")
+	number := strconv.Itoa(slot)
+	source := from.Must("CLUSTER", "MYID")
+	target := to.Must("CLUSTER", "MYID")
 	host, port, err := net.SplitHostPort(to.Addr)
 	if err != nil {
 		from.t.Fatal(err)

@@ -13,12 +13,25 @@ type Sentinel struct {
 	Master, Replica, Watcher *Server
 }
 
-// masterName is what the sentinel calls its master.
+// masterName is the name of the master at the sentinel.
 const masterName = "postrider"
 
 // StartSentinel starts a master, its replica, and a sentinel that makes the replica the master when the master has not
 // answered for a second.
 func StartSentinel(t testing.TB) *Sentinel {
+	t.Helper()
+	return startSentinel(t, "")
+}
+
+// StartGuardedSentinel is StartSentinel with a sentinel that requires a password, which is also that of its user
+// "watcher"; the master and its replica require none.
+func StartGuardedSentinel(t testing.TB, password string) *Sentinel {
+	t.Helper()
+	return startSentinel(t, password, "requirepass "+password, "user watcher on >"+password+" allchannels +@all")
+}
+
+// startSentinel starts all three, with more lines of the sentinel's settings.
+func startSentinel(t testing.TB, password string, more ...string) *Sentinel {
 	t.Helper()
 	c := &Sentinel{Master: Start(t)}
 	host, port, err := net.SplitHostPort(c.Master.Addr)
@@ -34,18 +47,21 @@ func StartSentinel(t testing.TB) *Sentinel {
 		"sentinel down-after-milliseconds " + masterName + " 1000",
 		"sentinel failover-timeout " + masterName + " 5000",
 	}
+	lines = append(lines, more...)
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.Watcher = start(t, []string{config, "--sentinel"})
+	c.Watcher = newServer(t, []string{config, "--sentinel"})
+	c.Watcher.password = password
+	c.Watcher.Run()
 	c.Watcher.await("slaves=1", func() (string, error) { return c.Watcher.Command("INFO", "sentinel") })
 	return c
 }
 
-// URL is the address as a setting has it.
+// URL returns the address in the form of the store setting.
 func (c *Sentinel) URL() string { return "redis+sentinel://" + c.Watcher.Addr + "/" + masterName }
 
-// Failover kills the master once the replica has all it holds, and waits until the replica is the master.
+// Failover kills the master once the replica has all its data, and waits until the replica is the master.
 func (c *Sentinel) Failover() {
 	c.Master.t.Helper()
 	c.Master.CaughtUp(c.Replica)

@@ -1,7 +1,7 @@
 // Package testredis starts real redis-server processes for tests: one alone, a cluster, or a master with sentinels.
 //
-// Each listens on loopback ports of its own and keeps its files in a folder of the test's; all are gone when the test
-// ends. Where there is no redis-server the test is skipped, or fails if REQUIRE_REDIS=1.
+// Each listens on its own loopback ports and keeps its files in a folder of the test. When the test ends they are stopped and
+// their files removed. Without a redis-server the test is skipped, or fails if REQUIRE_REDIS=1.
 package testredis
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	dialTimeout  = time.Second
+	dialTimeout  = 10 * time.Second
 	startTimeout = 20 * time.Second
 	pollEvery    = 20 * time.Millisecond
 )
@@ -31,16 +31,18 @@ const (
 type Server struct {
 	Addr string // host:port
 
-	t    testing.TB
-	args []string
-	env  []string // beside our own
-	dir  string
-	log  string
-	cmd  *exec.Cmd
+	t        testing.TB
+	password string // for Command; "" if none is required
+	args     []string
+	env      []string // beside our own
+	clock    string   // the file that holds the offset of its clock, if StartAhead started it
+	dir      string
+	log      string
+	cmd      *exec.Cmd
 }
 
-// Start starts a Redis of its own with the settings given, as on the command line ("--maxmemory", "10mb"). It writes
-// an append-only file, so that it can be restarted.
+// Start starts a new Redis with these settings, as on the command line ("--maxmemory", "10mb"). It writes an append-only
+// file, so that it can be restarted.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return start(t, nil, durable(args)...)
@@ -51,7 +53,7 @@ func durable(args []string) []string {
 	return append([]string{"--appendonly", "yes", "--appendfsync", "everysec", "--save", ""}, args...)
 }
 
-// URL is the server's address as a setting has it.
+// URL returns the server's address in the form of the store setting.
 func (s *Server) URL() string { return "redis://" + s.Addr }
 
 // start starts a server on a free port, with some arguments before and some after those that all servers have.
@@ -62,11 +64,12 @@ func start(t testing.TB, first []string, last ...string) *Server {
 	return s
 }
 
-// newServer makes a server that is not running yet, and ends with the test.
+// newServer makes a server that was not started yet, and stops it when the test ends.
 func newServer(t testing.TB, first []string, last ...string) *Server {
 	t.Helper()
 	binary(t)
-	port, dir := strconv.Itoa(freePort(t)), t.TempDir()
+	port := strconv.Itoa(freePort(t))
+	dir := t.TempDir()
 	s := &Server{Addr: net.JoinHostPort("127.0.0.1", port), t: t, dir: dir, log: filepath.Join(dir, "redis.log")}
 	s.args = append(first, "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--logfile", s.log)
 	s.args = append(s.args, last...)
@@ -87,18 +90,35 @@ func binary(t testing.TB) string {
 	return ""
 }
 
-// Run starts the server again after it was stopped or killed, with all that its files hold.
+// Run starts the server again after it was stopped or killed, with the data in its files.
 func (s *Server) Run() {
 	s.t.Helper()
-	s.cmd = exec.CommandContext(context.Background(), binary(s.t), s.args...) //nolint:gosec // a fixed name, our own arguments
+	s.launch()
+	s.await("PONG", s.ping)
+}
+
+// RestartLoading is Restart for a server that then takes perKey to load each key from its files. It returns while the server
+// loads.
+func (s *Server) RestartLoading(perKey time.Duration) {
+	s.t.Helper()
+	s.Must("BGREWRITEAOF") // a file of keys, not of commands
+	s.await("aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0", func() (string, error) { return s.Command("INFO", "persistence") })
+	s.Stop()
+	s.launch("--key-load-delay", strconv.FormatInt(perKey.Microseconds(), 10), "--loading-process-events-interval-bytes", "1024")
+	s.await("loading:1", func() (string, error) { return s.Command("INFO", "persistence") })
+}
+
+// launch starts the process.
+func (s *Server) launch(more ...string) {
+	s.t.Helper()
+	s.cmd = exec.CommandContext(context.Background(), binary(s.t), append(s.args, more...)...) //nolint:gosec // our own arguments
 	s.cmd.Env = append(os.Environ(), s.env...)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatalf("start redis-server: %v", err)
 	}
-	s.await("PONG", s.ping)
 }
 
-// ping tells whether the server answers, whoever it lets in.
+// ping returns PONG if the server answers, also if it refuses the client.
 func (s *Server) ping() (string, error) {
 	answer, err := s.Command("PING")
 	if err != nil && strings.Contains(err.Error(), "NOAUTH") {
@@ -117,18 +137,18 @@ func (s *Server) await(want string, command func() (string, error)) {
 			return
 		}
 	}
-	log, _ := os.ReadFile(s.log) // says why, if it is there
+	log, _ := os.ReadFile(s.log) // there may be none
 	s.t.Fatalf("redis at %s answers %q, %v, want %q; its log:\n%s", s.Addr, got, err, want, log)
 }
 
-// Restart stops the server, as an operator does, and starts it again with all it holds.
+// Restart stops the server, as an operator does, and starts it again with its data.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
 	s.Run()
 }
 
-// Stop stops the server and waits until it is gone. What it holds is written to its files first.
+// Stop stops the server, which writes its data to its files first, and waits until the process has ended.
 func (s *Server) Stop() {
 	s.end(syscall.SIGTERM)
 }
@@ -138,7 +158,7 @@ func (s *Server) Kill() {
 	s.end(syscall.SIGKILL)
 }
 
-// Lose kills the server and starts it again without anything it held.
+// Lose kills the server and starts it again without its data.
 func (s *Server) Lose() {
 	s.t.Helper()
 	s.Kill()
@@ -173,7 +193,7 @@ func (s *Server) Freeze() (thaw func()) {
 	return func() { _ = p.Signal(syscall.SIGCONT) } // an error means that it has ended
 }
 
-// CaughtUp waits until a replica has all that the server has written so far.
+// CaughtUp waits until a replica has all writes of the server so far.
 func (s *Server) CaughtUp(replica *Server) {
 	s.t.Helper()
 	written, err := s.offset("master_repl_offset:")
@@ -189,7 +209,7 @@ func (s *Server) CaughtUp(replica *Server) {
 	})
 }
 
-// offset reads a number of the replication's state.
+// offset reads a number from the state of the replication.
 func (s *Server) offset(name string) (int64, error) {
 	info, err := s.Command("INFO", "replication")
 	_, text, _ := strings.Cut(info, name)
@@ -200,24 +220,35 @@ func (s *Server) offset(name string) (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// Command runs a command over a connection of its own and returns the answer as text: of a list, an element a line.
+// Command runs a command over a new connection and returns the answer as text, a list as one line for each element.
 func (s *Server) Command(args ...string) (string, error) {
 	conn, err := net.DialTimeout("tcp", s.Addr, dialTimeout)
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close() //nolint:errcheck // it was only read
+	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(startTimeout)); err != nil {
 		return "", err
 	}
-	request := fmt.Sprintf("*%d\r\n", len(args))
-	for _, a := range args {
-		request += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+	answers := bufio.NewReader(conn)
+	if s.password != "" {
+		if _, err := request(conn, answers, "AUTH", s.password); err != nil {
+			return "", err
+		}
 	}
-	if _, err := conn.Write([]byte(request)); err != nil {
+	return request(conn, answers, args...)
+}
+
+// request sends a command and reads its answer.
+func request(conn net.Conn, answers *bufio.Reader, args ...string) (string, error) {
+	text := fmt.Sprintf("*%d\r\n", len(args))
+	for _, a := range args {
+		text += fmt.Sprintf("$%d\r\n%s\r\n", len(a), a)
+	}
+	if _, err := conn.Write([]byte(text)); err != nil {
 		return "", err
 	}
-	return readAnswer(bufio.NewReader(conn))
+	return readAnswer(answers)
 }
 
 func readAnswer(r *bufio.Reader) (string, error) {
@@ -264,7 +295,7 @@ func (s *Server) Must(args ...string) string {
 	return answer
 }
 
-// freePort returns a port that nothing listens on just now, with room above for the other one of a cluster's node.
+// freePort returns a port that is free now, and low enough for the bus port of a cluster's node (busPort above it).
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {

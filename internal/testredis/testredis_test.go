@@ -49,6 +49,19 @@ func TestStartAhead(t *testing.T) {
 	}
 }
 
+func TestJump(t *testing.T) {
+	s := testredis.StartAhead(t, time.Hour)
+	s.Must("SET", "a", "1", "PX", "60000")
+	s.Jump(-100 * time.Hour)
+	if s.Must("EXISTS", "a") != "1" {
+		t.Error("a key is gone though the clock jumped back")
+	}
+	s.Jump(200 * time.Hour)
+	if s.Must("EXISTS", "a") != "0" {
+		t.Error("a key is there though the clock jumped ahead")
+	}
+}
+
 func TestReplicatedCluster(t *testing.T) {
 	c := testredis.StartReplicatedCluster(t, 3)
 	slot := c.Slot("a")

@@ -18,19 +18,22 @@ import (
 // grain is the store's: it counts in whole milliseconds.
 const grain = time.Millisecond
 
-// checker judges all that happens by the promises. It knows what hosts answered and what was settled, never what the
-// engine thinks.
+// checker checks all events against the promises. It knows the hosts' answers and what was settled, never the state of
+// the engine.
 type checker struct {
 	w     *world
 	rules rules
 
 	mu         sync.Mutex
 	hosts      map[string]*host
-	pairs      map[string]*pair // by body and inbox
+	pairs      map[string]*pair // by the post's name and inbox
 	byID       map[string]*pair // by delivery
 	chains     map[string][]*pair
+	tombstones map[string][]*tombstone // by object
 	posts      []*post
-	ended      int // superseded and cancelled, and less what was made pending again
+	opened     time.Time // when the store was last opened
+	stored     int       // posts accepted so far
+	revivals   int       // dead letters made pending again
 	accepted   int
 	violations []string
 	trace      io.Writer // may be nil
@@ -38,7 +41,8 @@ type checker struct {
 	steps      int
 	figures    figures
 	busy       map[int]chan struct{} // closed when a node sends something
-	delays     []span                // in which others may be late
+	feed       feed
+	delays     []span // in which others may be late
 }
 
 // pair is a delivery: one activity and one inbox.
@@ -46,14 +50,16 @@ type pair struct {
 	post     *post
 	inbox    string
 	host     *host
-	nth      int  // in the order offered
+	nth      int  // in the order accepted
 	known    bool // accepted for certain
 	accepted time.Time
 	expires  time.Time
 	took     time.Time // when it was taken last
-	void     time.Time // when somebody else than an attempt may have ended it; what was taken before may be attempted still
+	void     time.Time // when it may have ended without an attempt; if it was taken before, it may still be attempted
 	revived  time.Time // when it was made pending again
 	deleted  bool      // its dead letter was
+	tried    bool      // an attempt was settled
+	restored int       // the latest post that undid a Delete of its object while it was pending
 	stuck    bool      // it was taken as its host was paused
 	token    uint64    // of the lease that took it last
 	early    bool
@@ -65,11 +71,13 @@ type pair struct {
 	arrived  time.Time
 	ended    queue.DeliveryState // "" while pending
 	last     meaning
+	result   *queue.LastAttempt // of the last attempt that was settled
+	told     queue.EventKind    // how the feed says that it ended; "" while it is pending
 }
 
 const stateDelivered queue.DeliveryState = "delivered"
 
-func (p *pair) String() string { return p.post.body + " to " + p.inbox }
+func (p *pair) String() string { return p.post.name + " to " + p.inbox }
 
 // attempt is one attempt, of one or two requests.
 type attempt struct {
@@ -78,19 +86,19 @@ type attempt struct {
 	token   uint64
 	began   time.Time
 	early   bool
-	suspect bool // as it began
+	suspect bool // when it began
 	answers []answered
-	fault   bool // of ours: not to be counted
-	freed   bool // its slot is
+	fault   bool // on our side: not to be counted
+	freed   bool // its slot is free
 }
 
-// answered is one answer as it came.
+// answered is one answer.
 type answered struct {
 	reply
 	at time.Time
 }
 
-// meaning is what an attempt's answers mean together: the second knock counts where it brought something else.
+// meaning returns the meaning of an attempt's answers together: the second request counts if it had another result.
 func (a *attempt) meaning() verdict {
 	if a.fault || len(a.answers) == 0 {
 		return verdict{}
@@ -101,17 +109,18 @@ func (a *attempt) meaning() verdict {
 			v = s
 		}
 	}
-	return verdict{v.means, v.at, v.at.Add(-a.view().lag).Unix() / 86400, v.asked}
+	return verdict{v.means, v.at, v.at.Add(-a.view().lag).Unix() / 86400, v.asked, v.Status}
 }
 
-// wrong notes a broken promise. c.mu is held.
+// wrong records a broken promise. c.mu is held.
 func (c *checker) wrong(format string, args ...any) {
 	text := fmt.Sprintf("%s: ", c.w.since()) + fmt.Sprintf(format, args...)
 	c.note("WRONG", text)
-	if until := c.w.until; until != "" && strings.Contains(text, until) {
+	wanted := c.w.until != "" && strings.Contains(text, c.w.until)
+	if wanted {
 		c.w.abort()
 	}
-	if len(c.violations) < 20 {
+	if len(c.violations) < 20 || wanted {
 		c.violations = append(c.violations, text)
 	}
 }
@@ -128,14 +137,17 @@ func (c *checker) note(what string, args ...any) {
 	}
 }
 
-// begin judges the start of an attempt. A second knock belongs to the first.
-func (c *checker) begin(n *node, body, inbox string) *attempt {
+// begin checks the start of an attempt. A request by the other scheme belongs to the same attempt.
+func (c *checker) begin(n *node, id, body, inbox string) *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.pairs[body+" "+inbox]
+	p := c.byID[id]
 	if p == nil {
 		c.wrong("attempted, but never accepted: %s to %s", body, inbox)
 		return nil
+	}
+	if body != p.post.body || inbox != p.inbox {
+		c.wrong("%s: attempted with the body %q at %s", p, body, inbox)
 	}
 	token, now := n.taken[p], time.Now()
 	if a := n.attempts[p]; a != nil && a.token == token && (a == p.open || token < p.host.token) {
@@ -143,7 +155,7 @@ func (c *checker) begin(n *node, body, inbox string) *attempt {
 	}
 	a := &attempt{pair: p, node: n, token: token, began: now, early: p.early}
 	a.suspect = p.host.suspect() && a.view().epoch == p.host.epoch
-	c.judgeBegin(a)
+	c.checkBegin(a)
 	p.open, n.attempts[p] = a, a
 	p.attempts++
 	p.host.begun[a] = true
@@ -154,13 +166,26 @@ func (c *checker) begin(n *node, body, inbox string) *attempt {
 	if n.begun > c.rules.concurrency {
 		c.wrong("node %d has %d attempts in flight", n.id, n.begun)
 	}
-	if n.suspects > max(1, c.rules.concurrency/2) && a.suspect {
-		c.wrong("node %d has %d attempts in flight to suspect hosts", n.id, n.suspects)
+	if most := max(1, c.rules.concurrency/2); n.suspects > most && a.suspect && c.suspects(n) > most {
+		c.wrong("node %d has %d attempts in flight to suspect hosts", n.id, c.suspects(n))
 	}
 	return a
 }
 
-func (c *checker) judgeBegin(a *attempt) {
+// suspects counts the slots that a node holds for hosts that are still suspect: one that fails and succeeds by turns,
+// as its inboxes differ, frees them for others each time.
+func (c *checker) suspects(n *node) (count int) {
+	for _, h := range c.w.list {
+		for a := range h.begun {
+			if a.node == n && a.suspect && !a.freed && h.suspect() {
+				count++
+			}
+		}
+	}
+	return count
+}
+
+func (c *checker) checkBegin(a *attempt) {
 	p, h := a.pair, a.pair.host
 	switch {
 	case p.ended != "" && !p.void.After(p.took):
@@ -192,10 +217,10 @@ func (c *checker) judgeBegin(a *attempt) {
 	case same > c.rules.window:
 		c.wrong("%s: %d attempts in flight to %s", p, same, h.name)
 	}
-	c.judgeOrder(p)
+	c.checkOrder(p)
 }
 
-// sent judges a request as it comes to the host, and has the host answer it.
+// sent checks a request that arrives at the host, and lets the host answer it.
 func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,15 +234,15 @@ func (c *checker) sent(a *attempt, scheme signer.Scheme) reply {
 		c.wrong("%s: node %d works on %s without its lease", a.pair, a.node.id, h.name)
 	}
 	h.inFlight[a] = true
-	c.note("sent", a.node.id, a.pair.post.body, a.pair.inbox, a.token, scheme)
+	c.note("sent", a.node.id, a.pair.post.name, a.pair.inbox, a.token, scheme)
 	h.requests++
 	h.sentTo = time.Now()
 	c.strike(a.node.id)
 	c.figures.request(h, c.w.since())
-	return h.serve(time.Now(), c.w.start, scheme)
+	return h.serve(time.Now(), c.w.start, a.pair.inbox, scheme)
 }
 
-// received notes that the host has taken the activity in, whatever becomes of its answer.
+// received records that the host has accepted the activity, even if its answer is lost.
 func (c *checker) received(a *attempt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,17 +255,17 @@ func (c *checker) received(a *attempt) {
 	}
 }
 
-// answered notes the answer, or that there was none (nothing).
+// answered records the answer, or that there was none (nothing).
 func (c *checker) answered(a *attempt, r reply) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(a.pair.host.inFlight, a)
 	a.answers = append(a.answers, answered{r, time.Now()})
-	c.note("answer", a.node.id, a.pair.post.body, a.pair.inbox, r.Status, r.means)
+	c.note("answer", a.node.id, a.pair.post.name, a.pair.inbox, r.Status, r.means)
 }
 
-// letGo notes that a turn has ended: its slots are free.
-func (c *checker) letGo(n *node, l lockmgr.Lease) {
+// turnEnded records that a turn has ended: its slots are free.
+func (c *checker) turnEnded(n *node, l lockmgr.Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for a := range c.hosts[l.Host].begun {
@@ -250,7 +275,7 @@ func (c *checker) letGo(n *node, l lockmgr.Lease) {
 	}
 }
 
-// died notes that a node is gone: what it had in flight ends.
+// died records that a node has died: its attempts in flight end.
 func (c *checker) died(n *node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

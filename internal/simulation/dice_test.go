@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// mix hashes a seed and labels: what is drawn for one thing does not depend on what is drawn for another.
+// mix hashes a seed and labels, so that random choices for different labels are independent.
 func mix(seed uint64, labels ...string) uint64 {
 	const prime = 1099511628211
 	h := seed ^ 14695981039346656037
@@ -21,12 +21,12 @@ func mix(seed uint64, labels ...string) uint64 {
 	return h ^ h>>33
 }
 
-// dice are the random numbers of one thing.
+// dice are the random numbers for one label.
 func dice(seed uint64, labels ...string) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, mix(seed, labels...)))
 }
 
-// between draws a time from a range, to the nanosecond: no two things happen at the same instant.
+// between draws a time from a range, to the nanosecond: no two events are at the same instant.
 func between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)))
 }
@@ -34,7 +34,7 @@ func between(r *rand.Rand, least, most time.Duration) time.Duration {
 // pick draws one of several.
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
-// jitter returns random numbers in [0,1) that any goroutine may ask for.
+// jitter returns random numbers in [0,1). It is safe for concurrent use.
 func jitter(r *rand.Rand) func() float64 {
 	var mu sync.Mutex
 	return func() float64 {
@@ -44,8 +44,8 @@ func jitter(r *rand.Rand) func() float64 {
 	}
 }
 
-// clock gives every call a time of its own to take, so that no two things happen at the same instant: then their order
-// is that of virtual time, and not the scheduler's.
+// clock gives every call another duration, so that no two events are at the same instant: then virtual time orders them,
+// not the scheduler.
 type clock struct {
 	seed uint64
 	mu   sync.Mutex
@@ -54,7 +54,7 @@ type clock struct {
 
 func newClock(seed uint64) *clock { return &clock{seed: seed, nth: map[string]uint64{}} }
 
-// next returns how long the next call of what to whom takes: up to a millisecond.
+// next returns the duration of the next call of a kind: up to a millisecond.
 func (c *clock) next(what, whom string) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()

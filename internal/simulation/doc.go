@@ -1,8 +1,7 @@
-// Package simulation proves the promises over virtual weeks: the whole engine (three pools, breakers, leases, the
-// embedded store) delivers to a model fediverse that fails in every way known, while nodes are killed and stalled and the
-// store goes away, in the virtual time of testing/synctest. A checker that stands beside the engine and knows only the
-// public promises judges every step. All of it is drawn from a seed.
+// Package simulation tests the promises over virtual weeks: the whole engine (three pools, breakers, leases, the
+// embedded store) delivers to a model fediverse with all known failures, while nodes are killed and stalled and the store
+// fails, in the virtual time of testing/synctest. A checker that knows only the public promises checks every step. All
+// random choices follow from a seed.
 //
-// It consists of tests; docs/simulation.md tells what is modelled and checked, and how to run more seeds and to replay
-// one.
+// It has only tests. docs/simulation.md describes the model and the checks, and how to run more seeds and to replay one.
 package simulation

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -8,10 +9,13 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// methods are those of the store that faults befall.
-var methods = []string{"Enqueue", "Due", "Take", "Settle", "Sweep", "Key", "Act", "Cancel", "RetryDead", "DeleteDead", "DeadLetters"}
+// methods are the methods of the store that may fail.
+var methods = []string{
+	"Enqueue", "Due", "Take", "Settle", "Sweep", "Key", "Act", "Cancel", "RetryDead", "DeleteDead", "DeadLetters", "Feed",
+	"FeedPosition", "SetFeedPosition",
+}
 
-// moments draws when things happen: mostly when there is work.
+// moments draws the times of events, mostly while there is work.
 func (w *world) moments(r *rand.Rand, n int) (ats []time.Duration) {
 	for range n {
 		at := between(r, 0, w.end)
@@ -23,10 +27,13 @@ func (w *world) moments(r *rand.Rand, n int) (ats []time.Duration) {
 	return byTime(ats)
 }
 
-// anybody is not one node.
-const anybody = -1
+// anybody stands for all nodes, jumper for the wall clock; neither is the number of a node.
+const (
+	anybody = -1
+	jumper  = -2
+)
 
-// busy waits for an hour at most until a node sends something, or anybody does, so that what comes now strikes it.
+// busy waits for an hour at most until a node, or any node, sends something, so that a fault hits it at work.
 func (w *world) busy(node int, r *rand.Rand) {
 	c := w.check
 	c.mu.Lock()
@@ -42,9 +49,9 @@ func (w *world) busy(node int, r *rand.Rand) {
 	time.Sleep(between(r, 0, 300*time.Millisecond))
 }
 
-// strike tells those that wait for a node to be busy. c.mu is held.
+// strike wakes those that wait for a node to be busy. c.mu is held.
 func (c *checker) strike(node int) {
-	for _, who := range []int{node, anybody} {
+	for _, who := range []int{node, anybody, jumper} {
 		if busy := c.busy[who]; busy != nil {
 			close(busy)
 			delete(c.busy, who)
@@ -52,7 +59,7 @@ func (c *checker) strike(node int) {
 	}
 }
 
-// trouble befalls a node: it is killed, stopped for a while, or restarted.
+// trouble kills a node, stops it for a while, or restarts it.
 func (w *world) trouble(i int) {
 	r := dice(w.seed, "trouble", fmt.Sprint(i))
 	for _, at := range w.moments(r, 2+r.IntN(5)) {
@@ -95,7 +102,7 @@ func (w *world) kill(n *node, down time.Duration) {
 	w.boot(n.id)
 }
 
-// note notes a fault that begins now: for how long attempts of the node may go wrong, and others be late.
+// note records a fault that begins now: how long attempts of the node may fail, and others may be late.
 func (n *node) note(wrong, late time.Duration) {
 	c := n.w.check
 	c.mu.Lock()
@@ -106,7 +113,7 @@ func (n *node) note(wrong, late time.Duration) {
 	c.delays = append(c.delays, span{now, now.Add(late + 10*time.Second)})
 }
 
-// stormy lets the stores go away now and then.
+// stormy makes the stores fail from time to time.
 func (w *world) stormy() {
 	r := dice(w.seed, "storm")
 	for i, at := range w.moments(r, 2+r.IntN(6)) {
@@ -140,7 +147,47 @@ func (w *world) stormy() {
 	}
 }
 
-// fault lets all methods fail for a while, or some.
+// wall is the wall clock, which jumps.
+func (w *world) wall() time.Time { return time.Now().Add(time.Duration(w.jumped.Load())) }
+
+// oldest returns since when the oldest delivery of a host pends, by a clock that does not jump.
+func (w *world) oldest(st *queue.HostStatus) time.Time {
+	return st.OldestPendingAt.Add(-time.Duration(w.jumped.Load()))
+}
+
+// jumps lets the wall clock jump from time to time, also while the store is closed.
+func (w *world) jumps() {
+	r := dice(w.seed, "jumps")
+	for _, at := range w.moments(r, r.IntN(4)) {
+		if at < w.since() {
+			continue
+		}
+		if !w.wait(at) {
+			return
+		}
+		w.busy(jumper, r)
+		by := pick(r, between(r, time.Minute, 3*time.Hour), between(r, time.Hour, 100*time.Hour))
+		if r.IntN(2) == 0 {
+			by = -by
+		}
+		w.jump(by)
+	}
+}
+
+// jump makes the wall clock jump. An open store has noticed it when this returns.
+func (w *world) jump(by time.Duration) {
+	c := w.check
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note("jump", by)
+	w.jumped.Add(int64(by))
+	_, err := w.store().Queue.PutKey(w.life, queue.Key{ID: "https://app.example/unused", Sealed: []byte("sealed")})
+	if err != nil && !errors.Is(err, queue.ErrClosed) {
+		panic(err)
+	}
+}
+
+// fault makes all methods or some fail for a while.
 func (w *world) fault(d time.Duration, how func(method string)) {
 	for _, m := range methods {
 		how(m)
@@ -172,18 +219,18 @@ func (c *checker) outage(d time.Duration) {
 	c.delays = append(c.delays, span{now, now.Add(d + 10*time.Second)})
 }
 
-// delayed is how much of a time was troubled. c.mu is held.
+// delayed returns how much of a time there were faults. c.mu is held.
 func (c *checker) delayed(from, to time.Time) time.Duration { return overlap(c.delays, from, to) }
 
-// hear lets a host be heard from.
-func (w *world) hear(h *host) {
+// reportSeen reports to the store that a host was seen.
+func (w *world) reportSeen(h *host) {
 	r := dice(w.seed, "heard", h.name)
-	for at := h.heard; w.wait(at); at = w.since() + between(r, h.heard/2, 2*h.heard) {
+	for at := h.seenEvery; w.wait(at); at = w.since() + between(r, h.seenEvery/2, 2*h.seenEvery) {
 		_, _ = w.store().Act(w.life, h.name, queue.Seen)
 	}
 }
 
-// recoveries expects hosts that are well again to be served soon.
+// recoveries expects that hosts that have recovered are served soon.
 func (w *world) recoveries(h *host) {
 	life := time.Duration(w.days) * 24 * time.Hour
 	for i, p := range h.phases {
@@ -212,7 +259,7 @@ func (w *world) recovered(h *host, life time.Duration) {
 	w.expect(h, later(now.Add(within), h.wait.Add(slack)), "it recovered")
 }
 
-// expect wants a host to be served by a time, if it stays well and has work. c.mu is held.
+// expect expects that a host is served by a time, if it stays well and has work. c.mu is held.
 func (w *world) expect(h *host, by time.Time, why string) {
 	now := time.Now()
 	if w.start.Add(h.lastsUntil(w.since(), 1000*24*time.Hour)).Before(by) {
@@ -232,7 +279,7 @@ func (w *world) expect(h *host, by time.Time, why string) {
 	})
 }
 
-// served judges whether a host was.
+// served checks whether a host was.
 func (c *checker) served(h *host, since, by time.Time, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -241,8 +288,8 @@ func (c *checker) served(h *host, since, by time.Time, why string) {
 		return
 	}
 	st, err := c.w.store().Queue.Host(c.w.life, h.name)
-	if err != nil || st.Pending == 0 || later(st.OldestPendingAt, h.revived).After(by.Add(-slack)) {
-		return // the store is away, or there is nothing to do
+	if err != nil || st.Pending == 0 || later(c.w.oldest(&st), h.revived).After(by.Add(-slack)) {
+		return // the store fails, or there is nothing to do
 	}
 	if overlap(h.holds, since.Add(-slack), by) > 0 {
 		return

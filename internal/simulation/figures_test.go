@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// figures are what a run is summed up in.
+// figures are the summary of a run.
 type figures struct {
 	requests   map[kind]int
 	hosts      map[kind]int
@@ -18,6 +18,8 @@ type figures struct {
 	repeats    int // deliveries that arrived again
 	lost       int // attempts whose results never became durable
 	late       int // settlements refused
+	duplicates int
+	superseded int // Creates that a tombstone ended, and dead letters that it kept from being retried
 	delays     []time.Duration
 	recoveries []time.Duration
 	goroutines int
@@ -40,7 +42,7 @@ func (f *figures) request(h *host, at time.Duration) {
 
 func (f *figures) arrived(p *pair) {
 	f.received++
-	if p.host.kind == healthy && overlap(p.host.holds, p.accepted, p.arrived) == 0 && p.revived.IsZero() {
+	if p.host.kind == healthy && p.served() && overlap(p.host.holds, p.accepted, p.arrived) == 0 && p.revived.IsZero() {
 		f.delays = append(f.delays, p.arrived.Sub(p.accepted))
 	}
 }
@@ -71,6 +73,7 @@ func (f *figures) String() string {
 	}
 	fmt.Fprintf(&b, "%d steps, %d requests, %d arrived (%d again), %.2f requests for each; %d results lost, %d settled too late\n",
 		f.steps, total, f.received, f.repeats, float64(total)/float64(max(1, f.received)), f.lost, f.late)
+	fmt.Fprintf(&b, "%d duplicates, %d superseded\n", f.duplicates, f.superseded)
 	fmt.Fprintf(&b, "requests by kind of host: %v\n", f.requests)
 	fmt.Fprintf(&b, "requests to a dead host: median %d, most %d; by day %v\n", at(f.dead, 0.5), at(f.dead, 1), f.deadByDay)
 	fmt.Fprintf(&b, "time to the first success of a host that recovered: median %s, p99 %s, of %d\n",

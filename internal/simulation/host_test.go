@@ -2,32 +2,34 @@ package simulation
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/delivery"
 	"github.com/postrider/postrider/signer"
 )
 
-// condition is how a host is for some time.
+// condition is how a host behaves for some time.
 type condition uint8
 
 const (
 	well condition = iota
 	slow
 	refusing     // connection refused, no such name, or an expired certificate: unreachable at once
-	hanging      // takes the request and never answers
+	hanging      // accepts the request and never answers
 	erring       // 5xx and their kin
 	flapping     // one or the other
-	throttling   // asks to wait, in every way that there is
+	throttling   // asks to wait, in all forms
 	gone         // 404 and 410
 	rejecting    // other 4xx
 	unauthorised // 401 to both schemes
 	moved        // a redirect elsewhere
-	modern       // wants RFC 9421
+	modern       // requires RFC 9421
 )
 
 // phase is a condition from some time on.
@@ -36,30 +38,33 @@ type phase struct {
 	is   condition
 }
 
-// kind is a life story.
+// kind is a sequence of conditions.
 type kind string
 
 const (
 	healthy kind = "healthy"
 	dead    kind = "dead"    // from the beginning, for good
 	dying   kind = "dying"   // dies some day, for good
-	oneway  kind = "one-way" // can't be reached, yet is heard from
+	oneway  kind = "one-way" // can't be reached, yet sends to the app
 	ailing  kind = "ailing"  // has outages, and recovers
+	mixed   kind = "mixed"   // well, but for inboxes that are not
 	other   kind = "other"   // everything else
 )
 
-// host is a model host. What it answers is drawn from dice of its own.
+// host is a model host. Its answers are drawn from its own dice.
 type host struct {
-	name   string
-	kind   kind
-	phases []phase
-	heard  time.Duration // how often it is heard from, 0 is never
-	pace   time.Duration // how long an answer takes, about
-	dice   *rand.Rand
+	name      string
+	kind      kind
+	phases    []phase
+	seenEvery time.Duration        // how often the app sees it, 0 is never
+	pace      time.Duration        // how long an answer takes, about
+	inboxes   []string             // their paths, the shared one first
+	own       map[string]condition // of inboxes that fail while their host is well
+	dice      *rand.Rand
 	model
 }
 
-// newHost draws a host's life of so many days. A quarter is dead for good: Lemmy measured 24.9 %.
+// newHost draws a host's conditions for a number of days. A quarter is dead for good: Lemmy measured 24.9 %.
 func newHost(seed uint64, name string, life time.Duration) *host {
 	r := dice(seed, "host", name)
 	h := &host{name: name, dice: r, pace: between(r, 5*time.Millisecond, 400*time.Millisecond)}
@@ -69,16 +74,20 @@ func newHost(seed uint64, name string, life time.Duration) *host {
 	case n < 300:
 		h.kind, h.phases = dying, []phase{{0, well}, {between(r, 0, life/2), pick(r, refusing, hanging, erring)}}
 	case n < 360:
-		h.kind, h.heard, h.phases = oneway, between(r, time.Hour, 12*time.Hour), []phase{{0, pick(r, refusing, hanging)}}
+		h.kind = oneway
+		h.seenEvery = between(r, time.Hour, 12*time.Hour)
+		h.phases = []phase{{0, pick(r, refusing, hanging)}}
 		if r.IntN(2) == 0 {
 			h.phases = append(h.phases, phase{between(r, life/3, life*2/3), well})
 		}
 	case n < 500:
 		h.kind, h.phases = ailing, outages(r, life)
 		if r.IntN(2) == 0 {
-			h.heard = between(r, 20*time.Minute, 12*time.Hour)
+			h.seenEvery = between(r, 20*time.Minute, 12*time.Hour)
 		}
-	case n < 680:
+	case n < 560:
+		h.kind, h.phases = mixed, []phase{{0, well}}
+	case n < 740:
 		h.kind, h.phases = other, []phase{{0, pick(r, slow, flapping, throttling, throttling, gone, rejecting, unauthorised, moved, modern, erring)}}
 		if r.IntN(2) == 0 {
 			h.phases = append([]phase{{0, well}}, phase{between(r, life/9, life/2), h.phases[0].is})
@@ -86,10 +95,41 @@ func newHost(seed uint64, name string, life time.Duration) *host {
 	default:
 		h.kind, h.phases = healthy, []phase{{0, well}}
 	}
+	h.makeInboxes(r)
 	return h
 }
 
-// outages draws outages of minutes to days, some longer than it takes to be given up.
+// makeInboxes draws a host's inboxes. On some hosts one inbox refuses everything and all others accept it; on those of
+// mixed kind one fails.
+func (h *host) makeInboxes(r *rand.Rand) {
+	h.inboxes, h.own = []string{"/inbox"}, map[string]condition{}
+	n := 1 + r.IntN(4)
+	if h.kind == mixed {
+		n = 3 + r.IntN(4)
+	}
+	for i := 1; i < n; i++ {
+		h.inboxes = append(h.inboxes, fmt.Sprintf("/users/u%d/inbox", i))
+	}
+	if n > 1 && r.IntN(3) == 0 {
+		h.own[h.inboxes[1]] = pick(r, unauthorised, unauthorised, gone, rejecting, moved)
+	}
+	if h.kind == mixed {
+		h.own[h.inboxes[pick(r, 0, 2)]] = pick(r, erring, erring, flapping)
+	}
+}
+
+// some draws inboxes that an activity goes to: the shared one, all, or one.
+func (h *host) some(r *rand.Rand) []string {
+	switch n := r.IntN(12); {
+	case n < 2 || h.kind == mixed:
+		return h.inboxes
+	case n < 5:
+		return []string{pick(r, h.inboxes...)}
+	}
+	return h.inboxes[:1]
+}
+
+// outages draws outages of minutes to days, some long enough to make the host unavailable.
 func outages(r *rand.Rand, life time.Duration) []phase {
 	ps := []phase{{0, well}}
 	for at := between(r, 0, life/6); at < life*2/3; {
@@ -101,7 +141,7 @@ func outages(r *rand.Rand, life time.Duration) []phase {
 	return ps
 }
 
-// is tells a host's condition at a time since the beginning.
+// is returns a host's condition at a time since the beginning.
 func (h *host) is(at time.Duration) condition {
 	c := h.phases[0].is
 	for _, p := range h.phases {
@@ -121,7 +161,7 @@ func (h *host) lastsUntil(at, life time.Duration) time.Duration {
 	return h.phases[i].from
 }
 
-// reply is what a host answers, and what the promises make of it.
+// reply is a host's answer, and its meaning by the promises.
 type reply struct {
 	delivery.Answer
 	means meaning
@@ -130,11 +170,11 @@ type reply struct {
 	hangs bool
 }
 
-// meaning is what an answer means by the table of outcomes, as the checker reads it.
+// meaning is the meaning of an answer by the table of outcomes.
 type meaning uint8
 
 const (
-	nothing   meaning = iota // no answer of the host's: nothing may follow from it
+	nothing   meaning = iota // no answer of the host: it must have no consequence
 	delivered                // done
 	final                    // a dead letter at once, though the host is alive
 	again                    // tried again, though the host is alive
@@ -150,12 +190,21 @@ var (
 	errCut     = errors.New("request cancelled")
 )
 
-// serve answers one request.
-func (h *host) serve(now, start time.Time, scheme signer.Scheme) reply {
+// isAt returns the condition of an inbox at a time: its own, if its host is well.
+func (h *host) isAt(url string, at time.Duration) condition {
+	c := h.is(at)
+	if own := h.own[strings.TrimPrefix(url, "https://"+h.name)]; c == well {
+		return own
+	}
+	return c
+}
+
+// serve answers one request to an inbox.
+func (h *host) serve(now, start time.Time, url string, scheme signer.Scheme) reply {
 	r := h.dice
 	re := reply{takes: between(r, h.pace/2, 2*h.pace)}
 	status := func(s int, m meaning) { re.Status, re.means = s, m }
-	switch h.is(now.Sub(start)) {
+	switch h.isAt(url, now.Sub(start)) {
 	case well:
 		status(pick(r, 200, 202), delivered)
 	case slow:
@@ -164,7 +213,9 @@ func (h *host) serve(now, start time.Time, scheme signer.Scheme) reply {
 	case refusing:
 		re.Err, re.means = pick(r, errRefused, errNoName, errExpired), failed
 	case hanging:
-		re.Err, re.means, re.hangs = errHung, failed, true
+		re.Err = errHung
+		re.means = failed
+		re.hangs = true
 	case erring:
 		status(pick(r, 500, 502, 504, 503, 408, 425, 520), failed)
 	case flapping:
@@ -192,8 +243,8 @@ func (h *host) serve(now, start time.Time, scheme signer.Scheme) reply {
 	return re
 }
 
-// throttle asks to wait in seconds, by a date (of a clock that goes wrong), for absurdly long, in the past, not usably, or
-// it lets pass.
+// throttle asks to wait in seconds, by a date (of a clock that goes wrong), for absurdly long, in the past, malformed,
+// or accepts.
 func (h *host) throttle(re *reply, now time.Time) {
 	r := h.dice
 	wait := time.Duration(1+r.IntN(5400)) * time.Second
@@ -205,7 +256,9 @@ func (h *host) throttle(re *reply, now time.Time) {
 		re.RetryAfter, re.asked = strconv.Itoa(int(wait.Seconds())), wait
 	case 6, 7:
 		theirs := now.UTC().Truncate(time.Second).Add(between(r, -time.Hour, time.Hour).Truncate(time.Second))
-		re.Date, re.RetryAfter, re.asked = theirs.Format(http.TimeFormat), theirs.Add(wait).Format(http.TimeFormat), wait
+		re.Date = theirs.Format(http.TimeFormat)
+		re.RetryAfter = theirs.Add(wait).Format(http.TimeFormat)
+		re.asked = wait
 	case 8:
 		re.RetryAfter, re.asked = "99999999999", 12*time.Hour
 	case 9:

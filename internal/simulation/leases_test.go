@@ -8,7 +8,7 @@ import (
 	"github.com/postrider/postrider/lockmgr"
 )
 
-// leases is the fleet's one lease store. While it is away every call fails, and every other is carried out all the same.
+// leases is the fleet's one lease store. While away is set every call fails, but every second one takes effect.
 type leases struct {
 	*lockmgr.Local
 	mu   sync.Mutex
@@ -96,7 +96,7 @@ func (v leaseView) Extend(ctx context.Context, ls []lockmgr.Lease) (lost []lockm
 }
 
 func (v leaseView) Release(ctx context.Context, ls []lockmgr.Lease) (err error) {
-	if ctx, err = v.n.call(ctx, "Release", ls[0].Host); err != nil {
+	if _, err = v.n.call(ctx, "Release", ls[0].Host); err != nil {
 		return err
 	}
 	l := v.n.w.leases

@@ -1,14 +1,15 @@
 package simulation
 
 import (
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/postrider/postrider/queue"
 )
 
-// model is what has to be known of a host if the promises hold: the checker's own account, made of the answers that the
-// host gave and of which of them were settled.
+// model is the state that a host's record must have by the promises. The checker computes it from the host's answers
+// and from which of them were settled.
 type model struct {
 	failures    int
 	days        []int64 // of failures
@@ -19,6 +20,9 @@ type model struct {
 	lastAlive   time.Time // when a success was settled last
 	wait, since time.Time // nothing before; when that began, or what the host asked for ends
 	asked       time.Time // until when the host asked to be left alone
+	throttles   int       // consecutive turns in which it asked to wait and accepted nothing
+	throttledIn uint64    // the last of these, by its token
+	refusals    int       // consecutive answers that were refusals
 	quick       int       // probes hastened
 	hurried     bool      // in this wait
 	epoch       int64     // of the latest reset
@@ -27,15 +31,16 @@ type model struct {
 	blockedAt       time.Time // when it was last
 	holds           []span    // of time in which it was either
 	revived         time.Time // when a dead letter of it was retried last
-	meddled         int       // requests that operators cost it, at the most
+	meddled         int       // maximum of requests caused by operators
 
 	token    uint64            // the latest seen
 	begun    map[*attempt]bool // and not settled
 	inFlight map[*attempt]bool // at the host just now
 	hand     map[*pair]bool    // taken, and neither settled nor released
 	requests int
-	sentTo   time.Time // when something was sent to it last
-	spans    []span    // of time in which it was unavailable
+	sentTo   time.Time       // when something was sent to it last
+	spans    []span          // of time in which it was unavailable
+	told     queue.HostState // as the feed says
 }
 
 type span struct{ from, to time.Time }
@@ -43,13 +48,13 @@ type span struct{ from, to time.Time }
 func (m *model) probed() bool  { return m.open || m.unavailable }
 func (m *model) suspect() bool { return m.failures > 0 || !m.reached }
 
-// held tells that an operator stopped it.
+// held reports whether an operator stopped it.
 func (m *model) held() bool { return m.paused || m.blocked }
 
 // heldSince returns since when, if it is held.
 func (m *model) heldSince() time.Time { return m.holds[len(m.holds)-1].from }
 
-// holdUp notes for how long it was held.
+// holdUp records how long it was held.
 func (m *model) holdUp(now time.Time) {
 	switch open := len(m.holds) > 0 && m.holds[len(m.holds)-1].to.After(now); {
 	case m.held() && !open:
@@ -59,8 +64,8 @@ func (m *model) holdUp(now time.Time) {
 	}
 }
 
-// sweptBy returns when a delivery can have expired. What a node had taken that died is only given back when another takes the
-// lane over, which none does while it is held.
+// sweptBy returns when a delivery must have expired. If its node died, it is given back only when another node takes
+// the lane over, which none does while the host is held.
 func (m *model) sweptBy(p *pair) time.Time {
 	if p.stuck {
 		return later(p.expires, m.holds[len(m.holds)-1].to)
@@ -70,16 +75,24 @@ func (m *model) sweptBy(p *pair) time.Time {
 
 // reset forgets failures, as the contract says.
 func (m *model) reset(now time.Time) {
-	m.failures, m.days, m.trips, m.open, m.quick, m.hurried = 0, nil, 0, false, 0, false
-	m.wait, m.asked = time.Time{}, time.Time{}
+	m.failures = 0
+	m.days = nil
+	m.trips = 0
+	m.open = false
+	m.quick = 0
+	m.hurried = false
+	m.wait = time.Time{}
+	m.asked = time.Time{}
+	m.throttles = 0
+	m.refusals = 0
 	if m.unavailable {
 		m.unavailable = false
 		m.spans[len(m.spans)-1].to = now
 	}
 }
 
-// overheard notes what was settled under a record from before a reset: nothing of it is kept.
-func (m *model) overheard(vs []verdict, now time.Time) {
+// outdatedSettlement records a settlement under a record from before a reset, which is ignored.
+func (m *model) outdatedSettlement(vs []verdict, now time.Time) {
 	for _, v := range vs {
 		if v.means == delivered || v.means == final || v.means == again {
 			m.lastAlive = now
@@ -98,16 +111,18 @@ type rules struct {
 
 // verdict is one settled attempt: what the host answered, and when.
 type verdict struct {
-	means meaning
-	at    time.Time // of the answer
-	day   int64     // as the node counts it
-	asked time.Duration
+	means  meaning
+	at     time.Time // of the answer
+	day    int64     // as the node counts it
+	asked  time.Duration
+	status int // of the answer, 0 without one
 }
 
-// apply brings the account up to date with a settlement.
-func (m *model) apply(r rules, vs []verdict, now time.Time) {
+// apply applies a settlement of the turn that holds a token.
+func (m *model) apply(r rules, vs []verdict, token uint64, now time.Time) {
 	var until time.Time
 	for _, v := range vs {
+		m.refused(v.status)
 		switch v.means {
 		case delivered, final, again:
 			if m.unavailable {
@@ -115,18 +130,33 @@ func (m *model) apply(r rules, vs []verdict, now time.Time) {
 				m.spans[len(m.spans)-1].to = now
 				m.wait, m.asked = time.Time{}, time.Time{}
 			}
-			m.failures, m.days, m.trips, m.open, m.reached, m.lastAlive = 0, nil, 0, false, true, now
+			m.failures = 0
+			m.days = nil
+			m.trips = 0
+			m.open = false
+			m.reached = true
+			m.lastAlive = now
+			if m.throttledIn == token {
+				m.throttles = min(m.throttles, 1)
+			} else {
+				m.throttles = 0
+			}
 		case failed:
 			m.failures++
-			if !slices.Contains(m.days, v.day) {
-				m.days = append(m.days, v.day)
-			}
+			m.failedOn(v.day)
 			if m.open || m.failures >= r.threshold {
 				m.open = true
 				m.trips++
 				until = later(until, v.at.Add(min(r.coolOff<<min(m.trips-1, 20), r.coolOffMax)))
 			}
 		case throttled:
+			if m.throttledIn != token {
+				m.throttles++
+				m.throttledIn = token
+			}
+			if v.status == http.StatusServiceUnavailable && m.throttles >= 10 {
+				m.failedOn(v.day)
+			}
 			m.asked = later(m.asked, v.at.Add(max(v.asked, 0)))
 			until = later(until, m.asked)
 			if v.asked == 0 {
@@ -144,10 +174,30 @@ func (m *model) apply(r rules, vs []verdict, now time.Time) {
 		}
 	}
 	if !until.IsZero() {
-		m.wait, m.since, m.hurried = later(m.wait, until), later(now, m.asked), false
+		m.wait = later(m.wait, until)
+		m.since = later(now, m.asked)
+		m.hurried = false
 	}
 	if !m.probed() {
 		m.quick = 0
+	}
+}
+
+// refused counts consecutive refusals: 3xx and 4xx, but for 404, 410 and 429.
+func (m *model) refused(status int) {
+	switch {
+	case status == 0:
+	case status < 300, status > 499, status == http.StatusNotFound, status == http.StatusGone, status == http.StatusTooManyRequests:
+		m.refusals = 0
+	default:
+		m.refusals++
+	}
+}
+
+// failedOn counts a day of failure.
+func (m *model) failedOn(day int64) {
+	if !slices.Contains(m.days, day) {
+		m.days = append(m.days, day)
 	}
 }
 

@@ -11,17 +11,17 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// ignoring is a store that only says that it does something to hosts.
+// ignoring is a store that reports success for changes to hosts, and ignores them.
 func ignoring(a queue.HostAction) mutation {
-	return mutation{store: func(_ *world, q queue.Queue) queue.Queue { return deaf{q, a} }}
+	return mutation{store: func(_ *world, q queue.Queue) queue.Queue { return actionIgnorer{q, a} }}
 }
 
-type deaf struct {
+type actionIgnorer struct {
 	queue.Queue
 	to queue.HostAction
 }
 
-func (m deaf) Act(ctx context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
+func (m actionIgnorer) Act(ctx context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
 	if a == m.to {
 		return m.Host(ctx, host)
 	}
@@ -31,26 +31,26 @@ func (m deaf) Act(ctx context.Context, host string, a queue.HostAction) (queue.H
 // stubborn lets turns that began before a reset undo it.
 type stubborn struct{ queue.Queue }
 
-func (m stubborn) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settlement) error {
+func (m stubborn) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settlement, n int) ([]queue.Delivery, error) {
 	if s.Host != nil {
 		h := *s.Host
 		h.Epoch = math.MaxInt64
 		s.Host = &h
 	}
-	return m.Queue.Settle(ctx, l, s)
+	return m.Queue.Settle(ctx, l, s, n)
 }
 
-// deafCancel only says that it cancels.
-type deafCancel struct{ queue.Queue }
+// cancelIgnorer reports success for cancellations, and ignores them.
+type cancelIgnorer struct{ queue.Queue }
 
-func (m deafCancel) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+func (m cancelIgnorer) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
 	a, err := m.Activity(ctx, id)
 	a.Counts.Cancelled += a.Counts.Pending
 	a.Counts.Pending = 0
 	return a, err
 }
 
-// retryLoser drops the dead letters that it says it retries.
+// retryLoser drops the dead letters that it should retry.
 type retryLoser struct{ queue.Queue }
 
 func (m retryLoser) RetryDead(ctx context.Context, which queue.DeadLetterChoice, _ time.Duration) (queue.DeadLetterCount, error) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 	"github.com/postrider/postrider/signer"
 )
 
-// node is one life of one node: a pool, and all that stands between it and the rest of the world.
+// node is one run of one node: a pool, and the network between it and the world.
 type node struct {
 	w     *world
 	id    int // the place in the fleet; who takes it over after a death is another node
@@ -35,7 +36,7 @@ type node struct {
 	mu      sync.Mutex
 	stalled time.Time // until then nothing that it does gets out, and nothing gets in; guarded by mu
 
-	// What the checker knows of it, guarded by its mutex.
+	// The checker's state about it, guarded by the checker's mutex.
 	begun, suspects int // attempts whose slots are held
 	taken           map[*pair]uint64
 	attempts        map[*pair]*attempt // the latest
@@ -76,7 +77,7 @@ func (n *node) start() {
 	n.ended.Go(func() { pool.Run(ctx) })
 }
 
-// kill ends the node as SIGKILL does: nothing that it does from now on gets out.
+// kill ends the node as SIGKILL does: none of its calls has an effect from now on.
 func (n *node) kill() {
 	n.w.check.died(n)
 	close(n.killed)
@@ -99,7 +100,7 @@ func (n *node) stall(d time.Duration) {
 	n.stalled = time.Now().Add(d)
 }
 
-// hold waits until the node isn't stalled. Then nothing goes on at the same instant as anything else.
+// hold waits until the node isn't stalled. Calls that waited continue at different instants.
 func (n *node) hold(what, whom string) error {
 	for {
 		n.mu.Lock()
@@ -117,7 +118,7 @@ func (n *node) hold(what, whom string) error {
 	}
 }
 
-// sleep waits whatever happens, but for death.
+// sleep waits for a time or until the node dies.
 func (n *node) sleep(d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -129,7 +130,7 @@ func (n *node) sleep(d time.Duration) error {
 	}
 }
 
-// call is the way of a call out of the node. It takes its time.
+// call delays a call on its way out of the node.
 func (n *node) call(ctx context.Context, what, whom string) (context.Context, error) {
 	if err := n.hold("before "+what, whom); err != nil {
 		return ctx, err
@@ -158,7 +159,7 @@ func (n *node) back(err error, what, whom string) error {
 	return err
 }
 
-// faulty tells whether anything happened to the node, or to what all nodes share, in a time. c.mu is held.
+// faulty reports whether anything happened to the node, or to what all nodes share, in a time. c.mu is held.
 func (n *node) faulty(from, to time.Time) bool {
 	for _, f := range append(n.faults, n.w.outages...) {
 		if f.from.Before(to) && f.to.After(from) {
@@ -191,24 +192,41 @@ func (s farStore) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]qu
 	}
 	turns, err := s.n.w.store().Take(ctx, leases, n)
 	err = s.n.back(err, "Take", leases[0].Host)
-	s.n.w.check.heard(s.n, turns)
+	s.n.w.check.recordView(s.n, turns)
+	for i := range turns {
+		named(turns[i].Deliveries)
+	}
 	return turns, err
 }
 
-func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement) error {
+// deliveryHeader names the delivery of a request, as several deliveries may have one body and one inbox.
+const deliveryHeader = "Test-Delivery"
+
+// named adds a header with its ID to each delivery.
+func named(deliveries []queue.Delivery) {
+	for i := range deliveries {
+		d := &deliveries[i]
+		d.Headers = append(slices.Clone(d.Headers), queue.Header{Name: deliveryHeader, Value: d.ID})
+	}
+}
+
+func (s farStore) Settle(ctx context.Context, l lockmgr.Lease, st queue.Settlement, n int) ([]queue.Delivery, error) {
 	if st.Release {
-		s.n.w.check.letGo(s.n, l)
+		s.n.w.check.turnEnded(s.n, l)
 	}
 	ctx, err := s.n.call(ctx, "Settle", l.Host)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.n.back(s.n.w.store().Settle(ctx, l, st), "Settle", l.Host)
+	next, err := s.n.w.store().Settle(ctx, l, st, n)
+	if err = s.n.back(err, "Settle", l.Host); err != nil {
+		return nil, err
+	}
+	named(next)
+	return next, nil
 }
 
 func (s farStore) Wake() <-chan struct{} { return s.n.wake }
-
-func (s farStore) Stops() uint64 { return s.n.w.store().Stops() }
 
 // Sweep lets time pass, so that a month is not made of seconds.
 func (s farStore) Sweep(ctx context.Context) (time.Duration, error) {
@@ -229,7 +247,7 @@ func (s farStore) Sweep(ctx context.Context) (time.Duration, error) {
 	return next, nil
 }
 
-func (s farStore) Tell(...queue.Event) {}
+func (s farStore) Publish(...queue.Event) {}
 
 const sweepEvery = 30 * time.Minute
 
@@ -239,14 +257,15 @@ func (n *node) Sign(ctx context.Context, req *http.Request, p signer.Params) (si
 	if err != nil {
 		return "", err
 	}
-	a := n.w.check.begin(n, body, req.URL.String())
+	id := req.Header.Get(deliveryHeader)
+	a := n.w.check.begin(n, id, body, req.URL.String())
 	if a == nil {
 		return "", errors.New("unknown delivery")
 	}
-	ctx, err = n.call(ctx, "Key", body+req.URL.String())
+	ctx, err = n.call(ctx, "Key", id)
 	if err == nil {
-		_, err = n.w.store().Key(ctx, p.KeyID)
-		err = n.back(err, "Key", body+req.URL.String())
+		_, err = n.w.store().Key(ctx, p.KeyID, p.Pin)
+		err = n.back(err, "Key", id)
 	}
 	if err != nil {
 		n.w.check.fault(a)
@@ -267,13 +286,9 @@ func (c *checker) fault(a *attempt) {
 
 // attempt returns the attempt that a request belongs to.
 func (c *checker) attempt(n *node, req *http.Request) *attempt {
-	body, err := bodyOf(req)
-	if err != nil {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return n.attempts[c.pairs[body+" "+req.URL.String()]]
+	return n.attempts[c.byID[req.Header.Get(deliveryHeader)]]
 }
 
 func bodyOf(req *http.Request) (string, error) {
@@ -285,7 +300,7 @@ func bodyOf(req *http.Request) (string, error) {
 	return string(b), err
 }
 
-// Post implements the pool's client: the host may take in what it is sent as soon as it arrives, or only as it answers.
+// Post implements the pool's client: the host may accept a request as soon as it arrives, or only when it answers.
 func (n *node) Post(req *http.Request) delivery.Answer {
 	c := n.w.check
 	a := c.attempt(n, req)
@@ -296,7 +311,7 @@ func (n *node) Post(req *http.Request) delivery.Answer {
 	if n.hold("post", key) != nil {
 		return delivery.Answer{Err: errKilled}
 	}
-	if err := req.Context().Err(); err != nil { // nothing is sent
+	if err := context.Cause(req.Context()); err != nil { // nothing is sent
 		r := reply{Answer: delivery.Answer{Err: errHung, TimedOut: true}}
 		if errors.Is(err, context.DeadlineExceeded) && time.Now().After(arrived) {
 			r.means = failed // a node that was stopped can't know that it was not the host
@@ -339,7 +354,7 @@ func (n *node) await(ctx context.Context, r reply, key string) reply {
 		if n.hold("cut", key) != nil || n.sleep(n.clock.next("hang up", key)) != nil {
 			break
 		}
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			return reply{Answer: delivery.Answer{Err: errHung, TimedOut: true}, means: failed}
 		}
 	}

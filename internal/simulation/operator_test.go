@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -9,8 +8,8 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// operate draws what operators and the app do by hand, mostly while there is work: to hosts, to dead letters and to
-// activities. What a pause or a block began ends again.
+// operate draws the actions of operators and of the app on hosts, dead letters and activities, mostly while there is
+// work. Pauses and blocks end again.
 func (w *world) operate(later func(func())) {
 	r := dice(w.seed, "operator")
 	for _, at := range w.moments(r, 8+r.IntN(12)) {
@@ -58,7 +57,7 @@ func (w *world) act(r *rand.Rand, h *host, a queue.HostAction) {
 	})
 }
 
-// hold stops a host, and lets it go on some time later.
+// hold stops a host, and resumes it some time later.
 func (w *world) hold(r *rand.Rand, h *host, stop, goOn queue.HostAction, later func(func())) {
 	w.act(r, h, stop)
 	until := w.since() + pick(r, between(r, time.Second, time.Hour), between(r, time.Hour, 40*time.Hour))
@@ -70,7 +69,7 @@ func (w *world) hold(r *rand.Rand, h *host, stop, goOn queue.HostAction, later f
 	})
 }
 
-// letters retries or deletes dead letters of a host that has some: all, those of a reason, or one.
+// letters retries or deletes dead letters of a host that has any: all, those of a reason, or one.
 func (w *world) letters(r *rand.Rand) {
 	all, err := w.store().DeadLetters(w.life, queue.DeadLetterFilter{}, queue.Page{Limit: 500})
 	if err != nil || len(all.Items) == 0 {
@@ -78,7 +77,7 @@ func (w *world) letters(r *rand.Rand) {
 	}
 	l := all.Items[r.IntN(len(all.Items))]
 	if w.check.blockedLately(l.Host) {
-		return // what was in flight as it died may have to end first
+		return // its attempts in flight may have to end first
 	}
 	which := pick(r,
 		queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: l.Host}},
@@ -104,7 +103,7 @@ func (w *world) cancel(r *rand.Rand) {
 	})
 }
 
-// latest returns the host that something was sent to last.
+// latest returns the host of the latest request.
 func (c *checker) latest() *host {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +135,7 @@ func (c *checker) blockedLately(name string) bool {
 	return time.Since(c.hosts[name].blockedAt) < time.Hour
 }
 
-// recent returns one of the activities accepted last, or one that nobody knows.
+// recent returns one of the latest activities, or an unknown one.
 func (c *checker) recent(r *rand.Rand) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +151,7 @@ func (c *checker) recent(r *rand.Rand) string {
 	return "unknown"
 }
 
-// acted notes and judges what was done to a host.
+// acted records and checks what was done to a host.
 func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,21 +179,21 @@ func (c *checker) acted(name string, a queue.HostAction, st queue.HostStatus) {
 		h.meddled++
 	}
 	// Of what came in a pause nothing has a time of its own to wait for.
-	due := a == queue.Probe || a == queue.Resume && len(h.holds) > 0 && h.waits() < now.Sub(h.since) &&
-		(h.probed() || st.OldestPendingAt.After(h.heldSince()))
+	due := a == queue.Probe || a == queue.Resume && len(h.holds) > 0 && h.throttles <= 2 && h.waits() < now.Sub(h.since) &&
+		(h.probed() || c.w.oldest(&st).After(h.heldSince()))
 	h.holdUp(now)
 	if due && !h.held() && st.Pending > 0 && st.InFlight == 0 {
 		c.expectRequest(h, string(a))
 	}
 }
 
-// waits returns how long its wait lasts at the most: that is drawn at random, too.
+// waits returns the maximum of its wait, which is partly random.
 func (m *model) waits() time.Duration { return max(0, m.wait.Sub(m.since)) * 3 / 2 }
 
-// expectRequest wants a host that has work to be asked soon. c.mu is held.
+// expectRequest expects a request soon to a host with work. c.mu is held.
 func (c *checker) expectRequest(h *host, why string) {
 	since := time.Now()
-	by := since.Add(15*time.Minute + slack) // it may have to share half of the slots with those that are dead
+	by := since.Add(15*time.Minute + slack) // it may share half of the slots with dead hosts
 	c.w.drives.Go(func() {
 		if !c.w.wait(c.w.at(by)) {
 			return
@@ -205,25 +204,26 @@ func (c *checker) expectRequest(h *host, why string) {
 			return
 		}
 		st, err := c.w.store().Queue.Host(c.w.life, h.name)
-		if err == nil && st.Pending > 0 && st.OldestPendingAt.Before(since) && !h.revived.After(since) {
-			c.wrong("%s: asked nothing by %s though it was told to %s at %s; %d pending", h.name, c.w.at(by), why, c.w.at(since), st.Pending)
+		if err == nil && st.Pending > 0 && c.w.oldest(&st).Before(since) && !h.revived.After(since) {
+			c.wrong("%s: asked nothing by %s though it was asked to %s at %s; %d pending", h.name, c.w.at(by), why, c.w.at(since), st.Pending)
 		}
 	})
 }
 
-// cancelled notes what a cancellation ended, and judges it.
+// cancelled records and checks the result of a cancellation.
 func (c *checker) cancelled(before, after queue.ActivityStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.byPost(after.ID)
 	n := after.Counts.Cancelled - before.Counts.Cancelled
-	c.note("cancelled", p.body, n)
-	c.ended += n
+	c.note("cancelled", p.name, n)
+	c.feed.ending[p] = true
+	p.cancels += n
 	if p.cancelled = true; n != before.Counts.Pending || after.Counts.Pending != 0 {
-		c.wrong("%s: of %d pending %d were cancelled, and %d are pending", p.body, before.Counts.Pending, n, after.Counts.Pending)
+		c.wrong("%s: of %d pending %d were cancelled, and %d are pending", p.name, before.Counts.Pending, n, after.Counts.Pending)
 	}
 	for _, r := range p.to {
-		q := c.pairs[p.body+" "+r.Inbox]
+		q := c.pairs[p.name+" "+r.Inbox]
 		if q.ended != "" {
 			continue
 		}
@@ -234,6 +234,7 @@ func (c *checker) cancelled(before, after queue.ActivityStatus) {
 	}
 }
 
+// byPost returns the post that the store knows by an ID, or nil.
 func (c *checker) byPost(id string) *post {
 	for _, p := range c.posts {
 		if p.id == id {
@@ -241,63 +242,4 @@ func (c *checker) byPost(id string) *post {
 		}
 	}
 	return nil
-}
-
-// changed notes and judges what became of the dead letters that there were before a call: which are pending again, or gone.
-func (c *checker) changed(before []queue.DeadLetter, retried bool, lasts time.Duration, n queue.DeadLetterCount) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	left := map[string]bool{}
-	for _, l := range c.w.deadLetters() {
-		left[l.ID] = true
-	}
-	done := 0
-	for _, l := range before {
-		if left[l.ID] {
-			continue
-		}
-		done++
-		p := c.pairs[c.byPost(l.ActivityID).body+" "+l.Inbox]
-		c.judgeDeath(p, l.Reason, l.Attempts)
-		if p.ended, p.deleted = queue.StateDead, !retried; retried {
-			c.revived(p, lasts)
-		}
-	}
-	c.note("letters", retried, done)
-	if done != n.Done {
-		c.wrong("%d dead letters are gone, but it was said to be %d (retried %t)", done, n.Done, retried)
-	}
-	if retried {
-		c.ended -= done
-	}
-}
-
-// revived notes that a dead letter is pending again, in its old place.
-func (c *checker) revived(p *pair, lasts time.Duration) {
-	now := time.Now()
-	p.ended, p.spent, p.void = "", 0, time.Time{}
-	p.expires, p.revived, p.host.revived = now.Add(lasts), now, now
-	c.line(p)
-	if p.host.blocked || p.host.unavailable {
-		c.wrong("%s: pending again, though its host takes nothing", p)
-	}
-	if !c.pending(p) {
-		c.wrong("%s: not pending though it was retried", p)
-	}
-}
-
-// deadLetters lists all that the store has.
-func (w *world) deadLetters() (all []queue.DeadLetter) {
-	for page := (queue.Page{Limit: 500}); ; {
-		l, err := w.store().Queue.DeadLetters(context.WithoutCancel(w.life), queue.DeadLetterFilter{}, page)
-		if errors.Is(err, queue.ErrClosed) {
-			return nil
-		} else if err != nil {
-			panic(err)
-		}
-		all = append(all, l.Items...)
-		if page.Cursor = l.Next; page.Cursor == "" {
-			return all
-		}
-	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// settled judges a settlement that is durable.
-func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
+// settled checks a durable settlement, and the deliveries that it gave.
+func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement, next []queue.Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h, now := c.hosts[l.Host], time.Now()
@@ -16,7 +16,7 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 		c.wrong("%s: a settlement under token %d was accepted after %d", h.name, l.Token, h.token)
 		return
 	}
-	if s.Release {
+	if s.Release && len(next) == 0 {
 		c.putBack(h, h.inHand()...)
 	}
 	var vs []verdict
@@ -27,16 +27,17 @@ func (c *checker) settled(n *node, l lockmgr.Lease, s *queue.Settlement) {
 	}
 	if len(s.Results) > 0 {
 		if n.turns[l].epoch < h.epoch {
-			h.overheard(vs, now)
+			h.outdatedSettlement(vs, now)
 		} else {
-			h.apply(c.rules, vs, now)
+			h.apply(c.rules, vs, l.Token, now)
 		}
 		c.note("settled", n.id, h.name, len(s.Results), h.failures, h.trips, h.unavailable)
 	}
+	c.given(n, h, l, next)
 }
 
-// look finds out which of the deliveries to be settled have been ended by somebody else.
-func (c *checker) look(s *queue.Settlement) {
+// noteEnded finds out which of the deliveries in a settlement were ended by another call.
+func (c *checker) noteEnded(s *queue.Settlement) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range s.Results {
@@ -46,7 +47,7 @@ func (c *checker) look(s *queue.Settlement) {
 	}
 }
 
-// result judges what becomes of one attempt, and returns what its host learns from it.
+// result checks the result of one attempt, and returns the verdict on its host.
 func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bool) {
 	p := c.byID[r.ID]
 	if h := c.hosts[l.Host]; h.hand[p] {
@@ -65,9 +66,12 @@ func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bo
 	}
 	c.drop(a)
 	if p.ended != "" {
-		return v, true // somebody else ended it: only its host learns of it
+		return v, true // another call ended it: the result counts for its host only
 	}
 	p.last = v.means
+	if r.Attempt != nil {
+		p.tried, p.result = true, r.Attempt
+	}
 	spends := v.means == again || v.means == failed && !a.early
 	switch {
 	case spends:
@@ -81,7 +85,10 @@ func (c *checker) result(n *node, l lockmgr.Lease, r *queue.Result) (verdict, bo
 	if spends && p.spent >= c.attempts(p.post) {
 		p.ended = queue.StateDead
 	}
-	c.judgeVerdict(p, v, r, a.early)
+	if p.ended != "" {
+		c.feed.owed = append(c.feed.owed, p)
+	}
+	c.checkVerdict(p, v, r, a.early)
 	return v, true
 }
 
@@ -92,8 +99,8 @@ func (c *checker) attempts(p *post) int {
 	return c.rules.maxAttempts
 }
 
-// judgeVerdict holds what the pool wants done against what must be done.
-func (c *checker) judgeVerdict(p *pair, v verdict, r *queue.Result, early bool) {
+// checkVerdict compares the pool's decision with the promised one.
+func (c *checker) checkVerdict(p *pair, v verdict, r *queue.Result, early bool) {
 	ok := false
 	switch r.Verdict {
 	case queue.Delivered:

@@ -16,13 +16,13 @@ var (
 	traceFlag = flag.String("trace", "", "write every step of the seed replayed to this file")
 )
 
-// TestMain has the garbage collected seldom: the worlds are small, and the processors are what they are short of.
+// TestMain makes garbage collection rare: the worlds need little memory and much CPU.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400)
 	os.Exit(m.Run())
 }
 
-// small is a world that is over soon.
+// small is a short world.
 func small(seed uint64) config {
 	r := dice(seed, "small")
 	return config{seed: seed, hosts: 24 + r.IntN(30), days: 30, posts: 20 + r.IntN(30), lease: 5 * time.Minute}
@@ -46,13 +46,13 @@ func TestSeeds(t *testing.T) {
 				defer f.Close()
 				c.trace = f
 			}
-			judge(t, simulate(t, c), c)
+			requireKept(t, simulate(t, c), c)
 		})
 	}
 }
 
-// judge fails the test if a promise was broken, and tells how to see it again.
-func judge(t *testing.T, r report, c config) {
+// requireKept fails the test if a promise was broken, and logs how to replay it.
+func requireKept(t *testing.T, r report, c config) {
 	t.Helper()
 	t.Logf("seed %d: trace %016x in %s\n%s", c.seed, r.hash, r.took.Round(time.Millisecond), &r.figures)
 	if len(r.violations) > 0 {

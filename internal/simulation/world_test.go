@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +21,7 @@ import (
 	"github.com/postrider/postrider/queue/queuetest"
 )
 
-// config is what a run is made of. What it doesn't say is drawn from the seed.
+// config configures a run. Fields that are not set are drawn from the seed.
 type config struct {
 	seed     uint64
 	hosts    int
@@ -27,29 +29,30 @@ type config struct {
 	posts    int
 	lease    time.Duration
 	calm     bool // nothing happens to nodes and stores
-	living   bool // who would be dead is well: what the dead cost the healthy is the difference
+	living   bool // hosts that would be dead are well, to measure how much the dead delay the healthy
 	roomy    bool // many slots
 	mutation *mutation
-	until    string // the run ends when somebody says so
+	until    string // the run ends at an error with this text
 	trace    io.Writer
 }
 
 // world is one run.
 type world struct {
 	config
-	t      *testing.T
-	dir    string
-	start  time.Time
-	end    time.Duration // of all posts and faults; what is pending then has its TTL to end
-	life   context.Context
-	abort  func()
-	list   []*host
-	posts  map[string]*post
-	plan   []*post
-	leases *leases
-	check  *checker
-	rules  rules
-	drives sync.WaitGroup
+	t          *testing.T
+	dir        string
+	start      time.Time
+	end        time.Duration // of all posts and faults; what is pending then has its TTL to end
+	life       context.Context
+	abort      func()
+	list       []*host
+	posts      map[string]*post // by the ID that the call gives; guarded by check.mu
+	plan       []*post
+	leases     *leases
+	check      *checker
+	rules      rules
+	feedLimits queue.FeedLimits
+	drives     sync.WaitGroup
 
 	outages []span // of what all nodes share; guarded by check.mu
 
@@ -57,18 +60,20 @@ type world struct {
 	depot *queuetest.Faults // guarded by mu
 	nodes [3]*node          // guarded by mu; nil while one is down
 	lives [3]int            // guarded by mu
+
+	jumped atomic.Int64 // by how much the wall clock did, in all
 }
 
 const (
 	ttl     = 72 * time.Hour
 	slack   = 2 * time.Minute // for what has to happen soon
-	idle    = 6 * time.Hour   // a node looks no sooner where the store says that nothing is due: a month has many minutes
+	idle    = 6 * time.Hour   // an idle node polls no sooner: a month has many minutes
 	testKey = "https://app.example/users/alice#main-key"
 )
 
 var errAway = errors.New("the store is away")
 
-// report is what came of a run.
+// report is the result of a run.
 type report struct {
 	violations []string
 	hash       uint64
@@ -114,12 +119,15 @@ func newWorld(t *testing.T, c config, dir string) *world {
 		},
 	}
 	if c.roomy {
-		w.rules.threshold, w.rules.window, w.rules.concurrency = 10, 8, 128
+		w.rules.threshold = 10
+		w.rules.window = 8
+		w.rules.concurrency = 1024
 	}
 	w.leases = newLeases(c.lease)
 	w.check = &checker{
 		w: w, rules: w.rules, hosts: map[string]*host{}, pairs: map[string]*pair{}, byID: map[string]*pair{},
-		chains: map[string][]*pair{}, busy: map[int]chan struct{}{}, trace: c.trace,
+		chains: map[string][]*pair{}, tombstones: map[string][]*tombstone{}, busy: map[int]chan struct{}{}, trace: c.trace,
+		feed: feed{places: map[string]int{}, ending: map[*post]bool{}},
 	}
 	w.check.figures.init()
 	for i := range c.hosts {
@@ -127,14 +135,18 @@ func newWorld(t *testing.T, c config, dir string) *world {
 		if c.living && (h.kind == dead || h.kind == dying || h.kind == oneway) {
 			h.kind, h.phases = other, []phase{{0, well}}
 		}
-		h.begun, h.inFlight, h.hand = map[*attempt]bool{}, map[*attempt]bool{}, map[*pair]bool{}
+		h.told = queue.HostHealthy
+		h.begun = map[*attempt]bool{}
+		h.inFlight = map[*attempt]bool{}
+		h.hand = map[*pair]bool{}
 		w.list = append(w.list, h)
 		w.check.hosts[h.name] = h
 	}
 	w.plan = plan(w)
 	for _, p := range w.plan {
-		w.posts[p.body] = p
+		w.posts[p.queueID(w.seed, w.start)] = p
 	}
+	w.feedLimits = queue.FeedLimits{Retention: pick(dice(c.seed, "feed"), 0, ttl), Delivered: c.seed%2 == 0}
 	return w
 }
 
@@ -148,24 +160,27 @@ func (w *world) store() *queuetest.Faults {
 	return w.depot
 }
 
-// open opens the store anew. Whoever waits for work is told of it.
+// open opens the store again, and wakes the nodes that wait for work.
 func (w *world) open(times int) {
 	s, err := embedded.Open(filepath.Join(w.dir, "store"), embedded.Options{
-		Limits: queue.Limits{Retention: 90 * 24 * time.Hour}, Idle: idle, Rand: dice(w.seed, "store", fmt.Sprint(times)),
-		Leases: w.leases,
+		Limits: queue.Limits{Retention: 90 * 24 * time.Hour, Feed: w.feedLimits}, Idle: idle, Rand: dice(w.seed, "store", fmt.Sprint(times)),
+		Leases: w.leases, Wall: w.wall, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		panic(err)
 	}
+	w.check.mu.Lock()
+	w.check.opened = time.Now()
+	w.check.mu.Unlock()
 	w.mu.Lock()
 	w.depot = queuetest.Faulty(&observer{w.mutation.below(w, s), w.check})
 	w.mu.Unlock()
-	w.drives.Go(func() { w.spread(s.Wake()) })
+	w.drives.Go(func() { w.broadcast(s.Wake()) })
 	w.wakeAll()
 }
 
-// spread wakes every node when the store fires, until the world ends: once for all that happens at an instant.
-func (w *world) spread(wake <-chan struct{}) {
+// broadcast wakes every node when the store fires, until the world ends: once for all events of an instant.
+func (w *world) broadcast(wake <-chan struct{}) {
 	clock := newClock(w.seed)
 	for {
 		select {
@@ -196,7 +211,7 @@ func (w *world) wakeAll() {
 	}
 }
 
-// deliveries lists what the store keeps of an activity.
+// deliveries lists an activity's deliveries in the store.
 func (w *world) deliveries(id string, state queue.DeliveryState) (all []queue.DeliveryStatus) {
 	inner := w.store().Queue
 	for page := (queue.Page{Limit: 500}); ; {
@@ -232,13 +247,17 @@ func (w *world) run() {
 			story.Go(func() { w.trouble(i) })
 		}
 		story.Go(w.stormy)
+		story.Go(w.jumps)
 		story.Go(func() { w.operate(story.Go) })
 	}
 	for _, h := range w.list {
-		if h.heard > 0 {
-			w.drives.Go(func() { w.hear(h) })
+		if h.seenEvery > 0 {
+			w.drives.Go(func() { w.reportSeen(h) })
 		}
 		w.drives.Go(func() { w.recoveries(h) })
+	}
+	for _, r := range newReaders(w) {
+		w.drives.Go(r.run)
 	}
 	w.drives.Go(w.watch)
 	story.Wait()
@@ -269,7 +288,7 @@ func (w *world) boot(i int) {
 	n.start()
 }
 
-// halt takes a node out, as SIGTERM does.
+// halt stops a node, as SIGTERM does.
 func (w *world) halt(i int) {
 	w.mu.Lock()
 	n := w.nodes[i]
@@ -284,7 +303,7 @@ func (w *world) halt(i int) {
 	w.mu.Unlock()
 }
 
-// wait sleeps until a time since the beginning, and tells whether the world goes on.
+// wait sleeps until a time since the beginning, and reports whether the world goes on.
 func (w *world) wait(until time.Duration) bool {
 	t := time.NewTimer(until - w.since())
 	defer t.Stop()

@@ -1,6 +1,6 @@
-// Fediverse is an app and the servers it writes to, in one process: it posts activities to a node for ever, and plays the
-// inboxes, some of which are slow, failing, gone or dead. They verify every signature. The demo profile of
-// docker-compose.yml shows it, and scripts/compose-check counts with it.
+// Fediverse is an app and the servers it writes to, in one process: it posts activities to a node until it is stopped, and
+// plays the inboxes, some of them slow, failing, gone or dead. They verify every signature. The demo profile of
+// docker-compose.yml runs it, and e2e/compose-check counts deliveries with it.
 //
 // SIGTERM ends it at once. At SIGINT it posts no more, waits until every healthy inbox has every activity that the node
 // accepted, and ends with 0, or with 1 if that takes too long.
@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-const patience = 2 * time.Minute // for what was accepted to arrive
+const patience = 2 * time.Minute // for accepted activities to arrive
 
 func main() {
 	log.SetFlags(0)
@@ -37,7 +37,7 @@ func main() {
 	}
 }
 
-// run posts until it is interrupted, and then waits for what was accepted, or until ctx ends.
+// run posts until it is interrupted, and then waits until the accepted activities have arrived, or until ctx ends.
 func run(ctx context.Context, node, name string, every time.Duration) error {
 	key, err := newKey()
 	if err != nil {
@@ -48,7 +48,7 @@ func run(ctx context.Context, node, name string, every time.Duration) error {
 		return err
 	}
 	defer w.close()
-	a := &app{node: node, token: firstToken(os.Getenv("POSTRIDER_API_TOKENS")), run: time.Now().UnixMilli()}
+	a := newApp(node, firstToken(os.Getenv("POSTRIDER_API_TOKENS")))
 	if err := a.putKey(ctx, key); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func run(ctx context.Context, node, name string, every time.Duration) error {
 	defer stop()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	told := time.Now()
+	printed := time.Now()
 	for {
 		select {
 		case <-posting.Done():
@@ -65,11 +65,12 @@ func run(ctx context.Context, node, name string, every time.Duration) error {
 		}
 		id, err := a.post(posting, w.inboxes())
 		if err != nil {
-			continue // posting has ended
+			log.Print("not accepted: ", err) // posting has ended, or the node refused the call
+			continue
 		}
 		w.expect(id)
-		if time.Since(told) > time.Second {
-			told = time.Now()
+		if time.Since(printed) > time.Second {
+			printed = time.Now()
 			fmt.Println(w.tally())
 		}
 	}

@@ -16,7 +16,7 @@ const firstPort = 8081
 
 // host is one server of the fediverse, on a port of its own.
 type host struct {
-	inbox   *testinbox.Inbox // nil: nobody listens
+	inbox   *testinbox.Inbox // nil: the port is closed
 	healthy bool             // it must get everything
 }
 
@@ -29,7 +29,7 @@ type world struct {
 
 	mu       sync.Mutex
 	accepted map[string]bool  // activities; guarded by mu
-	got      []map[string]int // by host, how often each activity came; guarded by mu
+	got      []map[string]int // by host, the number of requests for each activity; guarded by mu
 }
 
 // startWorld starts six servers that are fine, and one each that is slow, fails for the first half of every minute, is
@@ -88,7 +88,7 @@ func (w *world) listen() error {
 		}
 		server := &http.Server{Handler: h.inbox, ReadHeaderTimeout: 10 * time.Second}
 		w.servers = append(w.servers, server)
-		w.serving.Go(func() { _ = server.Serve(l) }) // it ends when it is closed
+		w.serving.Go(func() { _ = server.Serve(l) }) // until close
 	}
 	return nil
 }
@@ -109,14 +109,14 @@ func (w *world) inboxes() []string {
 	return urls
 }
 
-// expect notes that the node accepted an activity for all inboxes.
+// expect records that the node accepted an activity for all inboxes.
 func (w *world) expect(activity string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.accepted[activity] = true
 }
 
-// tally is how far things are at the healthy inboxes.
+// tally counts the activities at the healthy inboxes.
 type tally struct{ accepted, arrived, missing, repeated int }
 
 func (w *world) tally() (t tally) {

@@ -1,5 +1,5 @@
-// Sink is an inbox to try a node with: it takes every POST, prints it as it came, and answers 202, or 410 under /gone.
-// It verifies nothing, keeps nothing, and listens on loopback only.
+// Sink is an inbox to try a node with: it accepts every POST, prints it as it came, and answers 202, or 410 under /gone.
+// It verifies nothing, stores nothing, and listens on loopback only.
 package main
 
 import (

@@ -1,0 +1,52 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Host is what the node knows of a host. Times are zero if there is none.
+type Host struct {
+	Host          string    `json:"host"`
+	State         string    `json:"state"` // healthy, throttled, refusing, failing, open, unavailable, paused or blocked
+	Pending       int       `json:"pending"`
+	FailedOn      []string  `json:"failed_on"` // days in UTC, such as 2026-01-02
+	Refusals      int       `json:"refusals"`
+	LastSuccessAt time.Time `json:"last_success_at"`
+	LastAnswerAt  time.Time `json:"last_answer_at"`
+	LastError     *Attempt  `json:"last_error"`
+}
+
+// Attempt is one attempt at a delivery.
+type Attempt struct {
+	At         time.Time `json:"at"`
+	Status     int       `json:"status"` // 0 if there was no answer
+	Outcome    string    `json:"outcome"`
+	Error      string    `json:"error"`
+	DurationMS int64     `json:"duration_ms"`
+}
+
+// Hosts lists the hosts in a state, or all hosts if that is empty, by name.
+func (c *Client) Hosts(ctx context.Context, state string) iter.Seq2[Host, error] {
+	query := url.Values{}
+	if state != "" {
+		query.Set("state", state)
+	}
+	return List[Host](ctx, c, "/v1/hosts", query)
+}
+
+// Host returns what the node knows of a host. A host that it never heard of is healthy.
+func (c *Client) Host(ctx context.Context, host string) (h Host, err error) {
+	_, err = c.Do(ctx, http.MethodGet, "/v1/hosts/"+url.PathEscape(host), nil, &h)
+	return h, err
+}
+
+// ActOnHost does something to a host, known or not, and returns it afterwards. The action is one of pause, resume, block,
+// unblock, reset, probe and seen. An app calls seen when it receives something from the host.
+func (c *Client) ActOnHost(ctx context.Context, host, action string) (h Host, err error) {
+	_, err = c.Do(ctx, http.MethodPost, "/v1/hosts/"+url.PathEscape(host)+"/"+url.PathEscape(action), nil, &h)
+	return h, err
+}

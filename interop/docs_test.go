@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FEDERATION.md says which verifiers are asked, in which version, and what they judge wrongly.
+// FEDERATION.md says which verifiers are used, in which version, and their wrong verdicts.
 
 func TestFederationVerifiers(t *testing.T) {
 	versions := pinned(t)
@@ -59,7 +59,7 @@ func pinned(t *testing.T) map[string]string {
 	return list.Dependencies
 }
 
-// The lock file has the hash of every package, and leaves it to npm's settings where packages come from.
+// The lock file has the hash of every package, and npm's settings say where packages come from.
 func TestLockFile(t *testing.T) {
 	var lock struct {
 		Packages map[string]struct{ Version, Integrity, Resolved string }
@@ -67,7 +67,7 @@ func TestLockFile(t *testing.T) {
 	if err := json.Unmarshal([]byte(read(t, "testdata/package-lock.json")), &lock); err != nil {
 		t.Fatal(err)
 	}
-	delete(lock.Packages, "") // ourselves
+	delete(lock.Packages, "") // the project itself
 	if len(lock.Packages) < 20 {
 		t.Errorf("only %d packages", len(lock.Packages))
 	}

@@ -16,7 +16,7 @@ import (
 	gofed "github.com/go-fed/httpsig"
 )
 
-// parse makes of a request what net/http makes of it on a server.
+// parse parses a request as net/http does on a server.
 func (r *request) parse() (*http.Request, error) {
 	return http.ReadRequest(bufio.NewReader(strings.NewReader(r.bytes())))
 }
@@ -34,7 +34,7 @@ func verifyGoFed(r *request, public crypto.PublicKey) error {
 	return errors.Join(v.Verify(public, gofed.RSA_SHA256), r.checkDigest())
 }
 
-// verifyAsGoToSocial verifies by GoToSocial's fork of that, which is asked for the path with the query, then without.
+// verifyAsGoToSocial verifies by GoToSocial's fork of that, with the path and the query, then with the path alone.
 func verifyAsGoToSocial(r *request, public crypto.PublicKey) error {
 	req, err := r.parse()
 	if err != nil {
@@ -68,7 +68,7 @@ func verifyDadrus(r *request, public crypto.PublicKey) error {
 	return v.Verify(httpsig.MessageFromRequest(req))
 }
 
-// publishedKey is what a key ID leads to.
+// publishedKey is the key at a key ID.
 type publishedKey struct{ key crypto.PublicKey }
 
 // ResolveKey implements httpsig.KeyResolver.

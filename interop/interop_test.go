@@ -17,14 +17,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/postrider/postrider/e2e/harness"
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/internal/testinbox"
 	"github.com/postrider/postrider/signer"
 )
 
-// TestInterop has deliveries judged by all verifiers.
+// TestInterop checks deliveries with all verifiers.
 func TestInterop(t *testing.T) {
-	requireNode(t)
+	harness.RequireNode(t)
 	keys := makeKeys(t)
 	p := &panel{published: make(map[string]crypto.PublicKey)}
 	for _, k := range keys {
@@ -34,17 +35,18 @@ func TestInterop(t *testing.T) {
 	behind := openProxied(t)
 	n := startNode(t, "--ca-file", behind.ca)
 	for _, k := range keys {
-		n.putKey(k)
+		n.PutKey(k.id, k.private)
 	}
 	t.Run("genuine", func(t *testing.T) { testGenuine(t, n, p) })
 	t.Run("proxied", func(t *testing.T) { testProxied(t, n, p, behind) })
 	t.Run("hosts", func(t *testing.T) { testHosts(t, keys, p) })
 	t.Run("tampered", func(t *testing.T) { testTampered(t, n, p) })
 	t.Run("forged", func(t *testing.T) { testForged(t, n, p) })
+	t.Run("owner", func(t *testing.T) { testOwner(t, n, p) })
 	t.Run("second knock", func(t *testing.T) { testSecondKnock(t, n, p) })
 }
 
-// targets are what follows the host in an inbox URL, and what has to be asked for.
+// targets are the texts after the host in an inbox URL, and the wanted request targets.
 func targets() map[string]string {
 	return map[string]string{
 		"/users/bob/inbox":                "/users/bob/inbox",
@@ -72,7 +74,7 @@ func targets() map[string]string {
 var longSegment = strings.Repeat("long", 400)
 
 // testGenuine delivers to inboxes of every shape, with every key, by both schemes.
-func testGenuine(t *testing.T, n *node, p *panel) {
+func testGenuine(t *testing.T, n node, p *panel) {
 	n = n.in(t)
 	for _, keyID := range []string{rsa2048, pkcs1, rsa4096, edwards} {
 		strict := openDoor(t, "127.0.0.1:0", knowsRFC9421)
@@ -92,7 +94,7 @@ func testGenuine(t *testing.T, n *node, p *panel) {
 		for _, d := range doors {
 			for _, r := range d.accepted() {
 				got = append(got, r.String())
-				judge(t, p, r, refusals(), "")
+				check(t, p, r, refusals(), "")
 			}
 		}
 		slices.Sort(want)
@@ -118,7 +120,9 @@ func openProxied(t *testing.T) proxied {
 		if r.In.ProtoMajor != 2 {
 			t.Errorf("%s over %s", r.In.RequestURI, r.In.Proto)
 		}
-		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", d.host(), r.In.Host
+		r.Out.URL.Scheme = "http"
+		r.Out.URL.Host = d.host()
+		r.Out.Host = r.In.Host
 		r.Out.URL.RawQuery = r.In.URL.RawQuery // it would cut out what Go can't parse
 	}}
 	fleet, err := testinbox.StartTLSFleet(1, func(int) http.Handler { return proxy })
@@ -134,7 +138,7 @@ func openProxied(t *testing.T) proxied {
 }
 
 // testProxied delivers through the proxy.
-func testProxied(t *testing.T, n *node, p *panel, behind proxied) {
+func testProxied(t *testing.T, n node, p *panel, behind proxied) {
 	n = n.in(t)
 	var inboxes []string
 	for given := range targets() {
@@ -147,7 +151,7 @@ func testProxied(t *testing.T, n *node, p *panel, behind proxied) {
 		if got := r.protocol + "://" + r.header("Host"); got != behind.url {
 			t.Errorf("%s came to %s, want %s", r, got, behind.url)
 		}
-		judge(t, p, r, refusals(), "")
+		check(t, p, r, refusals(), "")
 		judged++
 	}
 	if judged != 2*len(inboxes) {
@@ -155,7 +159,7 @@ func testProxied(t *testing.T, n *node, p *panel, behind proxied) {
 	}
 }
 
-// openTolerant opens doors that take everything, on IPv4 and, where the machine has it, on IPv6.
+// openTolerant opens doors that accept everything, on IPv4 and, if the machine has it, on IPv6.
 func openTolerant(t *testing.T) []*door {
 	t.Helper()
 	doors := []*door{openDoor(t, "127.0.0.1:0", accepts)}
@@ -168,9 +172,9 @@ func openTolerant(t *testing.T) []*door {
 	return doors
 }
 
-// judge asks all verifiers of a request. The genuine is accepted and what was tampered with is refused, but for the
-// quirks, which have to be as they are said to be.
-func judge(t *testing.T, p *panel, r *request, quirks []quirk, tampering string) {
+// check verifies a request with all verifiers. Genuine requests must be accepted and tampered ones refused, but for the
+// quirks, which must be as the tables say.
+func check(t *testing.T, p *panel, r *request, quirks []quirk, tampering string) {
 	t.Helper()
 	genuine := tampering == ""
 	verdicts, err := p.ask(t.Context(), r)
@@ -215,7 +219,7 @@ func testHosts(t *testing.T, keys []key, p *panel) {
 				if got := r.protocol + "://" + r.header("Host") + r.target(); got != want {
 					t.Errorf("%s was sent to %s, want %s", url, got, want)
 				}
-				judge(t, p, r, refusals(), "")
+				check(t, p, r, refusals(), "")
 			}
 		}
 	}
@@ -268,21 +272,40 @@ func newSigner(t *testing.T, k key) *signer.Signer {
 type oneKey []byte
 
 // SealedKey implements signer.Store.
-func (k oneKey) SealedKey(context.Context, string) ([]byte, error) { return k, nil }
+func (k oneKey) SealedKey(context.Context, string, string) ([]byte, error) { return k, nil }
 
-// testForged delivers what is signed by another key than its actor publishes.
-func testForged(t *testing.T, n *node, p *panel) {
+// testForged delivers activities that are signed by another key than their actor publishes.
+func testForged(t *testing.T, n node, p *panel) {
 	n = n.in(t)
 	tolerant, strict := openDoor(t, "127.0.0.1:0", accepts), openDoor(t, "127.0.0.1:0", knowsRFC9421)
 	n.deliver("https://app.example/forged", forged, []string{"http://" + tolerant.host() + "/inbox", "http://" + strict.host() + "/inbox"})
 	for _, r := range append(tolerant.accepted(), strict.accepted()...) {
-		judge(t, p, r, nil, "key")
+		check(t, p, r, nil, "key")
 	}
 }
 
-// testSecondKnock delivers to an inbox that takes what Fedify takes: by draft-cavage it refuses an inbox URL with a query,
+// testOwner delivers activities signed by keys whose documents are not their owner's. Fedify accepts only keys that the owner
+// lists.
+func testOwner(t *testing.T, n node, p *panel) {
+	n = n.in(t)
+	for keyID, want := range map[string]bool{listed: true, stray: false} {
+		tolerant, strict := openDoor(t, "127.0.0.1:0", accepts), openDoor(t, "127.0.0.1:0", knowsRFC9421)
+		n.deliver("https://app.example/owned/"+keyID, keyID, []string{"http://" + tolerant.host() + "/inbox", "http://" + strict.host() + "/inbox"})
+		for _, r := range append(tolerant.accepted(), strict.accepted()...) {
+			verdicts, err := p.ask(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said := verdicts["@fedify/fedify"]; (said == "") != want {
+				t.Errorf("%s: Fedify said %q, want it taken: %t", r, said, want)
+			}
+		}
+	}
+}
+
+// testSecondKnock delivers to an inbox that accepts what Fedify does: by draft-cavage it refuses an inbox URL with a query,
 // so the node has to come again with RFC 9421, and to remember that.
-func testSecondKnock(t *testing.T, n *node, p *panel) {
+func testSecondKnock(t *testing.T, n node, p *panel) {
 	n = n.in(t)
 	d := openDoor(t, "127.0.0.1:0", func(r *request) int {
 		if verdicts, err := p.ask(t.Context(), r); err != nil || verdicts["@fedify/fedify"] != "" {

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,13 +12,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/postrider/postrider/e2e/harness"
 )
 
 // javascript is the process of the JavaScript verifiers.
@@ -31,7 +27,7 @@ type javascript struct {
 // startJavascript starts it with the keys that actors publish; it ends with the test.
 func startJavascript(t *testing.T, published map[string]crypto.PublicKey) *javascript {
 	t.Helper()
-	install(t)
+	harness.InstallPackages(t, "testdata")
 	pems := make(map[string]string)
 	for id, public := range published {
 		der, err := x509.MarshalPKIXPublicKey(public)
@@ -70,69 +66,15 @@ func startJavascript(t *testing.T, published map[string]crypto.PublicKey) *javas
 	return j
 }
 
-// requireNode skips the test where there is no Node.js, or one too old, and fails it instead if REQUIRE_NODE=1.
-func requireNode(t *testing.T) {
-	t.Helper()
-	version, err := exec.CommandContext(t.Context(), "node", "--version").Output()
-	major, _, _ := strings.Cut(strings.TrimPrefix(string(version), "v"), ".")
-	if n, _ := strconv.Atoi(major); err == nil && n >= 20 {
-		if _, err = exec.LookPath("npm"); err == nil {
-			return
-		}
-	}
-	give := t.Skipf
-	if os.Getenv("REQUIRE_NODE") == "1" {
-		give = t.Fatalf
-	}
-	give("Node.js 20 or later and npm are needed; node is %q (%v): apt-get install nodejs npm", strings.TrimSpace(string(version)), err)
-}
-
-// install makes testdata/node_modules be what the lock file says. It does nothing where that is so already.
-func install(t *testing.T) {
-	t.Helper()
-	lock := flock.New(filepath.Join("testdata", "node_modules.lock"))
-	if err := lock.Lock(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lock.Unlock() }() // the end of the process does it too
-	want, stamp := fingerprint(t), filepath.Join("testdata", "node_modules", ".postrider")
-	if got, err := os.ReadFile(stamp); err == nil && string(got) == want {
-		return
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	cmd.Dir = "testdata"
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-	if err := os.WriteFile(stamp, []byte(want), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func fingerprint(t *testing.T) string {
-	t.Helper()
-	hash := sha256.New()
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		text, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		hash.Write(text)
-	}
-	return hex.EncodeToString(hash.Sum(nil))
-}
-
-// ask sends a request, byte for byte, and returns what the verifiers say.
+// ask sends a request, byte for byte, and returns the verdicts.
 func (j *javascript) ask(ctx context.Context, r *request) (verdicts map[string]string, err error) {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(j.ports[r.protocol]))
-	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", address)
+	conn, err := (&net.Dialer{Timeout: harness.Patience}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(harness.Patience))
 	if _, err := io.WriteString(conn, r.bytes()); err != nil {
 		return nil, err
 	}

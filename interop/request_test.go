@@ -72,7 +72,7 @@ func (r *request) keyID() string {
 	return m[1]
 }
 
-// checkDigest is for verifiers that look at the signature alone.
+// checkDigest is for verifiers that check the signature alone.
 func (r *request) checkDigest() error {
 	sum := sha256.Sum256([]byte(r.body))
 	name, want := "Digest", "SHA-256="+base64.StdEncoding.EncodeToString(sum[:])
@@ -85,7 +85,7 @@ func (r *request) checkDigest() error {
 	return nil
 }
 
-// String tells requests apart in what tests say.
+// String identifies a request in errors.
 func (r *request) String() string {
 	return fmt.Sprintf("%s://%s%s by %s with %s", r.protocol, r.header("Host"), r.target(), r.scheme(), r.keyID())
 }
@@ -154,7 +154,7 @@ func (d *door) accepted() []*request {
 	return slices.DeleteFunc(d.requests(), func(r *request) bool { return r.answered != http.StatusAccepted })
 }
 
-// receive reads a request, with no parser between the wire and what is kept.
+// receive reads a request without a parser, byte for byte.
 func receive(conn io.Reader) (*request, error) {
 	in, r := bufio.NewReader(conn), &request{}
 	for {
@@ -177,7 +177,7 @@ func receive(conn io.Reader) (*request, error) {
 	return r, err
 }
 
-// accepts is the answer of a door that takes everything.
+// accepts is the answer of a door that accepts everything.
 func accepts(*request) int { return http.StatusAccepted }
 
 // knowsRFC9421 is the answer of a door that understands no other scheme.

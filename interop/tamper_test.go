@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// set replaces a header, which has to be there.
+// set replaces a header, which must be there.
 func (r *request) set(name string, change func(value string) string) {
 	r.lines[r.find(name)] = name + ": " + change(r.header(name))
 }
@@ -24,7 +24,7 @@ func (r *request) retarget(word int, value string) {
 	r.lines[0] = strings.Join(words, " ")
 }
 
-// tampering is a change that a verifier has to see.
+// tampering is a change that a verifier must detect.
 type tampering struct {
 	name   string
 	scheme string // the only one it can be seen by, or "" for both
@@ -91,7 +91,7 @@ func breakSignature(r *request) {
 	})
 }
 
-// rename says that another key signed.
+// rename replaces the key ID by that of another key.
 func rename(r *request, keyID string) {
 	name := "Signature"
 	if r.scheme() == rfc9421 {
@@ -101,13 +101,13 @@ func rename(r *request, keyID string) {
 }
 
 // testTampered changes deliveries on their way.
-func testTampered(t *testing.T, n *node, p *panel) {
+func testTampered(t *testing.T, n node, p *panel) {
 	n = n.in(t)
 	for _, keyID := range []string{rsa2048, edwards} {
 		tolerant, strict := openDoor(t, "127.0.0.1:0", accepts), openDoor(t, "127.0.0.1:0", knowsRFC9421)
 		n.deliver("https://app.example/tampered/"+keyID, keyID, []string{"http://" + tolerant.host() + "/inbox", "http://" + strict.host() + "/inbox"})
 		for _, genuine := range append(tolerant.accepted(), strict.accepted()...) {
-			judge(t, p, genuine, refusals(), "")
+			check(t, p, genuine, refusals(), "")
 			for _, tamper := range tamperings() {
 				if tamper.scheme != "" && tamper.scheme != genuine.scheme() {
 					continue
@@ -117,7 +117,7 @@ func testTampered(t *testing.T, n *node, p *panel) {
 				if r.protocol == genuine.protocol && r.bytes() == genuine.bytes() {
 					t.Fatalf("%s: nothing was changed", tamper.name)
 				}
-				judge(t, p, r, blindSpots(), tamper.name)
+				check(t, p, r, blindSpots(), tamper.name)
 			}
 		}
 	}

@@ -15,14 +15,14 @@ import (
 	"testing"
 )
 
-// verifier is one that is asked. Its name is that of its npm package or Go module.
+// verifier is an independent verifier. Its name is that of its npm package or Go module.
 type verifier struct {
 	name    string
 	schemes []string
 	verify  func(*request, crypto.PublicKey) error // nil: testdata/verifiers.mjs does
 }
 
-// verifiers are all that are asked, by name. FEDERATION.md lists them with the versions.
+// verifiers are all verifiers by name. FEDERATION.md lists them with the versions.
 func verifiers() []verifier {
 	return []verifier{
 		{"@fedify/fedify", []string{cavage, rfc9421}, nil},
@@ -37,7 +37,7 @@ func verifiers() []verifier {
 	}
 }
 
-// quirk is a kind of request that a verifier judges otherwise than it ought to. FEDERATION.md lists them.
+// quirk is a kind of request for which a verifier gives the wrong verdict. FEDERATION.md lists them.
 type quirk struct {
 	verifier string
 	scheme   string
@@ -46,13 +46,16 @@ type quirk struct {
 	of       func(r *request, tampering string) bool
 }
 
-// refusals are the genuine requests that verifiers don't take.
+// refusals are the genuine requests that verifiers refuse.
 func refusals() []quirk {
 	target := func(pattern string) func(*request, string) bool {
 		form := regexp.MustCompile(pattern)
 		return func(r *request, _ string) bool { return form.MatchString(r.target()) }
 	}
-	query, emptyQuery, apostrophe, escapes := target(`\?`), target(`\?$`), target(`\?.*'`), target(`^[^?]*%`)
+	query := target(`\?`)
+	emptyQuery := target(`\?$`)
+	apostrophe := target(`\?.*'`)
+	escapes := target(`^[^?]*%`)
 	const (
 		gotosocial = "code.superseriousbusiness.org/httpsig"
 		gofed      = "github.com/go-fed/httpsig"
@@ -71,7 +74,7 @@ func refusals() []quirk {
 	}
 }
 
-// blindSpots are the tampered requests that verifiers take.
+// blindSpots are the tampered requests that verifiers accept.
 func blindSpots() []quirk {
 	query := func(_ *request, tampering string) bool { return tampering == "query" }
 	return []quirk{
@@ -80,7 +83,7 @@ func blindSpots() []quirk {
 	}
 }
 
-// applies returns why a verifier is allowed to misjudge a request, or "".
+// applies returns why a verifier may give the wrong verdict, or "".
 func applies(quirks []quirk, verifier string, r *request, tampering string) string {
 	for _, q := range quirks {
 		if q.verifier == verifier && q.scheme == r.scheme() && q.of(r, tampering) {
@@ -90,13 +93,13 @@ func applies(quirks []quirk, verifier string, r *request, tampering string) stri
 	return ""
 }
 
-// panel is all verifiers, with what they know of keys.
+// panel is all verifiers and the keys that they know.
 type panel struct {
 	javascript *javascript
 	published  map[string]crypto.PublicKey // by key ID
 }
 
-// ask returns what each verifier that knows the scheme says of a request: nothing, or why it is refused.
+// ask returns the verdict of each verifier that knows the scheme: "" or why it refuses the request.
 func (p *panel) ask(ctx context.Context, r *request) (map[string]string, error) {
 	verdicts, err := p.javascript.ask(ctx, r)
 	if err != nil {
@@ -128,18 +131,23 @@ type key struct {
 	public  crypto.PublicKey // as the actor publishes it
 }
 
-// The keys by what they are. The forged one isn't the one that its actor publishes.
+// The keys by what they are. The forged one isn't the one that its actor publishes. The last two have documents of their
+// own, which name an owner: it lists the one only.
 const (
 	rsa2048 = "https://app.example/users/alice#main-key"
 	pkcs1   = "https://app.example/users/pkcs1#main-key"
 	rsa4096 = "https://app.example/users/long#main-key"
 	edwards = "https://app.example/users/ed#main-key"
 	forged  = "https://app.example/users/mallory#main-key"
+	listed  = "https://app.example/keys/listed"
+	stray   = "https://app.example/keys/stray"
 )
 
 func makeKeys(t *testing.T) []key {
 	t.Helper()
-	alice, other, long := newRSA(t, 2048), newRSA(t, 2048), newRSA(t, 4096)
+	alice := newRSA(t, 2048)
+	other := newRSA(t, 2048)
+	long := newRSA(t, 4096)
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +158,8 @@ func makeKeys(t *testing.T) []key {
 		{rsa4096, pkcs8PEM(t, long), long.Public()},
 		{edwards, pkcs8PEM(t, private), public},
 		{forged, pkcs8PEM(t, other), alice.Public()},
+		{listed, pkcs8PEM(t, alice), alice.Public()},
+		{stray, pkcs8PEM(t, other), other.Public()},
 	}
 }
 

@@ -70,8 +70,22 @@ const verifiers = [
   },
 ];
 
-// The document that a key ID leads to.
+// An actor whose key has a document of its own; another such key names it as its owner too, but it doesn't list that.
+const owner = 'https://app.example/users/owner';
+const listed = 'https://app.example/keys/listed';
+
+// The document that a key ID leads to, and that of a key's owner.
 async function loadActor(url) {
+  const context = ['https://www.w3.org/ns/activitystreams', 'https://w3id.org/security/v1'];
+  if (url.startsWith('https://app.example/keys/')) {
+    const document = { '@context': context, id: url, type: 'CryptographicKey', owner, publicKeyPem: keys[url] };
+    return { contextUrl: null, documentUrl: url, document };
+  }
+  if (url === owner) {
+    const publicKey = { id: listed, owner, publicKeyPem: keys[listed] };
+    const document = { '@context': context, id: owner, type: 'Person', inbox: `${owner}/inbox`, publicKey };
+    return { contextUrl: null, documentUrl: owner, document };
+  }
   const keyID = Object.keys(keys).find((id) => id === url || id.startsWith(`${url}#`));
   if (keyID === undefined) throw new Error(`no document at ${url}`);
   const id = keyID.split('#')[0];
@@ -79,7 +93,7 @@ async function loadActor(url) {
     contextUrl: null,
     documentUrl: id,
     document: {
-      '@context': ['https://www.w3.org/ns/activitystreams', 'https://w3id.org/security/v1'],
+      '@context': context,
       id,
       type: 'Person',
       inbox: `${id}/inbox`,

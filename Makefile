@@ -4,9 +4,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 
-LINT_VERSION := v2.15.0
+STATICCHECK_VERSION := v0.8.2
+GOLANGCI_VERSION := v2.15.0
+GOVULNCHECK_VERSION := v1.9.0
 BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
-BENCH_BASE := testdata/bench/base.txt
+BENCH_BASE := internal/bench/testdata/base.txt
 HOT := go test -run='^$$' -bench=. -benchmem -benchtime=100ms -count=6 ./breaker ./delivery ./handlers ./lockmgr ./queue/embedded ./signer
 TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
 
@@ -14,15 +16,25 @@ TEST_LOG := $(shell mktemp -u -t postrider-test.XXXXXX)
 CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKIP)
 
 # What takes longest begins first, and more tests run at a time than there are processors, as most of them wait.
-LONGEST := ./queue/redisq . ./queue/embedded
+LONGEST := ./queue/redisq ./e2e ./queue/embedded ./delivery ./kits/typescript
 
-.PHONY: test simulate lint bench bench-compare bench-base build tools compose-check
+# The race detector watches all but SQLite, which is C translated to Go and would be ten times as slow.
+RACE := -race -gcflags='modernc.org/...=-race=false'
 
-test: tools simulate
+.PHONY: test race vulncheck simulate lint lint-all bench bench-compare bench-base build tools compose-check
+
+# The simulation, which only computes, runs beside the tests, which mostly wait. The linter runs before them: it would take
+# both processors from tests that measure.
+test: tools
 	go vet ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j2 race simulate
+
+race: tools
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
-	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_NODE=1 REQUIRE_OPENSSL=1 REQUIRE_REDIS=1 go test -race -shuffle=on -count=1 -timeout=8m -parallel=4 -v $(LONGEST) ./... 2>&1 | tee $(TEST_LOG) | \
+	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_JQ=1 REQUIRE_NODE=1 REQUIRE_OPENSSL=1 REQUIRE_PHP=1 REQUIRE_POSTGRES=1 REQUIRE_PROMETHEUS=1 \
+	REQUIRE_PYTHON=1 REQUIRE_REDIS=1 REQUIRE_RUBY=1 REQUIRE_SYSTEMD=1 go test $(RACE) -shuffle=on -count=1 -timeout=15m -parallel=4 -v $(LONGEST) ./... 2>&1 | tee $(TEST_LOG) | \
 		{ grep --line-buffered -E '$(CLOSING)' || true; } || failed=yes; \
 	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: nothing may be skipped' >&2; failed=yes; fi; \
 	if [ -n "$${failed:-}" ]; then \
@@ -30,28 +42,50 @@ test: tools simulate
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
 # Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run two, under the race detector.
-SEEDS ?= 120
+SEEDS ?= 100
 simulate:
-	go test -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
+	nice go test -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
 
-# What the tests need besides Go: a C compiler for the race detector, a browser for the dashboard, Redis, Node.js and npm for
-# the verifiers of other fediverse software, and libcrypto, which openssl brings by whatever name its package has. Nothing
-# may be skipped for want of them.
+# What the tests need besides Go: a C compiler for the race detector, a browser for the dashboard, Redis, Prometheus for its
+# rules, systemd-analyze for its unit, PostgreSQL (the programs, which Debian keeps out of PATH; the tests start servers of their own), Node.js and npm for a kit and for the
+# verifiers of other fediverse software and of the OpenAPI document, Ruby (with Minitest and Sidekiq), Python and PHP (with
+# curl) for their kits, curl and jq for the commands of a page, and libcrypto, which openssl brings by whatever name its package has. Nothing may be skipped for want
+# of them.
 tools:
 	@missing=; \
 	command -v "$$(go env CC)" >/dev/null || missing+=' gcc libc6-dev'; \
 	command -v chromium >/dev/null || missing+=' chromium fonts-dejavu-core'; \
 	ldconfig -p 2>/dev/null | grep -q 'libcrypto\.so\.3' || /sbin/ldconfig -p 2>/dev/null | grep -q 'libcrypto\.so\.3' || missing+=' openssl'; \
+	command -v curl >/dev/null || missing+=' curl'; \
+	command -v jq >/dev/null || missing+=' jq'; \
 	command -v node >/dev/null || missing+=' nodejs'; \
 	command -v npm >/dev/null || missing+=' npm'; \
+	command -v promtool >/dev/null || missing+=' prometheus'; \
 	command -v redis-server >/dev/null || missing+=' redis-server'; \
+	command -v systemd-analyze >/dev/null || missing+=' systemd'; \
+	ruby -e 'require "minitest"; require "sidekiq"' 2>/dev/null || missing+=' ruby ruby-minitest ruby-sidekiq'; \
+	command -v python3 >/dev/null || missing+=' python3'; \
+	php -r 'exit(function_exists("curl_init") ? 0 : 1);' >/dev/null 2>&1 || missing+=' php-cli php-curl'; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=' postgresql'; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "make test needs more than there is: install (by their names in Debian)$$missing" >&2; exit 1; fi; \
 	apt-get update -q && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing
 
+# All checks of staticcheck, those of style too. An exception has its reason in the code, after //lint:ignore.
 lint:
-	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) run
+	nice go run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) -checks all ./...
+
+# Not part of make test: to build golangci-lint takes some minutes. .golangci.yml says what it checks.
+lint-all:
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run
+
+# Not part of make test: it needs the Go vulnerability database, and says so where there is none.
+VULNDB ?= https://vuln.go.dev
+vulncheck:
+	@if ! curl -fsS --max-time 20 -o /dev/null $(VULNDB)/index/db.json; then \
+		echo 'SKIPPED: $(VULNDB) cannot be reached: nothing was checked for known vulnerabilities' >&2; exit 0; fi; \
+	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) -db $(VULNDB) ./...
 
 bench:
 	go test -run='^$$' -bench=. -benchmem ./...
@@ -71,4 +105,4 @@ build:
 
 # Needs Docker with Compose, and some minutes.
 compose-check:
-	scripts/compose-check
+	e2e/compose-check

@@ -31,7 +31,7 @@ func TestWorkSpreads(t *testing.T) {
 		return testinbox.Reply{}
 	})
 	s := onRedis(testredis.Start(t).URL())
-	args := []string{"--concurrency", fmt.Sprint(slots), "--host-concurrency", "4", "--attempt-timeout", "2m"}
+	args := []string{"--concurrency", fmt.Sprint(slots), "--host-concurrency", "4", "--attempt-timeout", "2m", "--lease-ttl", "1m"}
 	f := startNodes(t, s, 2, args...)
 	posted := f.post(h.urls(), activities)
 	busy := func(name string) {

@@ -69,6 +69,7 @@ func retriesDead(s *suite) {
 	l = s.lease("a.example")
 	s.finish(l, dead(s.one(l, sub.URI), queue.ReasonExhausted))
 	s.offers("b.example")
+	s.take(s.lease("b.example"), sub.URI) // so that it is not offered again
 	s.drain()
 
 	s.same("count", done(1), s.retryDead(queue.DeadLetterChoice{}))

@@ -193,14 +193,14 @@ func restartReceipts(s *suite) {
 }
 
 func restartExpiry(s *suite) {
-	id := s.put("1", "a.example", lasting(second))
-	missing := s.put("2", "a.example", lasting(second))
+	id := s.put("1", "a.example", lasting(2*second))
+	missing := s.put("2", "a.example", lasting(2*second))
 	l := s.lease("a.example")
 	s.finish(l, waitKey(s.take(l, "1", "2")["2"]))
 	s.reopen()
 	s.sweep()
 	s.counts(id, queue.Counts{Pending: 1})
-	time.Sleep(passing)
+	time.Sleep(second + passing)
 	s.sweep()
 	s.same("reason", queue.ReasonExpired, s.listed(id, "")["https://a.example/inbox"].Reason)
 	s.same("reason", queue.ReasonKeyMissing, s.listed(missing, "")["https://a.example/inbox"].Reason)

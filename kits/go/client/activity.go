@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -25,9 +26,9 @@ type Call struct {
 	FinalStatuses []int          `json:"final_statuses,omitempty"` // answers that end a delivery at once, 400 to 499
 	Metadata      map[string]any `json:"metadata,omitempty"`       // comes back in the feed, and is not sent to inboxes
 
-	// IdempotencyKey makes it harmless to make the call again within 24 hours. By default each Deliver makes one, for its
-	// own repetitions. Batch ignores it.
-	IdempotencyKey string `json:"-"`
+	// IdempotencyKey makes it harmless to make the call again within 24 hours, by Deliver or in a Batch. By default Deliver
+	// and Batch each make one, for their own repetitions.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
 // Text is the text of an activity in UTF-8. In a call it is a JSON string, so no encoder changes it.
@@ -75,10 +76,7 @@ func (c *Client) Deliver(ctx context.Context, call Call) (Accepted, error) {
 	if err != nil {
 		return Accepted{}, err
 	}
-	if call.IdempotencyKey == "" {
-		call.IdempotencyKey = rand.Text()
-	}
-	r := request{method: http.MethodPost, path: "/v1/activities", body: body, key: call.IdempotencyKey}
+	r := request{method: http.MethodPost, path: "/v1/activities", body: body, key: cmp.Or(call.IdempotencyKey, rand.Text())}
 	a, err := c.send(ctx, r, c.patience)
 	if err != nil {
 		return Accepted{}, err
@@ -95,7 +93,7 @@ type Result struct {
 
 // Batch hands up to 1,000 activities over in one call, and returns a result for each, in order. One that is refused does not
 // affect the others. While the node cannot take some of them, Batch repeats all of them, so the order stays; if its patience
-// ends, these have a temporary Err.
+// ends, these have a temporary Err. A call with an IdempotencyKey of its own may come again in another batch.
 func (c *Client) Batch(ctx context.Context, calls []Call) ([]Result, error) {
 	var body bytes.Buffer
 	for _, call := range calls {

@@ -120,7 +120,7 @@ func TestDeliverMakesAKeyForEachCall(t *testing.T) {
 			t.Errorf("%+v, error %v", got, err)
 		}
 	}
-	if s.asked[0].key == s.asked[1].key || s.asked[2].key != "mine" {
+	if s.asked[0].key == s.asked[1].key || s.asked[2].key != "mine" || !strings.Contains(s.asked[2].body, `"idempotency_key":"mine"`) {
 		t.Errorf("asked %+v", s.asked)
 	}
 }

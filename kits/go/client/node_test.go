@@ -146,6 +146,37 @@ func TestNode(t *testing.T) {
 	}
 }
 
+// TestCallComesAgainAfterACrash checks that an app which keeps a key with each call may make the call again in any way, and
+// that its activity is sent once.
+func TestCallComesAgainAfterACrash(t *testing.T) {
+	w := startWorld(t)
+	if _, err := w.app.PutKey(t.Context(), client.Key{ID: keyID, PEM: harness.PrivatePEM()}); err != nil {
+		t.Fatal(err)
+	}
+	stored := w.call("https://app.example/a/1", "/users/bob/inbox")
+	stored.IdempotencyKey = "row-1"
+	other := w.call("https://app.example/a/2", "/users/bob/inbox")
+	var first string // the node's ID for the stored call
+	for i, calls := range [][]client.Call{{stored, other}, {other, stored}, {stored}} {
+		results, err := w.app.Batch(t.Context(), calls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, r := range results {
+			mine := calls[n].IdempotencyKey != ""
+			if first == "" {
+				first = r.ID
+			}
+			if r.Err != nil || mine && r.ID != first || r.Replayed != (mine && i > 0) {
+				t.Errorf("batch %d, call %d: %+v", i, n, r)
+			}
+		}
+	}
+	if got, err := w.app.Deliver(t.Context(), stored); err != nil || got.ID != first || !got.Replayed {
+		t.Errorf("delivered alone: %+v, error %v", got, err)
+	}
+}
+
 func testHosts(t *testing.T, w world) {
 	t.Helper()
 	ctx := t.Context()

@@ -46,8 +46,10 @@ type Program struct {
 	NameServers []string
 }
 
-// Run runs the program until it is done or ctx ends, and returns the exit code.
+// Run runs the program until it is done or ctx ends, and returns the exit code. It hides the memory of the process before
+// it reads any secret.
 func (p Program) Run(ctx context.Context) int {
+	shown := hideMemory()
 	cfg, err := config.Parse(p.Args, lookup(p.Environ), p.Stdout, p.Stderr)
 	if errors.Is(err, config.ErrHelp) {
 		return 0
@@ -60,6 +62,9 @@ func (p Program) Run(ctx context.Context) int {
 		log := config.NewLogger(cfg.LogFormat, cfg.LogLevel, p.Stderr, isTerminal(p.Stderr))
 		stdlog.SetFlags(0)
 		stdlog.SetOutput(telemetry.NewWriter(log, "library.log"))
+		if shown != nil {
+			log.Warn("process.dumpable", "error", shown)
+		}
 		err = p.command(ctx, cfg, log)
 	}
 	if err != nil {
@@ -112,9 +117,6 @@ func (p Program) command(ctx context.Context, cfg *config.Config, log *slog.Logg
 
 // serve runs a node that reads its files again at SIGHUP.
 func (p Program) serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	if err := hideMemory(); err != nil {
-		log.Warn("process.dumpable", "error", err)
-	}
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)

@@ -35,6 +35,29 @@ func TestHideMemory(t *testing.T) {
 	}
 }
 
+// TestHideMemoryOfCommands checks that every other command hides its memory as a node does: all of them may read tokens,
+// master keys or private keys.
+func TestHideMemoryOfCommands(t *testing.T) {
+	before := dumpable(t)
+	t.Cleanup(func() { setDumpable(t, before) })
+	none := filepath.Join(t.TempDir(), "none")
+	for _, args := range [][]string{
+		{"version"},
+		{"healthcheck", "--listen", "127.0.0.1:1"},
+		{"keys", "list", "--url", "http://127.0.0.1:1"},
+		{"relay", "--install", "print"},
+		{"send", "https://one.example/inbox", none, "--key-id", "https://app.example/key", "--key-file", none},
+		{"backup", "--store", "embedded:" + none, none + ".db"},
+		{"migrate", "--store", "embedded:" + none, "--to", "redis://127.0.0.1:1"},
+	} {
+		setDumpable(t, 1)
+		(Program{Args: args, Stdout: io.Discard, Stderr: io.Discard}).Run(t.Context())
+		if dumpable(t) != 0 {
+			t.Errorf("%q: the process can be dumped", args)
+		}
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

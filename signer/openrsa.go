@@ -35,7 +35,7 @@ func openRSA(choice string, paths []string) (RSA, string, error) {
 	case "auto":
 		backend, err := openLibcrypto(paths)
 		if err != nil {
-			return GoRSA(), "libcrypto is not used: " + err.Error(), nil
+			return GoRSA(), "libcrypto is not used: " + err.Error(), nil //nolint:nilerr // the caller gets it as the reason
 		}
 		return eitherRSA{backend, GoRSA()}, "", nil
 	}

@@ -86,7 +86,7 @@ type report struct {
 func simulate(t *testing.T, c config) (r report) {
 	t.Helper()
 	began := time.Now()
-	dir, err := os.MkdirTemp(memory(), "postrider-simulation-")
+	dir, err := os.MkdirTemp(memory(), "postrider-simulation-") //nolint:usetesting // in memory, which the folders of tests are not
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func (w *writer) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	if skipped, ok := w.sampler.Allow(""); ok {
-		w.log.Debug(w.event, "text", printable.Line(string(line), maxText), "lines_suppressed", skipped)
+		w.log.Debug(w.event, "text", printable.Line(string(line), maxText), "lines_suppressed", skipped) //nolint:sloglint // a writer has one event
 	}
 	return len(line), nil
 }

@@ -66,7 +66,7 @@ func (x *index) allBurials(n int) (all []burial) {
 // buryAll makes dead letters of deliveries. Once it is durable, forgetBuried has to follow.
 func (t *tx) buryAll(vs []burial) error {
 	for _, v := range vs {
-		err := error(nil)
+		var err error
 		if v.why == queue.ReasonDamaged {
 			err = t.buryDamaged(v.e)
 		} else {

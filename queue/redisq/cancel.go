@@ -28,7 +28,7 @@ func (s *Store) cancelAll(ctx context.Context, id uuid.UUID) (cancelled int, err
 	parts, err := s.readReleased(ctx, id)
 	for _, p := range parts {
 		if err == nil && p.counts.Pending > 0 {
-			n := 0
+			var n int
 			n, err = s.removeAll(ctx, p.partition, id, cancel)
 			cancelled += n
 		}

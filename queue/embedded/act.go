@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -91,17 +90,13 @@ func (o *act) reset(t *tx) error {
 	record.Epoch++
 	o.record = &record
 	t.reset[o.id] = true
-	text, err := json.Marshal(record)
-	if err != nil {
-		return err
-	}
 	o.s.mu.Lock()
 	o.due = o.lane().failed()
 	o.s.mu.Unlock()
 	if err := t.makeDue(o.due, o.now); err != nil {
 		return err
 	}
-	return t.exec("UPDATE hosts SET record = ?, wait_until = 0, hastened = 0 WHERE lane = ?", string(text), o.id)
+	return t.exec("UPDATE hosts SET record = ?, wait_until = 0, hastened = 0 WHERE lane = ?", toJSON(record), o.id)
 }
 
 func (o *act) probe(t *tx) error {

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -84,12 +83,8 @@ func feedPlace(c *sqlite.Conn, cursor string) (feed, after int64, err error) {
 func (t *tx) feed(e queue.Event) error {
 	kind, host := string(e.Kind), e.Host
 	e.Kind, e.Host = "", ""
-	text, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
 	t.fed = true
-	return t.exec("INSERT INTO feed (at, kind, host, entry) VALUES (?, ?, ?, ?)", t.now, kind, host, string(text))
+	return t.exec("INSERT INTO feed (at, kind, host, entry) VALUES (?, ?, ?, ?)", t.now, kind, host, toJSON(e))
 }
 
 // feedDead adds the entry of a delivery that became a dead letter.

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -84,10 +83,6 @@ func (o *moving) key(t *tx, k *queue.Key) (isNew bool, err error) {
 
 func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	record := o.s.clock.storedRecord(m.Record)
-	text, err := json.Marshal(record)
-	if err != nil {
-		return false, err
-	}
 	var wait, since int64
 	if m.Wait > 0 {
 		wait, since = o.now+m.Wait.Milliseconds(), o.now-m.Waited.Milliseconds()
@@ -98,7 +93,7 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	l.paused, l.blocked = m.Paused, m.Blocked
 	l.told = turned{l.stateAt(o.now), o.s.clock.stored(m.ChangedAt)} // which is nothing new
 	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, hastened, paused, blocked, state, changed) VALUES (?,?,?,?,?,?,?,?,?)",
-		m.Host, string(text), wait, since, m.Hastened, m.Paused, m.Blocked, string(l.told.state), l.told.at)
+		m.Host, toJSON(record), wait, since, m.Hastened, m.Paused, m.Blocked, string(l.told.state), l.told.at)
 	if err != nil || t.conn.Changes() == 0 {
 		return false, err
 	}
@@ -118,10 +113,6 @@ func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("activity ID: %w", err)
 	}
-	refused, err := encode(m.Refused, len(m.Refused) == 0)
-	if err != nil {
-		return false, err
-	}
 	day := queue.IdempotencyTTL.Milliseconds()
 	if known, err := t.hasReceipt(&m.Key, o.now-day); known || err != nil {
 		return false, err
@@ -129,7 +120,7 @@ func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 	created := o.now + m.TTL.Milliseconds() - day
 	seq, isNew, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, `UPDATE activities SET idempotency = ?, fingerprint = ?, duplicates = ?,
 		refused = ?, note = ?, created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL RETURNING seq`,
-		m.Key[:], m.Fingerprint[:], m.Duplicates, refused, m.Note, created-clocksDiffer, created, id[:])
+		m.Key[:], m.Fingerprint[:], m.Duplicates, encode(m.Refused), m.Note, created-clocksDiffer, created, id[:])
 	if isNew {
 		t.remember(&m.Key, seq)
 	}
@@ -198,20 +189,9 @@ func (e *enqueue) insertLetters(t *tx, m *queue.MovedActivity) error {
 		if d.Reason == "" {
 			continue
 		}
-		headers, err := encode(d.Headers, len(d.Headers) == 0)
-		if err != nil {
-			return err
-		}
-		ids, err := encode(d.IDs, len(d.IDs) == 0)
-		if err != nil {
-			return err
-		}
-		history, err := encode(d.History, len(d.History) == 0)
-		if err != nil {
-			return err
-		}
-		err = t.exec("INSERT INTO dead (id, activity, host, inbox, headers, ids, reason, attempts, history, died_at, uri) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-			e.act.first+int64(i), e.act.seq, d.Host, d.Inbox, headers, ids, string(d.Reason), d.Attempts, history, e.s.clock.stored(d.DiedAt), int64(e.act.uri))
+		err := t.exec("INSERT INTO dead (id, activity, host, inbox, headers, ids, reason, attempts, history, died_at, uri) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+			e.act.first+int64(i), e.act.seq, d.Host, d.Inbox, encode(d.Headers), encode(d.IDs), string(d.Reason), d.Attempts,
+			encode(d.History), e.s.clock.stored(d.DiedAt), int64(e.act.uri))
 		if err != nil {
 			return err
 		}

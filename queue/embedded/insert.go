@@ -1,8 +1,6 @@
 package embedded
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -90,14 +88,6 @@ func (e *enqueue) insertActivity(t *tx) error {
 	} else {
 		done = e.finished
 	}
-	refused, err := encode(e.receipt.Refused, len(e.receipt.Refused) == 0)
-	if err != nil {
-		return err
-	}
-	final, err := encode(sub.Final, len(sub.Final) == 0)
-	if err != nil {
-		return err
-	}
 	var key, body, sum, metadata any
 	if len(sub.Metadata) > 0 {
 		metadata = string(sub.Metadata)
@@ -113,7 +103,8 @@ func (e *enqueue) insertActivity(t *tx) error {
 		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		e.act.seq, e.id[:], sub.URI, sub.Type, sub.KeyID, e.full.OrderingKey, int64(sub.Priority), e.act.created, e.act.first,
 		e.total(), e.before.Delivered, e.before.Dead+e.letters, e.before.Cancelled, e.letters, expires, done, key,
-		sub.Idempotency.Fingerprint[:], e.receipt.Duplicates, refused, sub.Note, int64(sub.Role), sub.Object, final, sub.Pin, body, sum, sub.Actor, metadata)
+		sub.Idempotency.Fingerprint[:], e.receipt.Duplicates, encode(e.receipt.Refused), sub.Note, int64(sub.Role), sub.Object,
+		encode(sub.Final), sub.Pin, body, sum, sub.Actor, metadata)
 }
 
 // makeLanes makes the missing lanes.
@@ -201,9 +192,7 @@ func (e *enqueue) insertRows(s *sqlite.Stmt, from, to int) error {
 		p += 3
 	}
 	if p <= s.BindParamCount() { // insertOne
-		if err := bindRest(s, p, first); err != nil {
-			return err
-		}
+		bindRest(s, p, first)
 	}
 	if _, err := s.Step(); err != nil {
 		return err
@@ -214,20 +203,19 @@ func (e *enqueue) insertRows(s *sqlite.Stmt, from, to int) error {
 func hasMore(a arrival) bool { return len(a.Headers)+len(a.IDs) > 0 }
 
 // bindRest binds the columns that only insertOne has.
-func bindRest(s *sqlite.Stmt, p int, a *arrival) error {
+func bindRest(s *sqlite.Stmt, p int, a *arrival) {
+	bindJSON(s, p, a.Headers)
+	bindJSON(s, p+1, a.IDs)
 	s.BindInt64(p+2, int64(a.flags))
 	s.BindInt64(p+3, int64(a.attempts))
-	return errors.Join(bindJSON(s, p, a.Headers, len(a.Headers) == 0), bindJSON(s, p+1, a.IDs, len(a.IDs) == 0),
-		bindJSON(s, p+4, a.history, len(a.history) == 0))
+	bindJSON(s, p+4, a.history)
 }
 
-// bindJSON binds v as encode returns it.
-func bindJSON(s *sqlite.Stmt, p int, v any, empty bool) error {
-	s.BindNull(p)
-	if empty {
-		return nil
+// bindJSON binds a list as encode returns it.
+func bindJSON[T any](s *sqlite.Stmt, p int, list []T) {
+	if len(list) == 0 {
+		s.BindNull(p)
+	} else {
+		s.BindText(p, toJSON(list))
 	}
-	b, err := json.Marshal(v)
-	s.BindText(p, string(b))
-	return err
 }

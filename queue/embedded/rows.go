@@ -12,13 +12,22 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// encode returns v as JSON, or nil if it is empty.
-func encode(v any, empty bool) (any, error) {
-	if empty {
-		return nil, nil
+// encode returns a list as JSON, or nil if it is empty.
+func encode[T any](list []T) any {
+	if len(list) == 0 {
+		return nil
 	}
+	return toJSON(list)
+}
+
+// toJSON returns v as JSON. Only operations of the writer call it: if v had none, the panic would fail that operation
+// (guarded).
+func toJSON(v any) string {
 	b, err := json.Marshal(v)
-	return string(b), err
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }
 
 // decode reads what encode wrote.

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -174,7 +173,7 @@ func (t *tx) history(id int64, attempt *queue.LastAttempt) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encode(before.With(attempt), false)
+	return encode(before.With(attempt)), nil
 }
 
 // died deletes a delivery that became a dead letter, counts it, and adds it to the feed.
@@ -263,11 +262,7 @@ func (o *settle) writeHost(t *tx) error {
 	t.touch(o.l.id)
 	record := *o.host
 	record.Epoch = known.Epoch
-	b, err := json.Marshal(record)
-	if err != nil {
-		return err
-	}
-	return t.exec("UPDATE hosts SET record = ?, hastened = hastened * ? WHERE lane = ?", string(b), record.Probed(), o.l.id)
+	return t.exec("UPDATE hosts SET record = ?, hastened = hastened * ? WHERE lane = ?", toJSON(record), record.Probed(), o.l.id)
 }
 
 // wait returns the end of the wait that the settlement sets.

@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"zombiezen.com/go/sqlite"
@@ -14,13 +13,14 @@ import (
 
 // Activities implements queue.Watching.
 func (s *Store) Activities(ctx context.Context, f queue.ActivityFilter, p queue.Page) (list queue.List[queue.ActivityStatus], err error) {
+	defer wrap(&err, "activities")
 	before, err := cursor(p.Cursor, 1)
 	if err != nil {
 		return list, err
 	}
 	o := &search{s: s, filter: f, before: before[0], limit: p.Limit}
 	if err := o.run(ctx); err != nil {
-		return list, fmt.Errorf("activities: %w", err)
+		return list, err
 	}
 	for i := range o.found {
 		list.Items = append(list.Items, o.found[i].ActivityStatus)

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
@@ -48,14 +47,8 @@ func (k *clock) readActivity(c *sqlite.Conn, id string) (a stored, err error) {
 }
 
 // Activity implements queue.Watching.
-func (s *Store) Activity(ctx context.Context, id string) (queue.ActivityStatus, error) {
-	var a stored
-	err := s.db.read(ctx, func(c *sqlite.Conn) (err error) {
-		a, err = s.clock.readActivity(c, id)
-		return err
-	})
-	if err != nil {
-		return queue.ActivityStatus{}, fmt.Errorf("activity %s: %w", id, err)
-	}
-	return a.ActivityStatus, nil
+func (s *Store) Activity(ctx context.Context, id string) (_ queue.ActivityStatus, err error) {
+	defer wrap(&err, "activity "+id)
+	a, err := read(ctx, s.db, func(c *sqlite.Conn) (stored, error) { return s.clock.readActivity(c, id) })
+	return a.ActivityStatus, err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"fmt"
 
 	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
@@ -13,15 +12,9 @@ import (
 )
 
 // Body implements queue.Watching.
-func (s *Store) Body(ctx context.Context, id string) (body []byte, err error) {
-	err = s.db.read(ctx, func(c *sqlite.Conn) (err error) {
-		body, err = readBodyOf(c, id)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("body of %s: %w", id, err)
-	}
-	return body, nil
+func (s *Store) Body(ctx context.Context, id string) (_ []byte, err error) {
+	defer wrap(&err, "body of "+id)
+	return read(ctx, s.db, func(c *sqlite.Conn) ([]byte, error) { return readBodyOf(c, id) })
 }
 
 // readBodyOf reads the body of an activity, or returns queue.ErrNotFound.

@@ -1,8 +1,8 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 
 	"zombiezen.com/go/sqlite"
 
@@ -10,20 +10,18 @@ import (
 )
 
 // Cancel implements queue.Operating.
-func (s *Store) Cancel(ctx context.Context, id string) (queue.ActivityStatus, error) {
+func (s *Store) Cancel(ctx context.Context, id string) (_ queue.ActivityStatus, err error) {
+	defer wrap(&err, "cancel "+id)
 	var answer error
 	o := &cancellation{s: s}
-	err := s.writer.do(ctx, func(t *tx) error {
+	err = s.writer.do(ctx, func(t *tx) error {
 		var a stored
 		a, answer = s.clock.readActivity(t.conn, id)
 		o.spans = []deliverySpan{{a.seq, a.first, a.end}} // empty if there is no such activity
 		return o.run(t)
 	}, o.apply)
-	if err == nil {
-		err = answer
-	}
-	if err != nil {
-		return queue.ActivityStatus{}, fmt.Errorf("cancel %s: %w", id, err)
+	if err = cmp.Or(err, answer); err != nil {
+		return queue.ActivityStatus{}, err
 	}
 	return s.Activity(ctx, id)
 }

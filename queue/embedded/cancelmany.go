@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"iter"
 
 	"github.com/postrider/postrider/queue"
@@ -12,18 +11,16 @@ import (
 const cancelAtOnce = 1000
 
 // CancelMany implements queue.Operating. It begins with the newest activities; what is accepted meanwhile is not meant.
-func (s *Store) CancelMany(ctx context.Context, which queue.CancelChoice) (n queue.CancelCount, err error) {
+func (s *Store) CancelMany(ctx context.Context, which queue.CancelChoice) (_ queue.CancelCount, err error) {
+	defer wrap(&err, "cancel many")
 	o := &cancelMany{s: s, dry: which.DryRun}
 	if len(which.URIs) == 0 {
 		err = o.all(ctx, queue.ActivityFilter{KeyID: which.KeyID})
 	}
 	for _, uri := range distinct(which.URIs) {
-		if err = o.all(ctx, queue.ActivityFilter{URI: uri, KeyID: which.KeyID}); err != nil {
-			break
+		if err == nil {
+			err = o.all(ctx, queue.ActivityFilter{URI: uri, KeyID: which.KeyID})
 		}
-	}
-	if err != nil {
-		err = fmt.Errorf("cancel many: %w", err)
 	}
 	return o.n, err
 }

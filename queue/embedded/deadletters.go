@@ -11,8 +11,8 @@ import (
 )
 
 // DeadLetters implements queue.Watching.
-func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (queue.List[queue.DeadLetter], error) {
-	var list queue.List[queue.DeadLetter]
+func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (list queue.List[queue.DeadLetter], err error) {
+	defer wrap(&err, "dead letters")
 	before, err := cursor(p.Cursor, 2)
 	if err != nil {
 		return list, err
@@ -24,8 +24,8 @@ func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 	query := `SELECT d.id, d.died_at, a.id, a.first, a.uri, d.inbox, d.host, d.reason, d.attempts, d.history,
 		d.ids, a.metadata
 		FROM ` + from + " ORDER BY d.died_at DESC, d.id DESC"
-	err = s.db.read(ctx, func(c *sqlite.Conn) error {
-		list, err = page(c, p.Limit, query, args, func(row *sqlite.Stmt) (queue.DeadLetter, string) {
+	return read(ctx, s.db, func(c *sqlite.Conn) (queue.List[queue.DeadLetter], error) {
+		return page(c, p.Limit, query, args, func(row *sqlite.Stmt) (queue.DeadLetter, string) {
 			id, died := row.ColumnInt64(0), row.ColumnInt64(1)
 			act := uuidOf(row, 2).String()
 			return queue.DeadLetter{
@@ -35,12 +35,7 @@ func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 				IDs: idsOf(row, 10), Metadata: metadataOf(row, 11),
 			}, fmt.Sprintf("%d-%d", died, id)
 		})
-		return err
 	})
-	if err != nil {
-		return queue.List[queue.DeadLetter]{}, fmt.Errorf("dead letters: %w", err)
-	}
-	return list, nil
 }
 
 // lettersFrom is where the dead letters are, with their activities, that pass a filter and come after a position in the list.

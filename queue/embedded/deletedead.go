@@ -2,16 +2,12 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/postrider/postrider/queue"
 )
 
 // DeleteDead implements queue.Operating.
-func (s *Store) DeleteDead(ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
-	n, err := (&batch{s: s}).all(ctx, which)
-	if err != nil {
-		err = fmt.Errorf("delete dead letters: %w", err)
-	}
-	return n, err
+func (s *Store) DeleteDead(ctx context.Context, which queue.DeadLetterChoice) (_ queue.DeadLetterCount, err error) {
+	defer wrap(&err, "delete dead letters")
+	return (&batch{s: s}).all(ctx, which)
 }

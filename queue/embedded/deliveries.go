@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	"zombiezen.com/go/sqlite"
@@ -11,8 +10,8 @@ import (
 )
 
 // Deliveries implements queue.Watching.
-func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
-	var list queue.List[queue.DeliveryStatus]
+func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (list queue.List[queue.DeliveryStatus], err error) {
+	defer wrap(&err, "deliveries of "+id)
 	from, err := cursor(p.Cursor, 1)
 	if err != nil {
 		return list, err
@@ -39,16 +38,13 @@ func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryS
 		})
 		return err
 	})
-	if err != nil {
-		return queue.List[queue.DeliveryStatus]{}, fmt.Errorf("deliveries of %s: %w", id, err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range list.Items {
 		_, n, _ := splitID(list.Items[i].ID)
 		list.Items[i].NextAttemptAt = s.clock.shown(s.index.nextAttempt(a.first + n))
 	}
-	return list, nil
+	return list, err
 }
 
 // nextAttempt returns when a delivery may be attempted next, 0 if that is not known.

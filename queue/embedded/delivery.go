@@ -1,8 +1,8 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -14,6 +14,7 @@ import (
 
 // Delivery implements queue.Watching.
 func (s *Store) Delivery(ctx context.Context, id string) (d queue.DeliveryStatus, err error) {
+	defer wrap(&err, "delivery "+id)
 	act, ordinal, ok := splitID(id)
 	if !ok || id != act.String()+"."+strconv.FormatInt(ordinal, 10) {
 		return d, queue.ErrNotFound
@@ -41,11 +42,8 @@ func (s *Store) Delivery(ctx context.Context, id string) (d queue.DeliveryStatus
 				return nil
 			})
 	})
-	if err == nil && !found {
-		err = queue.ErrNotFound
-	}
-	if err != nil {
-		return queue.DeliveryStatus{}, fmt.Errorf("delivery %s: %w", id, err)
+	if err != nil || !found {
+		return d, cmp.Or(err, queue.ErrNotFound)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,14 +15,15 @@ import (
 type fullActivity = weak.Pointer[queue.Activity]
 
 // Enqueue implements queue.Intake.
-func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (queue.Receipt, error) {
+func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (_ queue.Receipt, err error) {
+	defer wrap(&err, "enqueue")
 	id, err := uuid.Parse(sub.ID)
 	if err != nil {
-		return queue.Receipt{}, fmt.Errorf("enqueue: activity ID: %w", err)
+		return queue.Receipt{}, fmt.Errorf("activity ID: %w", err)
 	}
 	e := newEnqueue(s, sub, id)
 	if err := s.writer.await(ctx, &op{run: e.run, apply: e.apply, early: true}); err != nil {
-		return queue.Receipt{}, fmt.Errorf("enqueue: %w", err)
+		return queue.Receipt{}, err
 	}
 	return e.receipt, e.err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,11 +15,12 @@ import (
 )
 
 // Export implements queue.Moving.
-func (s *Store) Export(ctx context.Context, next func(queue.Record) error) error {
+func (s *Store) Export(ctx context.Context, next func(queue.Record) error) (err error) {
+	defer wrap(&err, "export")
 	e := &exporter{s: s, next: next}
 	for _, step := range []func(context.Context) error{e.keys, e.hosts, e.activities, e.receipts} {
 		if err := step(ctx); err != nil {
-			return fmt.Errorf("export: %w", err)
+			return err
 		}
 	}
 	return nil

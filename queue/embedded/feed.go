@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -20,6 +19,7 @@ var errEnough = errors.New("enough")
 
 // Feed implements queue.Feed. A cursor has the name of the feed, as another store has the same numbers.
 func (s *Store) Feed(ctx context.Context, f queue.FeedFilter, p queue.Page) (list queue.List[queue.Event], err error) {
+	defer wrap(&err, "feed")
 	err = s.db.read(ctx, func(c *sqlite.Conn) error {
 		feed, after, err := feedPlace(c, p.Cursor)
 		if err != nil {
@@ -49,10 +49,7 @@ func (s *Store) Feed(ctx context.Context, f queue.FeedFilter, p queue.Page) (lis
 		}
 		return err
 	})
-	if err != nil {
-		return queue.List[queue.Event]{}, fmt.Errorf("feed: %w", err)
-	}
-	return list, nil
+	return list, err
 }
 
 // feedPlace returns the name of the feed, and the seq of the entry that a cursor is behind.

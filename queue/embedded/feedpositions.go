@@ -2,21 +2,17 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 
 	"zombiezen.com/go/sqlite"
 )
 
 // FeedPosition implements queue.Feed.
 func (s *Store) FeedPosition(ctx context.Context, reader string) (cursor string, err error) {
-	err = s.db.read(ctx, func(c *sqlite.Conn) (err error) {
+	defer wrap(&err, "position of "+reader+" in the feed")
+	return read(ctx, s.db, func(c *sqlite.Conn) (cursor string, err error) {
 		cursor, _, err = one(c, (*sqlite.Stmt).ColumnText, "SELECT cursor FROM positions WHERE reader = ?", reader)
-		return err
+		return cursor, err
 	})
-	if err != nil {
-		err = fmt.Errorf("position of %s in the feed: %w", reader, err)
-	}
-	return cursor, err
 }
 
 // SetFeedPosition implements queue.Feed.

@@ -12,10 +12,11 @@ import (
 )
 
 // Import implements queue.Moving. All records of a call share a transaction.
-func (s *Store) Import(ctx context.Context, records []queue.Record) (int, error) {
+func (s *Store) Import(ctx context.Context, records []queue.Record) (_ int, err error) {
+	defer wrap(&err, "import")
 	o := &moving{s: s, records: records}
 	if err := s.writer.do(ctx, o.run, o.apply); err != nil {
-		return 0, fmt.Errorf("import: %w", err)
+		return 0, err
 	}
 	return o.stored, nil
 }

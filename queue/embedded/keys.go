@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 
@@ -56,6 +55,7 @@ func readKey(row *sqlite.Stmt) queue.Key {
 
 // PutKey implements queue.Keys.
 func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
+	defer wrap(&err, "put key")
 	k.WhenIdle = k.WhenIdle || k.Pin != ""
 	err = s.writer.do(ctx, func(t *tx) error {
 		k.CreatedAt = fromMillis(t.now)
@@ -66,10 +66,7 @@ func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err erro
 		s.index.keyCame(k.Name(), s.clock.now())
 		s.index.retiresAt(&k)
 	})
-	if err != nil {
-		return false, fmt.Errorf("put key: %w", err)
-	}
-	return created, nil
+	return created, err
 }
 
 // keyCame makes due the deliveries that wait for a key.
@@ -93,30 +90,26 @@ func (s *Store) Key(_ context.Context, id, pin string) (queue.Key, error) {
 }
 
 // Keys implements queue.Keys.
-func (s *Store) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (queue.List[queue.Key], error) {
-	var list queue.List[queue.Key]
+func (s *Store) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (list queue.List[queue.Key], err error) {
+	defer wrap(&err, "keys")
 	after, err := nameAfter(p.Cursor)
 	if err != nil {
 		return list, err
 	}
-	err = s.db.read(ctx, func(c *sqlite.Conn) error {
-		list, err = page(c, p.Limit, "SELECT "+keyColumns+" FROM keys WHERE id > ?1 AND (?2 OR instr(id, char(10)) = 0) AND "+
+	list, err = read(ctx, s.db, func(c *sqlite.Conn) (queue.List[queue.Key], error) {
+		return page(c, p.Limit, "SELECT "+keyColumns+" FROM keys WHERE id > ?1 AND (?2 OR instr(id, char(10)) = 0) AND "+
 			"(?3 = '' OR id = ?3 OR id > ?3 || char(10) AND id < ?3 || char(11)) ORDER BY id", []any{after, f.Pinned, f.ID},
 			func(row *sqlite.Stmt) (queue.Key, string) {
 				k := s.clock.shownKey(readKey(row))
 				return k, cursorAfter(k.Name())
 			})
-		return err
 	})
-	if err != nil {
-		return queue.List[queue.Key]{}, fmt.Errorf("keys: %w", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range list.Items {
 		list.Items[i].Pending = s.index.signing[list.Items[i].Name()]
 	}
-	return list, nil
+	return list, err
 }
 
 // DeleteKey implements queue.Keys.
@@ -135,9 +128,10 @@ func (s *Store) RetireKey(ctx context.Context, id string) error {
 }
 
 // changeKey changes a key by a query with its ID, and then in memory, or returns ErrNotFound.
-func (s *Store) changeKey(ctx context.Context, id, query string, apply func()) error {
+func (s *Store) changeKey(ctx context.Context, id, query string, apply func()) (err error) {
+	defer wrap(&err, "change key")
 	var found bool
-	err := s.writer.do(ctx, func(t *tx) error {
+	err = s.writer.do(ctx, func(t *tx) error {
 		err := t.exec(query, id)
 		found = t.conn.Changes() > 0
 		return err
@@ -146,13 +140,10 @@ func (s *Store) changeKey(ctx context.Context, id, query string, apply func()) e
 			apply()
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("change key: %w", err)
+	if err == nil && !found {
+		err = queue.ErrNotFound
 	}
-	if !found {
-		return queue.ErrNotFound
-	}
-	return nil
+	return err
 }
 
 // retiresAt has a sweep check a key that is to be removed when idle.
@@ -204,9 +195,10 @@ type retired struct {
 }
 
 // ResealKeys implements queue.Keys. All are replaced in one operation of the writer.
-func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error) {
+func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (resealed int, err error) {
+	defer wrap(&err, "reseal keys")
 	var replaced []queue.Reseal
-	err := s.writer.do(ctx, func(t *tx) error {
+	err = s.writer.do(ctx, func(t *tx) error {
 		replaced = replaced[:0] // the writer may run this again
 		for _, k := range keys {
 			if err := t.exec("UPDATE keys SET sealed = ? WHERE id = ? AND sealed = ?", k.New, k.Name, k.Old); err != nil {
@@ -223,9 +215,7 @@ func (s *Store) ResealKeys(ctx context.Context, keys []queue.Reseal) (int, error
 			k.Sealed = r.New
 			s.keys.put(k)
 		}
+		resealed = len(replaced)
 	})
-	if err != nil {
-		return 0, fmt.Errorf("reseal keys: %w", err)
-	}
-	return len(replaced), nil
+	return resealed, err
 }

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -12,6 +11,7 @@ const resetAtOnce = 100
 
 // ResetHosts implements queue.Operating.
 func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset int, err error) {
+	defer wrap(&err, "reset hosts")
 	for p := (queue.Page{Limit: resetAtOnce}); ; {
 		list, err := s.Hosts(ctx, queue.HostFilter{State: state}, p)
 		if err == nil {
@@ -19,7 +19,7 @@ func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset in
 			err = s.writer.do(ctx, run, apply)
 		}
 		if err != nil {
-			return reset, fmt.Errorf("reset hosts: %w", err)
+			return reset, err
 		}
 		reset += len(list.Items)
 		if p.Cursor = list.Next; p.Cursor == "" {

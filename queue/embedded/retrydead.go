@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -15,22 +14,16 @@ import (
 const lettersAtOnce = 1000
 
 // RetryDead implements queue.Operating.
-func (s *Store) RetryDead(ctx context.Context, which queue.DeadLetterChoice, ttl time.Duration) (queue.DeadLetterCount, error) {
-	n, err := (&batch{s: s, retry: true, ttl: ttl.Milliseconds()}).all(ctx, which)
-	if err != nil {
-		err = fmt.Errorf("retry dead letters: %w", err)
-	}
-	return n, err
+func (s *Store) RetryDead(ctx context.Context, which queue.DeadLetterChoice, ttl time.Duration) (_ queue.DeadLetterCount, err error) {
+	defer wrap(&err, "retry dead letters")
+	return (&batch{s: s, retry: true, ttl: ttl.Milliseconds()}).all(ctx, which)
 }
 
 // all changes all dead letters that are chosen, one operation after another.
 func (b *batch) all(ctx context.Context, which queue.DeadLetterChoice) (n queue.DeadLetterCount, err error) {
 	b.filter, b.before = which.Filter, [2]int64{b.s.clock.now() + 1, 0}
 	if which.DryRun {
-		err = b.s.db.read(ctx, func(c *sqlite.Conn) (err error) {
-			n.Matched, err = b.count(c, distinct(which.IDs))
-			return err
-		})
+		n.Matched, err = read(ctx, b.s.db, func(c *sqlite.Conn) (int, error) { return b.count(c, distinct(which.IDs)) })
 		return n, err
 	}
 	step := func() error {

@@ -1,7 +1,9 @@
 package embedded
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -91,6 +93,22 @@ func countsOf(row *sqlite.Stmt, first int) queue.Counts {
 	}
 	n.Pending = n.Total - n.Delivered - n.Dead - n.Cancelled
 	return n
+}
+
+// read returns what f reads on a read connection.
+func read[T any](ctx context.Context, d *database, f func(*sqlite.Conn) (T, error)) (v T, err error) {
+	err = d.read(ctx, func(c *sqlite.Conn) (err error) {
+		v, err = f(c)
+		return err
+	})
+	return v, err
+}
+
+// wrap adds to an error that a function returns what failed.
+func wrap(err *error, what string) {
+	if *err != nil {
+		*err = fmt.Errorf("%s: %w", what, *err)
+	}
 }
 
 // each runs a query and calls row for each row of its answer.

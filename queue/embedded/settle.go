@@ -1,8 +1,8 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -12,21 +12,17 @@ import (
 )
 
 // Settle implements queue.Lanes. It chooses the next deliveries while it changes memory, and reads them afterwards.
-func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement, n int) ([]queue.Delivery, error) {
+func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement, n int) (next []queue.Delivery, err error) {
+	defer wrap(&err, "settle")
 	o := &settle{s: s, lease: lease, st: st, n: n}
 	if !o.writes() {
 		o.inMemory()
-	} else if err := s.writer.do(ctx, o.run, o.apply); isDamage(err) {
-		if err := o.around(ctx); err != nil {
-			return nil, fmt.Errorf("settle: %w", err)
-		}
-	} else if err != nil {
-		return nil, fmt.Errorf("settle: %w", err)
+	} else if err = s.writer.do(ctx, o.run, o.apply); isDamage(err) {
+		err = o.around(ctx)
 	}
-	if o.err != nil {
-		return nil, o.err
+	if err = cmp.Or(err, o.err); err != nil {
+		return nil, err
 	}
-	var next []queue.Delivery
 	if c := &o.chosen; len(c.picks)+len(c.superseded) > 0 {
 		if held, err := c.give(ctx, n); held && err == nil { // else the next call finds out
 			next = c.turn.Deliveries

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
 	"zombiezen.com/go/sqlite"
@@ -87,15 +86,15 @@ func (r *rates) perSecond(ms int64) queue.Rates {
 }
 
 // Stats implements queue.Watching.
-func (s *Store) Stats(ctx context.Context) (queue.Stats, error) {
-	var oldest int64
-	err := s.db.read(ctx, func(c *sqlite.Conn) (err error) {
+func (s *Store) Stats(ctx context.Context) (_ queue.Stats, err error) {
+	defer wrap(&err, "stats")
+	oldest, err := read(ctx, s.db, func(c *sqlite.Conn) (oldest int64, err error) {
 		oldest, _, err = one(c, (*sqlite.Stmt).ColumnInt64,
 			"SELECT a.created FROM deliveries d JOIN activities a ON a.seq = d.activity ORDER BY d.id LIMIT 1")
-		return err
+		return oldest, err
 	})
 	if err != nil {
-		return queue.Stats{}, fmt.Errorf("stats: %w", err)
+		return queue.Stats{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -17,12 +16,13 @@ const (
 )
 
 // Sweep implements queue.Lanes. Called when nothing is due it costs next to nothing.
-func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
+func (s *Store) Sweep(ctx context.Context) (_ time.Duration, err error) {
+	defer wrap(&err, "sweep")
 	if wait := s.sweepIn(); wait > 0 {
 		return wait, nil
 	}
 	o := &sweep{s: s}
-	err := s.writer.do(ctx, o.run, o.apply)
+	err = s.writer.do(ctx, o.run, o.apply)
 	if err == nil {
 		err = s.forgetHosts(ctx)
 	}
@@ -30,7 +30,7 @@ func (s *Store) Sweep(ctx context.Context) (time.Duration, error) {
 		return o.around(ctx)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
+		return 0, err
 	}
 	return min(max(0, time.Duration(o.next-o.now)*time.Millisecond), s.sweepIn()), nil
 }
@@ -71,7 +71,7 @@ func (o *sweep) around(ctx context.Context) (time.Duration, error) {
 		if isDamage(err) {
 			logDamage(o.s.opts.Log, err)
 		} else if err != nil {
-			return 0, fmt.Errorf("sweep: %w", err)
+			return 0, err
 		}
 	}
 	return queue.MaxIdle, nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"weak"
 
 	"zombiezen.com/go/sqlite"
@@ -14,15 +13,15 @@ import (
 )
 
 // Take implements queue.Lanes.
-func (s *Store) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
+func (s *Store) Take(ctx context.Context, leases []lockmgr.Lease, n int) (_ []queue.Turn, err error) {
+	defer wrap(&err, "take")
 	turns := make([]queue.Turn, 0, len(leases))
 	for _, lease := range leases {
 		c := choice{s: s, turn: queue.Turn{Lease: lease}}
 		held := c.choose(n)
 		if held {
-			var err error
 			if held, err = c.give(ctx, n); err != nil {
-				return nil, fmt.Errorf("take: %w", err)
+				return nil, err
 			}
 		}
 		if held {

@@ -29,13 +29,6 @@ func (t *tx) body(d digest) heldBody {
 
 func (b heldBody) held() bool { return b.holders > 0 } // it is less than 0 where a digest was damaged
 
-func (t *tx) setBody(d digest, b heldBody) {
-	if t.bodies == nil {
-		t.bodies = bodies{}
-	}
-	t.bodies[d] = b
-}
-
 // hold has an activity hold its body, which is written if no other activity holds it, and returns the body's id.
 func (t *tx) hold(activity int64, d digest, body []byte) (id int64, err error) {
 	b := t.body(d)
@@ -44,7 +37,7 @@ func (t *tx) hold(activity int64, d digest, body []byte) (id int64, err error) {
 		err = t.exec("INSERT INTO bodies (activity, body) VALUES (?, ?)", activity, body)
 	}
 	b.holders++
-	t.setBody(d, b)
+	t.bodies[d] = b
 	return b.id, err
 }
 
@@ -54,7 +47,7 @@ func (t *tx) release(id int64, sum []byte) error {
 		d := digestOf([sha256.Size]byte(sum))
 		b := t.body(d)
 		b.holders--
-		t.setBody(d, b)
+		t.bodies[d] = b
 		if b.holders > 0 {
 			return nil
 		}

@@ -42,7 +42,7 @@ func (e *enqueue) insert(t *tx) (err error) {
 	if len(e.accepted) == 0 {
 		return nil
 	}
-	t.pends(e.act)
+	t.uris[e.act.uri] = append(t.uris[e.act.uri], e.act.seq)
 	if err := e.makeLanes(t); err != nil {
 		return err
 	}
@@ -123,9 +123,6 @@ func (e *enqueue) makeLanes(t *tx) error {
 			return err
 		}
 		a.lane = newLane(id, a.Host)
-		if t.lanes == nil {
-			t.lanes = map[string]*lane{}
-		}
 		t.lanes[a.Host] = a.lane
 	}
 	return nil
@@ -134,14 +131,9 @@ func (e *enqueue) makeLanes(t *tx) error {
 // lane returns the id of a host's lane, making it if need be.
 func (t *tx) lane(host string) (id int64, err error) {
 	// The update does nothing but let an existing row be returned: another operation of this group may have made it.
-	s := t.conn.Prep("INSERT INTO hosts (host) VALUES (?) ON CONFLICT (host) DO UPDATE SET host = host RETURNING lane")
-	defer s.Reset()
-	s.BindText(1, host)
-	if _, err := s.Step(); err != nil {
-		return 0, err
-	}
-	id = s.ColumnInt64(0)
-	return id, s.Reset()
+	id, _, err = one(t.conn, (*sqlite.Stmt).ColumnInt64,
+		"INSERT INTO hosts (host) VALUES (?) ON CONFLICT (host) DO UPDATE SET host = host RETURNING lane", host)
+	return id, err
 }
 
 // atOnce is how many deliveries one statement writes where there are so many, as most of the cost is a statement's.

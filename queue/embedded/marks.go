@@ -83,13 +83,11 @@ func (t *tx) writeMarks(about int) error {
 }
 
 func (t *tx) insertMarks(all []mark) error {
-	s := t.conn.Prep("INSERT OR IGNORE INTO marks (mark) VALUES (?)" + strings.Repeat(",(?)", len(all)-1))
-	defer s.Reset()
+	args := make([]any, len(all))
 	for i, m := range all {
-		s.BindInt64(i+1, int64(m))
+		args[i] = int64(m)
 	}
-	_, err := s.Step()
-	return err
+	return t.exec("INSERT OR IGNORE INTO marks (mark) VALUES (?)"+strings.Repeat(",(?)", len(all)-1), args...)
 }
 
 // findMarks returns activities before a seq that marks in the database find, the newest first: at most so many, and of one span.

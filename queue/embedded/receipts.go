@@ -55,13 +55,9 @@ func (t *tx) receipt(key *[32]byte) (activity int64, ok bool) {
 
 // remember keeps an activity's idempotency key, if it has one, once the transaction is durable.
 func (t *tx) remember(key *[32]byte, activity int64) {
-	if *key == ([32]byte{}) {
-		return
+	if *key != ([32]byte{}) {
+		t.receipts[receiptKey(key[:])] = activity
 	}
-	if t.receipts == nil {
-		t.receipts = map[uint64]int64{}
-	}
-	t.receipts[receiptKey(key[:])] = activity
 }
 
 // replay answers with the first receipt if the idempotency key is known.

@@ -45,14 +45,6 @@ func (e *enqueue) orderAs(t *tx, seq int64) (found bool, err error) {
 	return found, err
 }
 
-// pends notes that the transaction makes an activity with pending deliveries.
-func (t *tx) pends(a *activity) {
-	if t.uris == nil {
-		t.uris = map[uint32][]int64{}
-	}
-	t.uris[a.uri] = append(t.uris[a.uri], a.seq)
-}
-
 // deduplicate removes recipients for whom the newest delivery of the chain has the same body. There are none unless an activity
 // holds that body.
 func (e *enqueue) deduplicate(t *tx) {
@@ -131,9 +123,6 @@ func (n *newTails) note(e *enqueue) {
 
 // addTails notes what a submission adds to chains.
 func (t *tx) addTails(e *enqueue) {
-	if t.tails == nil {
-		t.tails = map[uint32]*newTails{}
-	}
 	n := t.tails[e.act.ordering]
 	if n == nil {
 		n = &newTails{}

@@ -39,14 +39,6 @@ func (all *tombstones) merge(changed *tombstones) {
 	}
 }
 
-// changes returns the tombstones that the transaction changes.
-func (t *tx) changes() *tombstones {
-	if t.tombstones.objects == nil {
-		t.tombstones = newTombstones()
-	}
-	return &t.tombstones
-}
-
 // tombstone returns the seq of the tombstone of an object, with the changes of the transaction, 0 if there is none.
 func (t *tx) tombstone(object string) (int64, error) {
 	return findTombstone(t, t.tombstones.objects, t.ledger.tombstones.objects, "object", object)
@@ -88,15 +80,15 @@ func (t *tx) leaveTombstone(seq int64, m *queue.MovedTombstone) error {
 	if err != nil {
 		return err
 	}
-	put(t.changes().objects, m.Object, seq)
-	put(t.changes().deletions, m.Deletion, seq)
+	put(t.tombstones.objects, m.Object, seq)
+	put(t.tombstones.deletions, m.Deletion, seq)
 	return t.exec("INSERT INTO tombstones (seq, object, uri, activity, created) VALUES (?,?,?,?,?)",
 		seq, m.Object, m.Deletion, id[:], t.ledger.clock.stored(m.CreatedAt))
 }
 
 // dropTombstones removes tombstones, and returns how many.
 func (t *tx) dropTombstones(which string, args ...any) (dropped int, err error) {
-	changed, all := t.changes(), &t.ledger.tombstones
+	changed, all := &t.tombstones, &t.ledger.tombstones
 	err = each(t.conn, "DELETE FROM tombstones WHERE "+which+" RETURNING seq, object, uri", args, func(row *sqlite.Stmt) error {
 		seq, object := row.ColumnInt64(0), row.ColumnText(1)
 		deletion := row.ColumnText(2)

@@ -26,7 +26,8 @@ type ledger struct {
 func (l *ledger) begin(c *sqlite.Conn) *tx {
 	return &tx{
 		conn: c, ledger: l, now: l.clock.now(), counts: map[int64]*delta{}, reset: map[int64]bool{}, probes: map[int64]bool{},
-		touched: map[int64]bool{}, turned: map[int64]turned{},
+		receipts: map[uint64]int64{}, uris: map[uint32][]int64{}, tails: map[uint32]*newTails{}, bodies: bodies{},
+		tombstones: newTombstones(), lanes: map[string]*lane{}, touched: map[int64]bool{}, turned: map[int64]turned{},
 	}
 }
 

@@ -168,7 +168,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 // A store that can't be written to any more is closed all the same.
 func TestABrokenStoreIsClosed(t *testing.T) {
 	s := open(t, t.TempDir())
-	if err := each(s.writer.conn, "PRAGMA query_only = 1", nil, func(*sqlite.Stmt) error { return nil }); err != nil {
+	if err := each(s.db.conn, "PRAGMA query_only = 1", nil, func(*sqlite.Stmt) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.PutKey(bg, queue.Key{ID: "k"}); err == nil {
@@ -184,7 +184,7 @@ func TestAFullStore(t *testing.T) {
 	s := open(t, t.TempDir())
 	limit := func(pages string) {
 		t.Helper()
-		if err := each(s.writer.conn, "PRAGMA max_page_count = "+pages, nil, func(*sqlite.Stmt) error { return nil }); err != nil {
+		if err := each(s.db.conn, "PRAGMA max_page_count = "+pages, nil, func(*sqlite.Stmt) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -119,9 +119,7 @@ func (s *Store) prepare(path string) (err error) {
 	if s.clock, err = startClock(s.db.conn, s.opts.Wall, s.opts.Log); err != nil {
 		return err
 	}
-	s.writer = newWriter(s.db.conn, &s.mu, &ledger{clock: s.clock, restless: s.takeRestless}, s.committed)
-	s.writer.failed, s.writer.between = s.db.noteCorrupt, s.db.stamps.keep
-	s.writer.rest = func() bool { return s.db.stamps.rest(s.clock.writes) }
+	s.writer = newWriter(s.db, &s.mu, &ledger{clock: s.clock, restless: s.takeRestless}, s.committed)
 	return load(s)
 }
 

@@ -49,7 +49,7 @@ func TestSupersededWhileNothingCanBeWritten(t *testing.T) {
 	together(t, s, nothing, says(s, "other", queue.Other, "2"))
 	set := func(pragma string) {
 		t.Helper()
-		if err := each(s.writer.conn, "PRAGMA "+pragma, nil, func(*sqlite.Stmt) error { return nil }); err != nil {
+		if err := each(s.db.conn, "PRAGMA "+pragma, nil, func(*sqlite.Stmt) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

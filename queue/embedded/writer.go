@@ -23,7 +23,7 @@ const (
 
 // writer runs operations in transactions that they share.
 type writer struct {
-	conn    *sqlite.Conn
+	db      *database
 	mu      *sync.Mutex // guards what apply functions change
 	ledger  *ledger
 	after   func(*tx) // called once a transaction is applied, with mu held
@@ -32,10 +32,7 @@ type writer struct {
 	closed  chan struct{} // closed when the last operation was answered
 	started bool
 	kept    *op         // to be run next: it is alone
-	between func()      // called between transactions, if set
-	rest    func() bool // called once no operation has come for restAfter, and again until it returns true
-	calm    *time.Timer // fires for rest
-	failed  func(error) // called with the error of a transaction, if set
+	calm    *time.Timer // fires once no operation has come for restAfter, and again until the database rests
 
 	errMu sync.Mutex
 	err   error // of the last transaction; guarded by errMu
@@ -48,16 +45,15 @@ type op struct {
 	run   func(*tx) error
 	apply func()
 	early bool // is answered when it is durable, before it is applied
-	last  bool // ends the loop, also if the store is broken
+	last  bool // ends the loop, and does nothing; it is alone
 	alone bool // is the only one of its transaction: others may hold what it removes
 	done  chan error
 }
 
-func newWriter(conn *sqlite.Conn, mu *sync.Mutex, l *ledger, after func(*tx)) *writer {
+func newWriter(db *database, mu *sync.Mutex, l *ledger, after func(*tx)) *writer {
 	return &writer{
-		conn: conn, mu: mu, ledger: l, after: after,
+		db: db, mu: mu, ledger: l, after: after,
 		ops: make(chan *op, maxQueued), stop: make(chan struct{}), closed: make(chan struct{}),
-		rest: func() bool { return true },
 	}
 }
 
@@ -77,13 +73,10 @@ func (w *writer) close() {
 		close(w.stop)
 	}
 	if w.started {
-		w.ops <- &op{run: func(*tx) error { return errStopped }, last: true, done: make(chan error, 1)}
+		w.ops <- &op{last: true, alone: true}
 		<-w.closed
 	}
 }
-
-// errStopped is the last operation's error.
-var errStopped = errors.New("stopped")
 
 // do queues a change and waits until it is durable and applied. It returns ErrBusy if too many wait.
 func (w *writer) do(ctx context.Context, run func(*tx) error, apply func()) error {
@@ -137,37 +130,28 @@ func (w *writer) lastError() error {
 func (w *writer) loop() {
 	defer close(w.closed)
 	defer w.calm.Stop()
-	for {
-		if last := w.runGroup(w.next()); last {
-			return
-		}
-		if w.between != nil {
-			w.between()
-		}
+	for o := w.next(); !o.last; o = w.next() {
+		w.runGroup(o)
+		w.db.stamps.keep()
 		w.calm.Reset(restAfter)
 	}
 }
 
 // runGroup runs the first operation and those that follow in one transaction or, if any fails, each in one of its own, so that a
-// faulty one does not fail the others. It reports whether the loop ends.
-func (w *writer) runGroup(first *op) (last bool) {
+// faulty one does not fail the others.
+func (w *writer) runGroup(first *op) {
 	group, err := w.transact(w.coming(first))
 	if err == nil {
-		return false
+		return
 	}
 	for i, o := range group {
 		if len(group) > 1 {
 			_, err = w.transact(slices.Values(group[i : i+1]))
 		}
-		switch {
-		case o.last:
-			o.done <- nil
-			last = true
-		case err != nil:
+		if err != nil {
 			o.done <- err
 		}
 	}
-	return last
 }
 
 // coming yields the first operation and all that wait once those before have run: the more share a commit, the less it costs
@@ -191,7 +175,7 @@ func (w *writer) next() *op {
 		case o := <-w.ops:
 			return o
 		case <-w.calm.C:
-			if !w.rest() {
+			if !w.db.stamps.rest(w.ledger.clock.writes) {
 				w.calm.Reset(restAfter)
 			}
 		}
@@ -217,11 +201,9 @@ func (w *writer) waiting() *op {
 func (w *writer) transact(ops iter.Seq[*op]) (group []*op, err error) {
 	defer func() {
 		w.note(err)
-		if err != nil && w.failed != nil {
-			w.failed(err)
-		}
+		w.db.noteCorrupt(err)
 	}()
-	t := w.ledger.begin(w.conn)
+	t := w.ledger.begin(w.db.conn)
 	err = t.exec("BEGIN IMMEDIATE")
 	for o := range ops {
 		group = append(group, o)

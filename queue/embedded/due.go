@@ -28,8 +28,8 @@ func (s *Store) Due(_ context.Context, want queue.Want) (queue.Offer, error) {
 		o.Hosts = append(o.Hosts, l.host)
 	}
 	o.Next = s.opts.Idle
-	if len(s.index.future) > 0 {
-		o.Next = min(o.Next, max(0, time.Duration(s.index.future[0].at-now)*time.Millisecond))
+	if first, found := s.index.future.Min(); found {
+		o.Next = min(o.Next, max(0, time.Duration(first.at-now)*time.Millisecond))
 	}
 	return o, nil
 }

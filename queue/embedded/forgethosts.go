@@ -1,10 +1,7 @@
 package embedded
 
 import (
-	"cmp"
 	"context"
-
-	"github.com/tidwall/btree"
 
 	"zombiezen.com/go/sqlite"
 
@@ -15,13 +12,9 @@ import (
 const forgetAtOnce = 500
 
 // idleLanes keeps the lanes that may be forgotten, in the order of when something last happened to them.
-type idleLanes struct{ *btree.BTreeG[*lane] }
+type idleLanes struct{ *laneTree }
 
-func newIdleLanes() idleLanes {
-	return idleLanes{btree.NewBTreeGOptions(func(a, b *lane) bool {
-		return cmp.Or(cmp.Compare(a.idle, b.idle), cmp.Compare(a.id, b.id)) < 0
-	}, btree.Options{NoLocks: true})}
-}
+func newIdleLanes() idleLanes { return idleLanes{newLaneTree(func(l *lane) int64 { return l.idle })} }
 
 // note records when something happened to a lane, if the lane may be forgotten.
 func (i *idleLanes) note(l *lane, at int64) {

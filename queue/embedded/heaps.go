@@ -13,7 +13,7 @@ func (s *laneSet) remove(l *lane) {
 	s.ls[l.pos], last.pos = last, l.pos
 	s.ls[len(s.ls)-1] = nil
 	s.ls = s.ls[:len(s.ls)-1]
-	l.pos, l.set = -1, nil
+	l.set = nil
 }
 
 // entryHeap is a heap of heads, by age or by due time and then age.
@@ -49,29 +49,4 @@ func (h *entryHeap) Pop() any {
 	h.es = h.es[:len(h.es)-1]
 	e.pos = -1
 	return e
-}
-
-// laneHeap is a heap of lanes by when they are due.
-type laneHeap []*lane
-
-func (h laneHeap) Len() int           { return len(h) }
-func (h laneHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h laneHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].pos, h[j].pos = int32(i), int32(j)
-}
-
-func (h *laneHeap) Push(v any) {
-	l := v.(*lane)
-	l.pos = int32(len(*h))
-	*h = append(*h, l)
-}
-
-func (h *laneHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	l.pos = -1
-	return l
 }

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"container/heap"
 	"math"
 	"math/rand/v2"
 
@@ -28,15 +27,16 @@ type index struct {
 	names      names
 	busy       busyLanes
 	unused     idleLanes
-	health     health
-	excess     map[*lane]struct{} // lanes in which Sweep may have something to shed
-	gone       int                // how many entries are gone
+	answers    [queue.AnswerKinds]int // hosts that ever answered, by how they did so last
+	excess     map[*lane]struct{}     // lanes in which Sweep may have something to shed
+	gone       int                    // how many entries are gone
 	keys       *keyring
 	sweepAt    int64 // when Sweep may find something, in ms
+	throttled  int64 // when the wait of the first throttled host ends, or before
 	laneCap    int   // how many deliveries may be pending in a lane, 0 is any number
 
 	due     [classes][queue.Priorities]laneSet // lanes with work due, by class and best priority
-	future  laneHeap                           // lanes with work due later
+	future  *laneTree                          // lanes with work due later, by when that is
 	wake    signal                             // called when a lane becomes due earlier than may be known
 	changed func(*lane)                        // called when a host changed state
 	random  func(n int) int                    // a random number in [0,n)
@@ -110,8 +110,9 @@ func newIndex(keys *keyring) *index {
 		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{}, byURI: map[uint32]*activity{},
 		tails: map[chainKey]*entry{}, awaiting: map[string]map[int64]*entry{},
 		signing: map[string]int{}, retiring: map[string]struct{}{},
-		tombstones: newTombstones(), inboxes: newInboxes(), names: newNames(), unused: newIdleLanes(), health: newHealth(), excess: map[*lane]struct{}{},
-		keys: keys, random: rand.IntN,
+		tombstones: newTombstones(), inboxes: newInboxes(), names: names{}, unused: newIdleLanes(), excess: map[*lane]struct{}{},
+		future:    newLaneTree(func(l *lane) int64 { return l.at }),
+		throttled: never, keys: keys, random: rand.IntN,
 	}
 }
 
@@ -212,8 +213,8 @@ func (x *index) place(l *lane, now int64) {
 		x.wake.send()
 	default:
 		l.at = at
-		heap.Push(&x.future, l)
-		if l.pos == 0 {
+		x.future.Set(l)
+		if first, _ := x.future.Min(); first == l {
 			x.wake.send()
 		}
 	}
@@ -232,19 +233,18 @@ func (x *index) reclassify(l *lane, now int64) {
 // lift takes a lane from where Due finds it.
 func (x *index) lift(l *lane) {
 	switch {
-	case l.pos < 0:
 	case l.set != nil:
 		l.set.remove(l)
-	default:
-		heap.Remove(&x.future, int(l.pos))
+	case l.at != 0:
+		x.future.Delete(l)
+		l.at = 0
 	}
-	l.pos = -1
 }
 
 // ripen places the lanes that have become due.
 func (x *index) ripen(now int64) {
-	for len(x.future) > 0 && x.future[0].at <= now {
-		x.place(x.future[0], now)
+	for first, found := x.future.Min(); found && first.at <= now; first, found = x.future.Min() {
+		x.place(first, now)
 	}
 }
 

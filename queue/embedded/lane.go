@@ -25,11 +25,11 @@ type lane struct {
 	pending int
 	*backlog
 	turn   uint8    // the next of queue.TakeShares
-	at     int64    // when it is due, if in future
+	at     int64    // when it is due, if in index.future, else 0
 	idle   int64    // since when it may be forgotten, 0 if it may not
-	pos    int32    // in the set or heap it is in, -1 in none
+	pos    int32    // in set
 	busyAt int32    // in busyLanes, if something is pending
-	set    *laneSet // the set it is in, nil in none or in future
+	set    *laneSet // the set it is in, nil in none
 }
 
 // backlog is the part of a lane that exists only while something is pending or taken: most known hosts have nothing.
@@ -44,7 +44,7 @@ type backlog struct {
 var noBacklog = &backlog{}
 
 func newLane(id int64, host string) *lane {
-	return &lane{id: id, host: host, state: queue.HostHealthy, told: turned{state: queue.HostHealthy}, pos: -1, backlog: noBacklog}
+	return &lane{id: id, host: host, state: queue.HostHealthy, told: turned{state: queue.HostHealthy}, backlog: noBacklog}
 }
 
 // begin allocates the backlog.

@@ -233,7 +233,7 @@ func dump(s *Store) picture {
 		Totals: s.stats, Lanes: map[string]laneView{}, Chains: map[[2]string][]int64{}, Entries: map[int64]entryView{},
 		Acts: map[int64]int{}, Inboxes: map[string]int{}, URIs: map[uint32][]int64{}, States: x.names.counts(),
 		Bodies: maps.Clone(s.writer.ledger.bodies), Tombs: tombstones{maps.Clone(x.tombstones.objects), maps.Clone(x.tombstones.deletions)},
-		Answers: x.health.answers,
+		Answers: x.answers,
 	}
 	p.Totals.accepted = 0
 	for _, l := range x.lanes {

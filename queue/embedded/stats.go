@@ -100,7 +100,7 @@ func (s *Store) Stats(ctx context.Context) (_ queue.Stats, err error) {
 	defer s.mu.Unlock()
 	return queue.Stats{
 		Activities: s.stats.activities, Pending: s.index.pending(), Dead: s.stats.dead, Hosts: s.index.names.counts(),
-		Answers: s.index.health.answers, Delivered: s.stats.delivered, Died: maps.Clone(s.stats.died), Dropped: s.stats.dropped,
+		Answers: s.index.answers, Delivered: s.stats.delivered, Died: maps.Clone(s.stats.died), Dropped: s.stats.dropped,
 		PerSecond: s.rates.perSecond(s.clock.now()), OldestPendingAt: s.clock.shown(oldest),
 	}, nil
 }

@@ -44,7 +44,7 @@ func (s *Store) sweepIn() time.Duration {
 	if len(s.index.excess) > 0 || s.opts.DeadLetters > 0 && s.stats.dead > s.opts.DeadLetters {
 		return 0
 	}
-	return max(0, time.Duration(min(s.index.sweepAt, s.index.health.throttledUntil, s.index.unused.next())-now)*time.Millisecond)
+	return max(0, time.Duration(min(s.index.sweepAt, s.index.throttled, s.index.unused.next())-now)*time.Millisecond)
 }
 
 // sweepSteps are what a sweep does.

@@ -20,12 +20,7 @@ type heldBody struct {
 type bodies map[digest]heldBody
 
 // body returns the body with a digest as the transaction has it; it has no holders if there is none.
-func (t *tx) body(d digest) heldBody {
-	if b, changed := t.bodies[d]; changed {
-		return b
-	}
-	return t.ledger.bodies[d]
-}
+func (t *tx) body(d digest) heldBody { return latest(t.ledger.bodies, t.bodies, d) }
 
 func (b heldBody) held() bool { return b.holders > 0 } // it is less than 0 where a digest was damaged
 
@@ -53,17 +48,6 @@ func (t *tx) release(id int64, sum []byte) error {
 		}
 	}
 	return t.exec("DELETE FROM bodies WHERE activity = ?", id)
-}
-
-// merge applies the changes of a transaction.
-func (all bodies) merge(changed bodies) {
-	for d, b := range changed {
-		if !b.held() {
-			delete(all, d)
-		} else {
-			all[d] = b
-		}
-	}
 }
 
 // load counts an activity that holds a body.

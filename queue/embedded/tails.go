@@ -67,7 +67,7 @@ func (e *enqueue) deduplicate(t *tx) {
 
 // outdated reports whether an activity may be superseded by the time that it would go out.
 func (t *tx) outdated(a *activity) bool {
-	return a.makes != 0 && seqOf(t.tombstones.objects, t.ledger.tombstones.objects, a.makes) > a.seq
+	return a.makes != 0 && latest(t.ledger.tombstones.objects, t.tombstones.objects, a.makes) > a.seq
 }
 
 // newest returns the activity of the newest delivery of a chain, or nil.
@@ -83,50 +83,32 @@ func (x *index) newest(url string, ordering uint32) *activity {
 	return tail.act
 }
 
-// newTails is what a transaction adds to chains of an ordering key: one submission or, if more is asked, by inbox.
+// newTails is what a transaction adds to chains of an ordering key. It is sorted by inbox once something is looked up: most
+// submissions are the only one of their ordering key in a transaction.
 type newTails struct {
-	only    *enqueue
-	byInbox map[string]*activity
+	unsorted []*enqueue
+	byInbox  map[string]*activity
 }
 
 func (n *newTails) newest(url string) *activity {
 	if n == nil {
 		return nil
 	}
-	n.sortByInbox()
+	for _, e := range n.unsorted {
+		for _, r := range e.accepted {
+			n.byInbox[r.Inbox] = e.act
+		}
+	}
+	n.unsorted = nil
 	return n.byInbox[url]
-}
-
-// add adds a submission. Most are the only one of their ordering key in a transaction.
-func (n *newTails) add(e *enqueue) {
-	if n.only == nil {
-		n.only = e
-		return
-	}
-	n.sortByInbox()
-	n.note(e)
-}
-
-// sortByInbox sorts the first submission by inbox.
-func (n *newTails) sortByInbox() {
-	if n.byInbox == nil {
-		n.byInbox = map[string]*activity{}
-		n.note(n.only)
-	}
-}
-
-func (n *newTails) note(e *enqueue) {
-	for _, r := range e.accepted {
-		n.byInbox[r.Inbox] = e.act
-	}
 }
 
 // addTails notes what a submission adds to chains.
 func (t *tx) addTails(e *enqueue) {
 	n := t.tails[e.act.ordering]
 	if n == nil {
-		n = &newTails{}
+		n = &newTails{byInbox: map[string]*activity{}}
 		t.tails[e.act.ordering] = n
 	}
-	n.add(e)
+	n.unsorted = append(n.unsorted, e)
 }

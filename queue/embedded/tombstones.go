@@ -26,31 +26,18 @@ func hash64(text string) uint64 { return maphash.String(textSeed, text) }
 // put adds a tombstone or, if seq is 0, removes it.
 func put(all map[uint64]int64, text string, seq int64) { all[hash64(text)] = seq }
 
-// merge applies the changes of a transaction.
-func (all *tombstones) merge(changed *tombstones) {
-	for _, m := range [][2]map[uint64]int64{{all.objects, changed.objects}, {all.deletions, changed.deletions}} {
-		for hash, seq := range m[1] {
-			if seq == 0 {
-				delete(m[0], hash)
-			} else {
-				m[0][hash] = seq
-			}
-		}
-	}
-}
-
 // tombstone returns the seq of the tombstone of an object, with the changes of the transaction, 0 if there is none.
 func (t *tx) tombstone(object string) (int64, error) {
-	return findTombstone(t, t.tombstones.objects, t.ledger.tombstones.objects, "object", object)
+	return t.findTombstone(t.ledger.tombstones.objects, t.tombstones.objects, "object", object)
 }
 
 // tombstoneOf returns the seq of the tombstone that the Delete with a URI left.
 func (t *tx) tombstoneOf(deletion string) (int64, error) {
-	return findTombstone(t, t.tombstones.deletions, t.ledger.tombstones.deletions, "uri", deletion)
+	return t.findTombstone(t.ledger.tombstones.deletions, t.tombstones.deletions, "uri", deletion)
 }
 
-func findTombstone(t *tx, changed, all map[uint64]int64, column, text string) (int64, error) {
-	seq := seqOf(changed, all, hash64(text))
+func (t *tx) findTombstone(all, changed map[uint64]int64, column, text string) (int64, error) {
+	seq := latest(all, changed, hash64(text))
 	if seq == 0 || text == "" {
 		return 0, nil
 	}
@@ -92,24 +79,16 @@ func (t *tx) dropTombstones(which string, args ...any) (dropped int, err error) 
 	err = each(t.conn, "DELETE FROM tombstones WHERE "+which+" RETURNING seq, object, uri", args, func(row *sqlite.Stmt) error {
 		seq, object := row.ColumnInt64(0), row.ColumnText(1)
 		deletion := row.ColumnText(2)
-		if seqOf(changed.objects, all.objects, hash64(object)) == seq {
+		if latest(all.objects, changed.objects, hash64(object)) == seq {
 			put(changed.objects, object, 0)
 		}
-		if seqOf(changed.deletions, all.deletions, hash64(deletion)) == seq { // or another Delete has this URI too
+		if latest(all.deletions, changed.deletions, hash64(deletion)) == seq { // or another Delete has this URI too
 			put(changed.deletions, deletion, 0)
 		}
 		dropped++
 		return nil
 	})
 	return dropped, err
-}
-
-// seqOf finds a seq by a hash, with the changes of a transaction, 0 if there is none.
-func seqOf(changed, all map[uint64]int64, hash uint64) int64 {
-	if seq, ok := changed[hash]; ok {
-		return seq
-	}
-	return all[hash]
 }
 
 // changeTombstones follows the role of an activity: a Delete leaves a tombstone, its Undo removes it.

@@ -35,9 +35,11 @@ func (l *ledger) begin(c *sqlite.Conn) *tx {
 func (l *ledger) commit(t *tx) {
 	l.clock.keptTime(t)
 	l.receipts.add(t.receipts, t.now)
-	l.bodies.merge(t.bodies)
+	merge(l.bodies, t.bodies, func(b heldBody) bool { return !b.held() })
 	l.marks = append(l.marks[t.marked:], t.marks...)
-	l.tombstones.merge(&t.tombstones)
+	isGone := func(seq int64) bool { return seq == 0 }
+	merge(l.tombstones.objects, t.tombstones.objects, isGone)
+	merge(l.tombstones.deletions, t.tombstones.deletions, isGone)
 	l.next = max(l.next, t.next)
 	l.seq = max(l.seq, t.seq)
 }
@@ -68,6 +70,25 @@ type tx struct {
 	turned     map[int64]turned     // those whose hosts do
 	kept       int64                // the time, if it writes that
 	moved      int64                // how far the wall clock has moved, in ms
+}
+
+// latest returns what a map of the ledger has under a key, with the changes of a transaction.
+func latest[K comparable, V any](all, changed map[K]V, key K) V {
+	if v, ok := changed[key]; ok {
+		return v
+	}
+	return all[key]
+}
+
+// merge applies the changes of a transaction to a map of the ledger.
+func merge[K comparable, V any](all, changed map[K]V, isGone func(V) bool) {
+	for key, v := range changed {
+		if isGone(v) {
+			delete(all, key)
+		} else {
+			all[key] = v
+		}
+	}
 }
 
 // delta is what a transaction adds to an activity's counts, and when the first expires of what it makes pending again.

@@ -57,20 +57,10 @@ func (o *cancellation) run(t *tx) error {
 
 func (o *cancellation) apply() {
 	x, now := o.s.index, o.s.clock.now()
-	changed := map[*lane]bool{}
-	var lanes []*lane // in order, as Due draws from them by position
 	for _, id := range o.cancelled {
-		e := x.entries[id]
-		if e == nil {
-			continue
+		if e := x.entries[id]; e != nil {
+			x.remove(e, now)
+			x.place(e.lane, now)
 		}
-		if !changed[e.lane] {
-			changed[e.lane] = true
-			lanes = append(lanes, e.lane)
-		}
-		x.remove(e, now)
-	}
-	for _, l := range lanes {
-		x.place(l, now)
 	}
 }

@@ -214,7 +214,6 @@ func (b *batch) apply() {
 		return
 	}
 	x, near := b.s.index, newHints()
-	touched := map[*lane]bool{}
 	slices.SortFunc(b.done, func(l, m letter) int { return int(m.id - l.id) })
 	for i := range b.done {
 		l := &b.done[i]
@@ -226,9 +225,6 @@ func (b *batch) apply() {
 		}
 		at := x.lane(l.lane, l.host)
 		x.push(&entry{id: l.id, act: act, lane: at, due: b.now, flags: l.flags}, l.inbox, near, b.now)
-		touched[at] = true
-	}
-	for at := range touched {
 		x.place(at, b.now)
 	}
 	x.expiryAt(b.now + b.ttl)

@@ -10,36 +10,24 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// keyring holds the keys. It has a lock of its own, so that looking a key up, as every call does, never waits for changes of the
-// index.
-type keyring struct {
-	mu   sync.RWMutex
-	keys map[string]queue.Key // by name
-}
-
-func newKeyring() *keyring { return &keyring{keys: map[string]queue.Key{}} }
+// keyring holds the keys. Looking a key up, as every call does, never waits for changes of the index.
+type keyring struct{ byName sync.Map } // of queue.Key
 
 func (r *keyring) get(name string) (k queue.Key, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	k, ok = r.keys[name]
+	v, ok := r.byName.Load(name)
+	if ok {
+		k = v.(queue.Key)
+	}
 	return k, ok
 }
 
 // put adds or replaces a key, and reports whether it was there.
 func (r *keyring) put(k queue.Key) (known bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, known = r.keys[k.Name()]
-	r.keys[k.Name()] = k
+	_, known = r.byName.Swap(k.Name(), k)
 	return known
 }
 
-func (r *keyring) remove(name string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.keys, name)
-}
+func (r *keyring) remove(name string) { r.byName.Delete(name) }
 
 const keyColumns = "id, algorithm, public_pem, fingerprint, sealed, created, when_idle"
 
@@ -183,15 +171,9 @@ func (o *sweep) retireKeys(t *tx) error {
 				return err
 			}
 		}
-		o.retired = append(o.retired, retired{name, there && k.WhenIdle})
+		o.retired[name] = there && k.WhenIdle
 	}
 	return nil
-}
-
-// retired is a key that no sweep need check again, and whether it was removed.
-type retired struct {
-	name    string
-	removed bool
 }
 
 // ResealKeys implements queue.Keys. All are replaced in one operation of the writer.

@@ -38,7 +38,7 @@ func (l *loader) run() error {
 	s := l.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys = newKeyring()
+	s.keys = &keyring{}
 	s.index = newIndex(s.keys)
 	s.index.wake, s.index.changed = s.wake, s.changed
 	s.index.laneCap = s.opts.Lane

@@ -59,8 +59,8 @@ type sweep struct {
 	now     int64
 	next    int64
 	burials []burial
-	retired []retired
-	only    int // which step it does, counted from 1; all if it is 0
+	retired map[string]bool // keys that no sweep need check again, and whether they were removed
+	only    int             // which step it does, counted from 1; all if it is 0
 }
 
 // around does each step by itself, and leaves out those that need pages that cannot be read.
@@ -78,7 +78,7 @@ func (o *sweep) around(ctx context.Context) (time.Duration, error) {
 }
 
 func (o *sweep) run(t *tx) error {
-	*o = sweep{s: o.s, now: t.now, next: never, only: o.only}
+	*o = sweep{s: o.s, now: t.now, next: never, retired: map[string]bool{}, only: o.only}
 	o.lookAgain(sweepIdle)
 	if r := o.s.opts.DeadRetention; r > 0 {
 		o.lookAgain(r) // dead letters from now on
@@ -291,10 +291,10 @@ func (t *tx) dropActivities(which string, args ...any) (dropped int, err error) 
 func (o *sweep) apply() {
 	x := o.s.index
 	x.forgetBuried(o.burials, o.now)
-	for _, k := range o.retired {
-		delete(x.retiring, k.name)
-		if k.removed {
-			o.s.keys.remove(k.name)
+	for name, removed := range o.retired {
+		delete(x.retiring, name)
+		if removed {
+			o.s.keys.remove(name)
 		}
 	}
 	x.sweepAt = o.next

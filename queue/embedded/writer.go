@@ -107,14 +107,12 @@ func (w *writer) await(ctx context.Context, o *op) error {
 }
 
 func (w *writer) wait(ctx context.Context, o *op) error {
-	t := time.NewTimer(busyAfter)
-	defer t.Stop()
 	select {
 	case w.ops <- o:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-t.C:
+	case <-time.After(busyAfter):
 		return queue.ErrBusy
 	case <-w.closed:
 		return queue.ErrClosed
@@ -251,8 +249,7 @@ func (w *writer) apply(t *tx, group []*op) {
 
 // note keeps the last transaction's error for Ready, unless an operation meant it for its caller.
 func (w *writer) note(err error) {
-	var se *storageError
-	if !errors.As(err, &se) {
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultError {
 		err = nil
 	}
 	w.errMu.Lock()
@@ -260,19 +257,13 @@ func (w *writer) note(err error) {
 	w.errMu.Unlock()
 }
 
-// storageError is an error of the database, not of the caller.
-type storageError struct{ err error }
-
-func (e *storageError) Error() string { return "store: " + e.err.Error() }
-func (e *storageError) Unwrap() error { return e.err }
-
 func storeError(err error) error {
 	switch code := sqlite.ErrCode(err).ToPrimary(); code {
 	case sqlite.ResultError:
 		return err // not SQLite's
 	case sqlite.ResultFull:
-		return &storageError{fmt.Errorf("%w: %w", queue.ErrFull, err)}
+		return fmt.Errorf("store: %w: %w", queue.ErrFull, err)
 	default:
-		return &storageError{err}
+		return fmt.Errorf("store: %w", err)
 	}
 }

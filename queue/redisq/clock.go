@@ -63,20 +63,13 @@ func (p *partition) noteLag(ms int64) {
 
 // readLags reads the lags of all partitions.
 func (s *conn) readLags(ctx context.Context) error {
-	answers, err := s.ask(ctx, func(p *partition) rueidis.Completed {
+	lags, err := ask[int64](ctx, s, func(p *partition) rueidis.Completed {
 		return s.client.B().Hget().Key(p.Key(rediskeys.Stats)).Field("lag").Build()
 	})
-	if err != nil {
-		return err
+	for i, ms := range lags {
+		s.parts[i].lag.ms.Store(ms)
 	}
-	for i, p := range s.parts {
-		ms := p.lag.ms.Load()
-		if err := scan(answers[i], &ms); err != nil {
-			return err
-		}
-		p.lag.ms.Store(ms)
-	}
-	return nil
+	return err
 }
 
 // wallTime is what Redis's wall clock says.

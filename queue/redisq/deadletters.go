@@ -253,16 +253,12 @@ func (p *partition) complete(ctx context.Context, letters []*queue.DeadLetter) e
 		_, ordinal, _ := p.splitID(l.ID) // it was made of the name
 		commands = append(commands, p.readListing(l.ActivityID, ordinal))
 	}
-	answers, err := p.do(ctx, commands...)
+	texts, err := readAll[string](ctx, p.conn, commands)
 	if err != nil {
 		return err
 	}
 	for i, l := range letters {
-		text := ""
-		if err := scan(answers[i], &text); err != nil {
-			return err
-		}
-		listed := readListed(0, text)
+		listed := readListed(0, texts[i])
 		l.URI = labels[l.ActivityID].URI
 		l.Metadata = labels[l.ActivityID].Metadata
 		l.IDs = unpackIDs(listed.host, listed.ids)
@@ -289,15 +285,11 @@ func (p *partition) labels(ctx context.Context, letters []*queue.DeadLetter) (ma
 		ids = append(ids, l.ActivityID)
 		commands = append(commands, p.client.B().Hget().Key(p.Of(rediskeys.Activity, l.ActivityID)).Field("m").Build())
 	}
-	answers, err := p.do(ctx, commands...)
+	texts, err := readAll[string](ctx, p.conn, commands)
 	if err != nil {
 		return nil, err
 	}
-	for i, m := range answers {
-		text := ""
-		if err := scan(m, &text); err != nil {
-			return nil, err
-		}
+	for i, text := range texts {
 		d, err := readDescription(text)
 		if err != nil {
 			p.logLimited("description", &damage{p.Of(rediskeys.Activity, ids[i]), "m", err.Error()})

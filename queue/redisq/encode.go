@@ -43,6 +43,13 @@ func timeOf(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
+func sum(all []int) (n int) {
+	for _, m := range all {
+		n += m
+	}
+	return n
+}
+
 func flag(b bool) string {
 	if b {
 		return "1"

@@ -289,14 +289,12 @@ func (x *export) whenAccepted(ctx context.Context, p *partition, all []accepted)
 		for i, a := range some {
 			commands[i] = x.s.client.B().Hget().Key(p.Of(rediskeys.Activity, a.id.String())).Field("t").Build()
 		}
-		answers, err := x.s.do(ctx, commands...)
+		times, err := readAll[int64](ctx, x.s.conn, commands)
 		if err != nil {
 			return err
 		}
-		for i, m := range answers {
-			if err := scan(m, &some[i].at); err != nil { // nil if it was dropped meanwhile
-				return err
-			}
+		for i, at := range times {
+			some[i].at = at // 0 if it was dropped meanwhile
 		}
 	}
 	return nil

@@ -70,12 +70,6 @@ func (p *partition) hostStatus(host string, m rueidis.RedisMessage) (h queue.Hos
 	return h, nil
 }
 
-// hostStates are the states of hosts. Their first letters are what names.lua knows them by.
-var hostStates = []queue.HostState{
-	queue.HostHealthy, queue.HostThrottled, queue.HostRefusing, queue.HostFailing, queue.HostOpen, queue.HostUnavailable,
-	queue.HostPaused, queue.HostBlocked,
-}
-
 // Hosts implements queue.Watching.
 func (s *reader) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (list queue.List[queue.HostStatus], err error) {
 	defer wrap(&err, "hosts")
@@ -124,13 +118,13 @@ func (s *reader) hostNames(ctx context.Context, f queue.HostFilter, after string
 	if f.Query != "" || !f.ChangedSince.IsZero() {
 		want = chunk // most may be left out
 	}
-	states := hostStates
+	states := queue.HostStates
 	if f.State != "" {
 		states = []queue.HostState{f.State}
 	}
 	args := []string{after, strconv.Itoa(min(want, max(20, 2*want/len(s.parts))))}
 	for _, state := range states {
-		args = append(args, string(state[:1]))
+		args = append(args, string(state[:1])) // names.lua knows a state by its first letter
 	}
 	answers := make([][]rueidis.RedisMessage, len(s.parts))
 	err = s.forEach(func(p *partition) error { return p.run(ctx, script.Names, nil, args, &answers[p.N]) })

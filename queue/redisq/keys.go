@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/redis/rueidis"
 
@@ -171,12 +170,7 @@ func (s *keyring) storedKeys(ctx context.Context, names []string) ([]string, err
 		p, hash := s.keyAt(name)
 		commands[i] = s.client.B().Hget().Key(p.Key(rediskeys.Keys)).Field(hash).Build()
 	}
-	texts := make([]string, len(names))
-	answers, err := s.do(ctx, commands...)
-	for i := 0; err == nil && i < len(answers); i++ {
-		err = scan(answers[i], &texts[i])
-	}
-	return texts, err
+	return readAll[string](ctx, s.conn, commands)
 }
 
 // listedKeys reads keys, and how many deliveries wait to be signed by them. Those removed meanwhile are left out.
@@ -216,22 +210,15 @@ func (s *keyring) signing(ctx context.Context, names []string) ([]int, error) {
 	for i, name := range names {
 		hashes[i] = nameHash(name)
 	}
-	answers, err := s.ask(ctx, func(p *partition) rueidis.Completed {
+	all, err := ask[[]int64](ctx, s.conn, func(p *partition) rueidis.Completed {
 		return s.client.B().Hmget().Key(p.Key(rediskeys.Signing)).Field(hashes...).Build()
 	})
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range answers {
-		var counts []int64
-		if err := scan(m, &counts); err != nil {
-			return nil, err
-		}
+	for _, counts := range all {
 		for i, n := range counts {
 			sums[i] += int(n)
 		}
 	}
-	return sums, nil
+	return sums, err
 }
 
 // keyNames returns at most n names of keys after one, in order. Pinned keys that the filter leaves out cost a look each.
@@ -265,22 +252,11 @@ func (s *keyring) someKeyNames(ctx context.Context, id, after string, n int) ([]
 	if after != "" {
 		first = "(" + after
 	}
-	answers, err := s.ask(ctx, func(p *partition) rueidis.Completed {
+	all, err := ask[[]string](ctx, s.conn, func(p *partition) rueidis.Completed {
 		return s.client.B().Zrangebylex().Key(p.Key(rediskeys.KeyIDs)).Min(first).Max(last).Limit(0, int64(n)).Build()
 	})
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, m := range answers {
-		var some []string
-		if err := scan(m, &some); err != nil {
-			return nil, err
-		}
-		names = append(names, some...)
-	}
-	slices.Sort(names)
-	return names[:min(n, len(names))], nil
+	names := slices.Sorted(slices.Values(slices.Concat(all...)))
+	return names[:min(n, len(names))], err
 }
 
 // ResealKeys implements queue.Keys. What is stored is exchanged as a whole, if it still is what was read.
@@ -290,16 +266,13 @@ func (s *keyring) ResealKeys(ctx context.Context, keys []queue.Reseal) (_ int, e
 	if err != nil {
 		return 0, err
 	}
-	var replaced atomic.Int64
-	err = s.forEach(func(p *partition) error {
+	replaced, err := fromEach(s.conn, func(p *partition) (int, error) {
 		if len(changes[p]) == 0 {
-			return nil
+			return 0, nil
 		}
-		n, err := p.number(ctx, script.ResealKeys, nil, changes[p])
-		replaced.Add(int64(n))
-		return err
+		return p.number(ctx, script.ResealKeys, nil, changes[p])
 	})
-	return int(replaced.Load()), err
+	return sum(replaced), err
 }
 
 // reseals returns the arguments of resealkeys.lua by partition, for those keys that are sealed as their Old says.

@@ -71,9 +71,9 @@ func (p *partition) deadOf(ctx context.Context, id uuid.UUID, next func([]letter
 				commands = append(commands, p.client.B().Zscore().Key(p.Key(rediskeys.Dead)).Member(name).Build())
 			}
 		}
-		answers, err := p.do(ctx, commands...)
-		for i := 0; err == nil && i < len(answers); i++ {
-			err = scan(answers[i], &some[i].died)
+		died, err := readAll[int64](ctx, p.conn, commands)
+		for i, at := range died {
+			some[i].died = at
 		}
 		next(slices.DeleteFunc(some, func(l letterID) bool { return l.died == 0 })) // those went just now
 		return true, err

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
@@ -177,14 +176,10 @@ func (p *partition) withURIs(ctx context.Context, marks []string, before listPos
 			commands = append(commands, p.client.B().Lrange().Key(key).Start(0).Stop(-1).Build())
 		}
 	}
-	answers, err := p.do(ctx, commands...)
-	for i := 0; err == nil && i < len(answers); i++ {
-		var entries []string
-		err = scan(answers[i], &entries)
-		for _, entry := range entries {
-			if len(entry) == markBytes+positionBytes && slices.Contains(marks, entry[:markBytes]) {
-				found.add(listPosition(entry[markBytes:]), before)
-			}
+	all, err := readAll[[]string](ctx, p.conn, commands)
+	for _, entry := range slices.Concat(all...) {
+		if len(entry) == markBytes+positionBytes && slices.Contains(marks, entry[:markBytes]) {
+			found.add(listPosition(entry[markBytes:]), before)
 		}
 	}
 	return found, err
@@ -273,17 +268,14 @@ func (p *partition) pending(ctx context.Context, before listPosition, most int) 
 
 // next returns activities that come next, newest first, from all partitions.
 func (s *conn) next(ctx context.Context, f *search, before listPosition, most int) (found some, err error) {
-	var mu sync.Mutex
-	err = s.forEach(func(p *partition) (err error) {
-		var here some
+	all, err := fromEach(s, func(p *partition) (some, error) {
 		if f.pending {
-			here, err = p.pending(ctx, before, most)
-		} else {
-			here, err = p.find(ctx, f, before, most)
+			return p.pending(ctx, before, most)
 		}
-		first := f.since(p)
-		mu.Lock()
-		defer mu.Unlock()
+		return p.find(ctx, f, before, most)
+	})
+	for i, here := range all {
+		first := f.since(s.parts[i])
 		for _, at := range here.all {
 			if at >= first {
 				found.all = append(found.all, at)
@@ -292,8 +284,7 @@ func (s *conn) next(ctx context.Context, f *search, before listPosition, most in
 		if here.end >= first {
 			found.end = max(found.end, here.end)
 		}
-		return err
-	})
+	}
 	slices.Sort(found.all)
 	found.all = slices.Compact(found.all)
 	slices.Reverse(found.all)

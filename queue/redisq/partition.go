@@ -75,13 +75,23 @@ func (s *conn) forEach(call func(p *partition) error) error {
 	return errors.Join(errs...)
 }
 
-// ask sends a command to every partition, all together, and returns their answers in the order of the partitions.
-func (s *conn) ask(ctx context.Context, command func(p *partition) rueidis.Completed) ([]rueidis.RedisMessage, error) {
+// fromEach returns what a function returns for each partition, called for all at the same time.
+func fromEach[T any](s *conn, call func(p *partition) (T, error)) ([]T, error) {
+	all := make([]T, len(s.parts))
+	err := s.forEach(func(p *partition) (err error) {
+		all[p.N], err = call(p)
+		return err
+	})
+	return all, err
+}
+
+// ask sends a command to every partition, all together, and reads their answers, in the order of the partitions; see scan.
+func ask[T any](ctx context.Context, s *conn, command func(p *partition) rueidis.Completed) ([]T, error) {
 	commands := make([]rueidis.Completed, len(s.parts))
 	for i, p := range s.parts {
 		commands[i] = command(p)
 	}
-	return s.do(ctx, commands...)
+	return readAll[T](ctx, s, commands)
 }
 
 // heads appends the first key of lanes.

@@ -106,6 +106,16 @@ func (s *conn) do(ctx context.Context, commands ...rueidis.Completed) ([]rueidis
 	return answers, nil
 }
 
+// readAll runs plain commands, all at the same time, and reads each answer into a variable; see scan.
+func readAll[T any](ctx context.Context, s *conn, commands []rueidis.Completed) ([]T, error) {
+	answers, err := s.do(ctx, commands...)
+	all := make([]T, len(answers))
+	for i := 0; err == nil && i < len(answers); i++ {
+		err = scan(answers[i], &all[i])
+	}
+	return all, err
+}
+
 // keyOf returns the key of a plain command, "" if it has none.
 func keyOf(command []string) string {
 	if len(command) < 2 {

@@ -55,7 +55,7 @@ func addTotals(st *queue.Stats, totals map[string]int64) {
 	st.Dead += int(totals["dead"])
 	st.Delivered += totals["delivered"]
 	st.Dropped += totals["dropped"]
-	for _, state := range hostStates {
+	for _, state := range queue.HostStates {
 		if n := int(totals[string(state)]); n != 0 {
 			st.Hosts[state] += n
 		}

@@ -152,7 +152,7 @@ const readyTimeout = time.Second
 func (s *Store) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, errSlow)
 	defer cancel()
-	if _, err := s.ask(ctx, func(p *partition) rueidis.Completed {
+	if _, err := ask[int](ctx, s.conn, func(p *partition) rueidis.Completed {
 		return s.client.B().Setrange().Key(p.Key(rediskeys.Nothing)).Offset(0).Value("").Build()
 	}); err != nil {
 		return fmt.Errorf("redis: %w", err)

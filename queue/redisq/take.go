@@ -208,10 +208,8 @@ func (p *partition) readIDs(ctx context.Context, deliveries []*queue.Delivery) e
 		_, ordinal, _ := p.splitID(d.ID) // it is one of this partition
 		commands[i] = p.readListing(d.Activity.ID, ordinal)
 	}
-	answers, err := p.do(ctx, commands...)
-	for i := 0; err == nil && i < len(answers); i++ {
-		text := ""
-		err = scan(answers[i], &text)
+	texts, err := readAll[string](ctx, p.conn, commands)
+	for i, text := range texts {
 		l := readListed(0, text)
 		deliveries[i].IDs = unpackIDs(l.host, l.ids)
 	}

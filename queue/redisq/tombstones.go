@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -137,12 +136,9 @@ func (s *conn) importTombstone(ctx context.Context, m *queue.MovedTombstone) (is
 	}
 	a := queue.Activity{URI: m.Deletion, Object: m.Object, Role: queue.Deletes}
 	args := []string{string(id[:]), nameHash(m.Deletion), nameHash(m.Object), epitaph(&a)}
-	var added atomic.Int64
-	err = s.forEach(func(p *partition) error {
+	added, err := fromEach(s, func(p *partition) (int, error) {
 		at := strconv.FormatInt(p.lag.stored(m.CreatedAt), 10)
-		n, err := p.number(ctx, script.ImportTombstone, nil, append(args[:len(args):len(args)], at))
-		added.Add(int64(n))
-		return err
+		return p.number(ctx, script.ImportTombstone, nil, append(args[:len(args):len(args)], at))
 	})
-	return added.Load() > 0, err
+	return sum(added) > 0, err
 }

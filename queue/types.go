@@ -31,16 +31,16 @@ const (
 	Roles    = 4  // how many there are
 )
 
-// Activity is one ActivityPub activity: stored once, sent byte for byte.
+// Activity is one ActivityPub activity: stored once, sent byte for byte. Its JSON is what a store may keep in one text.
 type Activity struct {
-	ID    string // ours: a UUID of version 7, so in order of time
-	URI   string // the activity's own id
-	Type  string // the activity's type, the first if it has several
-	Actor string // the ID of its actor, "" if it names none
-	KeyID string // the key that signs it, looked up for each attempt
+	ID    string `json:"-"`               // ours: a UUID of version 7, so in order of time
+	URI   string `json:"-"`               // the activity's own id
+	Type  string `json:"type"`            // the activity's type, the first if it has several
+	Actor string `json:"actor,omitempty"` // the ID of its actor, "" if it names none
+	KeyID string `json:"key_id"`          // the key that signs it, looked up for each attempt
 	// OrderingKey orders deliveries: those that have the same one and go to the same inbox form a chain, and go out in
 	// the order accepted.
-	OrderingKey string
+	OrderingKey string `json:"ordering_key"`
 	// Refers is the URI of an activity that this one undoes or answers and names by its ID only, else "".
 	//
 	// If Refers is not "" and OrderingKey == Refers, the activity takes the ordering key of the newest pending activity
@@ -48,19 +48,19 @@ type Activity struct {
 	//
 	// With any other OrderingKey (the caller chose one), Refers changes no chain and only names the Delete that a
 	// Restores undoes.
-	Refers string
+	Refers string `json:"-"`
 	// Object identifies the one object that the activity is about, whatever the OrderingKey. It is "" if there is none
 	// or if there are several, and where Restores only has Refers. It is the object's ID or, if a group announces the
 	// activity of someone else, something that stands for that ID and the group's together. Stores only compare it.
-	Object    string
-	Role      Role // what it does to Object
-	Priority  Priority
-	Final     []int             // the statuses, of 400 to 499, that end a delivery as rejected at once
-	Pin       string            // the fingerprint of the only key under KeyID that may sign it, "" for the one there when it is signed
-	Metadata  []byte            // a JSON object of the app's, at most 4 KiB, or nil; it comes back and is never sent
-	Body      []byte            // must not be modified
-	Digest    [sha256.Size]byte // SHA-256 of Body, set by the back-end
-	CreatedAt time.Time         // set by the back-end
+	Object    string            `json:"object,omitempty"`
+	Role      Role              `json:"role,omitempty"` // what it does to Object
+	Priority  Priority          `json:"-"`
+	Final     []int             `json:"final,omitempty"` // the statuses, of 400 to 499, that end a delivery as rejected at once
+	Pin       string            `json:"pin,omitempty"`   // the fingerprint of the only key under KeyID that may sign it, "" for the one there when it is signed
+	Metadata  []byte            `json:"-"`               // a JSON object of the app's, at most 4 KiB, or nil; it comes back and is never sent
+	Body      []byte            `json:"-"`               // must not be modified
+	Digest    [sha256.Size]byte `json:"-"`               // SHA-256 of Body, set by the back-end
+	CreatedAt time.Time         `json:"-"`               // set by the back-end
 }
 
 // KeyName returns the name of the key that signs the activity.
@@ -298,17 +298,17 @@ type Settlement struct {
 	Release bool
 }
 
-// Key is a private key, sealed by the caller that put it.
+// Key is a private key, sealed by the caller that put it. Its JSON is what a store may keep in one text.
 type Key struct {
-	ID          string
-	Pin         string // the fingerprint again if it is kept beside the one that is current under ID, for what is pinned to it
-	Algorithm   string
-	PublicPEM   string
-	Fingerprint string
-	Sealed      []byte
-	WhenIdle    bool      // it is removed once nothing pends that it signs; always so if it is pinned
-	CreatedAt   time.Time // set by the back-end
-	Pending     int       // how many deliveries wait to be signed by it; set by Keys.Keys only
+	ID          string    `json:"id"`
+	Pin         string    `json:"pin,omitempty"` // the fingerprint again if it is kept beside the one that is current under ID, for what is pinned to it
+	Algorithm   string    `json:"algorithm"`
+	PublicPEM   string    `json:"public_pem"`
+	Fingerprint string    `json:"fingerprint"`
+	Sealed      []byte    `json:"sealed"`
+	WhenIdle    bool      `json:"-"` // it is removed once nothing pends that it signs; always so if it is pinned
+	CreatedAt   time.Time `json:"-"` // set by the back-end
+	Pending     int       `json:"-"` // how many deliveries wait to be signed by it; set by Keys.Keys only
 }
 
 // KeyName returns one text for a key's ID and pin: the pin stands behind a line break, which no ID holds.

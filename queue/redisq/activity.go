@@ -155,30 +155,19 @@ func statusOf(id string, parts []part) queue.ActivityStatus {
 	return status
 }
 
-// description is what is stored of an activity besides its body and what has a field of its own.
+// description is what is stored of an activity besides its body and what has a field of its own. Of the activity it has URI,
+// Metadata and what is in its JSON.
 type description struct {
-	URI         string     `json:"-"`
-	Metadata    []byte     `json:"-"`
-	Type        string     `json:"type"`
-	Actor       string     `json:"actor,omitempty"` // ownerOfKey for the ID before the # of KeyID
-	KeyID       string     `json:"key_id"`
-	OrderingKey string     `json:"ordering_key"`
-	Object      string     `json:"object,omitempty"`
-	Role        queue.Role `json:"role,omitempty"`
-	Undoes      string     `json:"undoes,omitempty"` // the URI of a deletion: needed until it is released
-	Final       []int      `json:"final,omitempty"`
-	Pin         string     `json:"pin,omitempty"`
-	HasIDs      bool       `json:"ids,omitempty"` // whether recipients have any
+	queue.Activity        // its Actor is ownerOfKey for the ID before the # of KeyID
+	Undoes         string `json:"undoes,omitempty"` // the URI of a deletion: needed until it is released
+	HasIDs         bool   `json:"ids,omitempty"`    // whether recipients have any
 }
 
 const ownerOfKey = "#"
 
 // descriptionOf returns what is stored of an activity.
 func descriptionOf(a *queue.Activity, hasIDs bool) description {
-	d := description{
-		URI: a.URI, Metadata: a.Metadata, Type: a.Type, Actor: a.Actor, KeyID: a.KeyID, OrderingKey: a.OrderingKey, Object: a.Object,
-		Role: a.Role, Final: a.Final, Pin: a.Pin, HasIDs: hasIDs,
-	}
+	d := description{Activity: *a, HasIDs: hasIDs}
 	if owner, _, ok := strings.Cut(a.KeyID, "#"); ok && owner == a.Actor {
 		d.Actor = ownerOfKey
 	}
@@ -202,8 +191,7 @@ func (d *description) text() (string, error) {
 		return "", errLabels
 	}
 	lengths := binary.BigEndian.AppendUint64(nil, uint64(len(d.URI))<<16|uint64(len(d.Metadata)))
-	rest, err := encode(d, false)
-	return string(lengths[8-labelsHead:]) + d.URI + string(d.Metadata) + rest, err
+	return string(lengths[8-labelsHead:]) + d.URI + string(d.Metadata) + toJSON(d), nil
 }
 
 // readDescription undoes text.
@@ -236,10 +224,8 @@ func splitLabels(text string) (uri string, metadata []byte, rest string, err err
 
 // asActivity undoes descriptionOf.
 func (d *description) asActivity(id string) queue.Activity {
-	a := queue.Activity{
-		ID: id, URI: d.URI, Metadata: d.Metadata, Type: d.Type, Actor: d.Actor, KeyID: d.KeyID, OrderingKey: d.OrderingKey,
-		Object: d.Object, Role: d.Role, Final: d.Final, Pin: d.Pin,
-	}
+	a := d.Activity
+	a.ID = id
 	if d.Actor == ownerOfKey {
 		a.Actor, _, _ = strings.Cut(d.KeyID, "#")
 	}

@@ -28,13 +28,14 @@ type attemptResult struct {
 	Error   string `json:"error,omitempty"`
 }
 
+func resultOf(a *queue.LastAttempt) attemptResult { return attemptResult{a.Status, a.Outcome, a.Error} }
+
 // shrinkAttempt returns a last attempt as it is stored, "" for none.
-func shrinkAttempt(a *queue.LastAttempt) (string, error) {
+func shrinkAttempt(a *queue.LastAttempt) string {
 	if a == nil {
-		return "", nil
+		return ""
 	}
-	result, err := compress(attemptResult{a.Status, a.Outcome, a.Error})
-	return shrunk + times(a) + result, err
+	return shrunk + times(a) + compress(resultOf(a))
 }
 
 // times returns when an attempt was made and how long it took, as that is stored.
@@ -78,17 +79,15 @@ func readTimes(text string) (at time.Time, took time.Duration) {
 }
 
 // pastOf returns the attempts before the last one as they are stored.
-func pastOf(h queue.History) (past string, err error) {
+func pastOf(h queue.History) (past string) {
 	for i := 1; i < len(h); i++ {
 		result := ""
-		if newer := h[i-1]; h[i].Status != newer.Status || h[i].Outcome != newer.Outcome || h[i].Error != newer.Error {
-			if result, err = compress(attemptResult{h[i].Status, h[i].Outcome, h[i].Error}); err != nil {
-				return "", err
-			}
+		if resultOf(&h[i]) != resultOf(&h[i-1]) {
+			result = compress(resultOf(&h[i]))
 		}
 		past += times(&h[i]) + string(binary.BigEndian.AppendUint16(nil, uint16(len(result)))) + result //nolint:gosec // errors are short
 	}
-	return past, nil
+	return past
 }
 
 // historyOf returns the history of a delivery with a last attempt, nil if there is none, and others before it.

@@ -21,6 +21,15 @@ func encode(v any, empty bool) (string, error) {
 	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
+// toJSON returns v as JSON, which only lacks what stores don't hold.
+func toJSON(v any) string {
+	text, err := encode(v, false)
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
 // decode undoes encode.
 func decode(text string, v any) error {
 	if text == "" {

@@ -95,9 +95,7 @@ func (s *Store) newIntake(ctx context.Context, sub *queue.Submission) (*intake, 
 	}
 	in.home = s.partitionOf(in.text)
 	in.claims = s.partitionOf(in.claim)
-	if in.head, err = encode(head{sub.ID, sub.URI, sub.Note}, false); err != nil {
-		return nil, err
-	}
+	in.head = toJSON(head{sub.ID, sub.URI, sub.Note})
 	a := sub.Activity
 	if a.Refers != "" && a.OrderingKey == a.Refers {
 		if a.OrderingKey, err = s.orderingKeyOf(ctx, a.Refers); err != nil {
@@ -170,9 +168,7 @@ func (in *intake) lanes() ([]lane, error) {
 		to := recipient{headers: headers, inbox: sixBytes(r.Inbox)}
 		attempts := ""
 		if in.past != nil {
-			if to.past, attempts, err = in.past.delivery(n, &in.s.partitionOf(r.Host).lag); err != nil {
-				return nil, err
-			}
+			to.past, attempts = in.past.delivery(n, &in.s.partitionOf(r.Host).lag)
 		}
 		to.path = listing(target(r), attempts, packIDs(r.Host, r.IDs))
 		all[i].to = append(all[i].to, to)

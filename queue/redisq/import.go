@@ -46,10 +46,6 @@ func (s *Store) Import(ctx context.Context, records []queue.Record) (stored int,
 }
 
 func (s *keyring) importKey(ctx context.Context, k *queue.Key) (isNew bool, err error) {
-	text, err := textOf(k)
-	if err != nil {
-		return false, err
-	}
 	p, hash := s.keyAt(k.Name())
 	created := p.lag.stored(k.CreatedAt)
 	mark := stays
@@ -58,7 +54,7 @@ func (s *keyring) importKey(ctx context.Context, k *queue.Key) (isNew bool, err 
 		mark = goesWhenIdle
 		commands = append(commands, s.client.B().Zadd().Key(p.Key(rediskeys.Retiring)).ScoreMember().ScoreMember(float64(created), k.Name()).Build())
 	}
-	text = strconv.FormatInt(created, 10) + mark + text
+	text := strconv.FormatInt(created, 10) + mark + toJSON(k)
 	answers, err := s.do(ctx, append(commands, s.client.B().Hsetnx().Key(p.Key(rediskeys.Keys)).Field(hash).Value(text).Build())...)
 	if err != nil {
 		return false, err
@@ -72,12 +68,8 @@ func (s *keyring) importKey(ctx context.Context, k *queue.Key) (isNew bool, err 
 func (s *conn) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, err error) {
 	p := s.partitionOf(m.Host)
 	record := p.lag.storedRecord(m.Record)
-	text, err := shrinkRecord(&record)
-	if err != nil {
-		return false, err
-	}
 	n, err := p.number(ctx, script.ImportHost, p.lane(nil, m.Host), []string{
-		m.Host, text, strconv.FormatInt(m.Record.Epoch, 10), strconv.Itoa(recordFlags(&m.Record)), upMillis(m.Wait),
+		m.Host, shrinkRecord(&record), strconv.FormatInt(m.Record.Epoch, 10), strconv.Itoa(recordFlags(&m.Record)), upMillis(m.Wait),
 		millis(m.Waited), strconv.Itoa(m.Hastened), strconv.FormatInt(p.lag.stored(m.ChangedAt), 10), flag(m.Paused), flag(m.Blocked),
 	})
 	return n == 1, err
@@ -86,10 +78,6 @@ func (s *conn) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, 
 func (s *conn) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew bool, err error) {
 	if m.TTL <= 0 {
 		return false, nil
-	}
-	about, err := encode(head{m.ID, m.URI, m.Note}, false)
-	if err != nil {
-		return false, err
 	}
 	pairs := make([][2]string, len(m.Refused))
 	for i, refusal := range m.Refused {
@@ -102,8 +90,8 @@ func (s *conn) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew 
 	name := hex.EncodeToString(m.Key[:])
 	p := s.partitionOf(name)
 	n, err := p.number(ctx, script.ImportReceipt, []string{p.Of(rediskeys.Claim, name)}, []string{
-		string(m.Fingerprint[:]), about, strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates), refused,
-		upMillis(m.TTL),
+		string(m.Fingerprint[:]), toJSON(head{m.ID, m.URI, m.Note}), strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates),
+		refused, upMillis(m.TTL),
 	})
 	return n == 1, err
 }
@@ -181,15 +169,9 @@ func (x *past) activity(l *lag) (b []byte) {
 }
 
 // delivery returns what is told of a delivery, likewise, but for its attempts before the last one, which are listed.
-func (x *past) delivery(n int, l *lag) (_, attempts string, err error) {
+func (x *past) delivery(n int, l *lag) (_, attempts string) {
 	d := &x.Deliveries[n]
-	last, err := shrinkAttempt(d.History.Last())
-	if err == nil {
-		attempts, err = pastOf(d.History)
-	}
-	if err != nil {
-		return "", "", err
-	}
+	last := shrinkAttempt(d.History.Last())
 	flags := int64(0)
 	due := int64(0)
 	for flag, is := range map[int64]bool{
@@ -206,7 +188,7 @@ func (x *past) delivery(n int, l *lag) (_, attempts string, err error) {
 	}
 	b := packNumber(packNumber(packSize(nil, packArray, 6), due), flags)
 	b = packText(packText(packNumber(b, int64(d.Attempts)), last), string(d.Reason))
-	return string(packNumber(b, l.stored(d.DiedAt))), attempts, nil
+	return string(packNumber(b, l.stored(d.DiedAt))), pastOf(d.History)
 }
 
 // finishEarlier finishes what an earlier move that was cut short has staged of the activity: what was committed goes into its

@@ -23,21 +23,6 @@ type keyring struct {
 	*channels
 }
 
-// storedKey is a signing key as it is stored.
-type storedKey struct {
-	ID          string `json:"id"`
-	Algorithm   string `json:"algorithm"`
-	PublicPEM   string `json:"public_pem"`
-	Fingerprint string `json:"fingerprint"`
-	Sealed      []byte `json:"sealed"`
-	Pin         string `json:"pin,omitempty"`
-}
-
-// textOf returns what is stored of a key behind its time.
-func textOf(k *queue.Key) (string, error) {
-	return encode(storedKey{k.ID, k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, k.Pin}, false)
-}
-
 // keyAt returns the partition that a key is in, and the hash that it is found by.
 func (s *keyring) keyAt(name string) (p *partition, hash string) {
 	hash = nameHash(name)
@@ -47,12 +32,8 @@ func (s *keyring) keyAt(name string) (p *partition, hash string) {
 // PutKey implements queue.Keys.
 func (s *keyring) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
 	defer wrap(&err, "put key")
-	text, err := textOf(&k)
-	if err != nil {
-		return false, err
-	}
 	p, hash := s.keyAt(k.Name())
-	n, err := p.number(ctx, script.PutKey, nil, []string{hash, k.Name(), text, graceOf(&k)})
+	n, err := p.number(ctx, script.PutKey, nil, []string{hash, k.Name(), toJSON(&k), graceOf(&k)})
 	if err == nil {
 		err = s.forEach(func(p *partition) error { return p.keyCame(ctx, hash) })
 	}
@@ -125,23 +106,19 @@ const (
 var errKey = errors.New("a stored key has no time")
 
 // parseKey reads what putkey.lua wrote.
-func parseKey(text string) (queue.Key, error) {
+func parseKey(text string) (k queue.Key, err error) {
 	end := strings.IndexAny(text, stays+goesWhenIdle)
 	if end < 0 {
-		return queue.Key{}, errKey
+		return k, errKey
 	}
 	ms, err := strconv.ParseInt(text[:end], 10, 64)
 	if err != nil {
-		return queue.Key{}, errKey // not what it holds
+		return k, errKey // not what it holds
 	}
-	var k storedKey
-	if err := decode(text[end+1:], &k); err != nil {
-		return queue.Key{}, err
-	}
-	return queue.Key{
-		ID: k.ID, Pin: k.Pin, Algorithm: k.Algorithm, PublicPEM: k.PublicPEM, Fingerprint: k.Fingerprint, Sealed: k.Sealed,
-		CreatedAt: timeOf(ms), WhenIdle: text[end:end+1] == goesWhenIdle,
-	}, nil
+	err = decode(text[end+1:], &k)
+	k.CreatedAt = timeOf(ms)
+	k.WhenIdle = text[end:end+1] == goesWhenIdle
+	return k, err
 }
 
 // Keys implements queue.Keys.
@@ -309,8 +286,7 @@ func resealed(old string, r *queue.Reseal) (replacement string, err error) {
 		return "", err
 	}
 	k.Sealed = r.New
-	text, err := textOf(&k)
-	return old[:strings.IndexAny(old, stays+goesWhenIdle)+1] + text, err
+	return old[:strings.IndexAny(old, stays+goesWhenIdle)+1] + toJSON(&k), nil
 }
 
 // DeleteKey implements queue.Keys.

@@ -81,17 +81,12 @@ type storedRecord struct {
 }
 
 // shrinkRecord returns a host's record as scripts have it, but for its epoch, which is the store's.
-func shrinkRecord(r *queue.HostRecord) (string, error) {
-	failure, err := shrinkAttempt(r.LastError)
-	if err != nil {
-		return "", err
-	}
+func shrinkRecord(r *queue.HostRecord) string {
 	b := &r.Breaker
-	text, err := shrink(storedRecord{
+	return joinRecord(shrink(storedRecord{
 		b.State, b.Failures, b.Trips, b.Window, b.Days, b.Failed, since2025(b.OpenedAt), since2025(b.LastSuccess),
 		r.Scheme, r.Throttles, r.Unavailable, r.Doubts, since2025(r.DoubtedAt), since2025(r.RefusedAt), b.Slow, storeAnswers(r),
-	})
-	return joinRecord(text, failure), err
+	}), shrinkAttempt(r.LastError))
 }
 
 // joinRecord makes a record as scripts have it of what they store: the length of it but for its last error, that, and the

@@ -59,10 +59,7 @@ func (s *Store) reset(ctx context.Context, p *partition, host string) error {
 			was = queue.HostRecord{} // it is damaged, and about to be replaced
 		}
 		is := was.Forgiven()
-		if text, err = shrinkRecord(&is); err != nil {
-			return err
-		}
-		fed, err := p.number(ctx, script.Reset, p.lane(nil, host), []string{host, known, text, strconv.Itoa(recordFlags(&is))})
+		fed, err := p.number(ctx, script.Reset, p.lane(nil, host), []string{host, known, shrinkRecord(&is), strconv.Itoa(recordFlags(&is))})
 		if err != nil {
 			return err
 		}

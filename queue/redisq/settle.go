@@ -16,11 +16,7 @@ import (
 func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settlement, n int) (_ []queue.Delivery, err error) {
 	defer wrap(&err, "settle")
 	p := s.partitionOf(lease.Host)
-	c, err := p.settlement(lease, st, n, false)
-	if err != nil {
-		return nil, err
-	}
-	m, err := p.settles.call(ctx, c)
+	m, err := p.settles.call(ctx, p.settlement(lease, st, n, false))
 	if err != nil {
 		return nil, err
 	}
@@ -64,12 +60,10 @@ func (s *Store) next(ctx context.Context, p *partition, g *given, release bool) 
 func isDead(r queue.Result) bool { return r.Verdict == queue.Dead }
 
 // settlement returns a settlement as its script wants it, which may begin a turn.
-func (p *partition) settlement(lease lockmgr.Lease, st queue.Settlement, n int, begins bool) (c *batchedCall, err error) {
+func (p *partition) settlement(lease lockmgr.Lease, st queue.Settlement, n int, begins bool) *batchedCall {
 	var host, epoch, flags string
 	if st.Host != nil {
-		if host, err = shrinkRecord(st.Host); err != nil {
-			return nil, err
-		}
+		host = shrinkRecord(st.Host)
 		epoch = strconv.FormatInt(st.Host.Epoch, 10)
 		flags = strconv.Itoa(recordFlags(st.Host))
 	}
@@ -96,9 +90,7 @@ func (p *partition) settlement(lease lockmgr.Lease, st queue.Settlement, n int, 
 		}
 		var last string // what was delivered is gone, and at most in the feed
 		if r.Verdict != queue.Delivered || p.opts.Feed.Delivered {
-			if last, err = shrinkAttempt(r.Attempt); err != nil {
-				return nil, err
-			}
+			last = shrinkAttempt(r.Attempt)
 		}
 		results++
 		args = append(args, strconv.Itoa(positions[text]), strconv.FormatInt(ordinal, 10), strconv.Itoa(int(r.Verdict)),
@@ -106,7 +98,7 @@ func (p *partition) settlement(lease lockmgr.Lease, st queue.Settlement, n int, 
 	}
 	args[0] = strconv.Itoa(len(positions))
 	args[1] = strconv.Itoa(results)
-	return &batchedCall{apart: lease.Host, keys: keys, args: args}, nil
+	return &batchedCall{apart: lease.Host, keys: keys, args: args}
 }
 
 // wakeParked makes due what was just made to wait for keys that are there. A key that comes after this look finds the

@@ -39,10 +39,7 @@ var (
 )
 
 // shrink returns v as few bytes, of which no first one is that of a delivery (see lane.lua).
-func shrink(v any) (string, error) {
-	text, err := compress(v)
-	return shrunk + text, err
-}
+func shrink(v any) string { return shrunk + compress(v) }
 
 // expand undoes shrink.
 func expand(text string, v any) error {
@@ -53,13 +50,7 @@ func expand(text string, v any) error {
 }
 
 // compress returns v as JSON that is compressed with the phrases.
-func compress(v any) (string, error) {
-	text, err := encode(v, false)
-	if err != nil {
-		return "", err
-	}
-	return string(dictionary.Encode(nil, []byte(text))), nil
-}
+func compress(v any) string { return string(dictionary.Encode(nil, []byte(toJSON(v)))) }
 
 // decompress undoes compress.
 func decompress(text string, v any) error {

@@ -49,10 +49,7 @@ func TestSupersededCountedOnce(t *testing.T) {
 			}
 			enqueue(t, s, aboutNote("delete", queue.Deletes, "b.example"))
 			p := s.parts[0]
-			taking, err := p.settlement(lockmgr.Lease{Host: "a.example", Token: 1, TTL: time.Minute}, queue.Settlement{}, 10, true)
-			if err != nil {
-				t.Fatal(err)
-			}
+			taking := p.settlement(lockmgr.Lease{Host: "a.example", Token: 1, TTL: time.Minute}, queue.Settlement{}, 10, true)
 			if _, err := p.settles.call(t.Context(), taking); err != nil {
 				t.Fatal(err)
 			}

@@ -27,7 +27,7 @@ func ParseJWK(text []byte) (*PrivateKey, error) {
 	}
 	switch key := jwk.Key.(type) {
 	case *rsa.PrivateKey:
-		return newRSAKey(key)
+		return checkPrimes(newRSAKey(key))
 	case ed25519.PrivateKey:
 		return newKey(key, key.Public())
 	case *rsa.PublicKey, ed25519.PublicKey:

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -69,6 +70,16 @@ func TestParseJWKAccepts(t *testing.T) {
 	}
 }
 
+// parsedPKCS1 returns a key that crypto/x509 accepts.
+func parsedPKCS1(t *testing.T, der []byte) *rsa.PrivateKey {
+	t.Helper()
+	k, err := x509.ParsePKCS1PrivateKey(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func TestParseJWKRefuses(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -91,6 +102,8 @@ func TestParseJWKRefuses(t *testing.T) {
 		"RSA without primes": jwkOf(t, rawRSA(rsaKey()), func(m map[string]any) { delete(m, "p"); delete(m, "q") }),
 		"RSA, other d":       jwkOf(t, rawRSA(rsaKey()), func(m map[string]any) { m["d"] = "AQAB" }),
 		"RSA, wrong CRT":     jwkOf(t, rawRSA(rsaKey()), func(m map[string]any) { maps.Copy(m, map[string]any{"dp": "AQ", "dq": "AQ", "qi": "AQ"}) }),
+		"RSA, small prime":   jwkOf(t, parsedPKCS1(t, assembleAny(t, prime(t, 600), prime(t, 1448))), nil),
+		"RSA, composite":     jwkOf(t, parsedPKCS1(t, compositePrime(t)), nil),
 		"Ed25519, other x":   []byte(strings.Replace(rfc8037Key, `"x":"11`, `"x":"22`, 1)),
 		"too long":           []byte(`{"kty":"OKP","pad":"` + strings.Repeat("x", maxJWK) + `"}`),
 	} {

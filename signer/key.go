@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 )
 
 // The RSA keys that are accepted. Exponents larger than F4 are as good; smaller ones have a history of forgeries.
@@ -44,7 +45,7 @@ func ParsePrivateKey(text []byte) (*PrivateKey, error) {
 		return nil, err
 	}
 	defer clear(block.Bytes)
-	return parseBlock(block)
+	return checkPrimes(parseBlock(block))
 }
 
 // refuse makes the error of a key that isn't accepted. Causes from the parsers are left out: they may quote what they
@@ -84,14 +85,8 @@ func parseBlock(block *pem.Block) (*PrivateKey, error) {
 		if len(block.Headers) > 0 {
 			return nil, refuse("it is encrypted, or has PEM headers for some other reason")
 		}
-		if err := checkRSA(block.Bytes); err != nil {
-			return nil, err
-		}
 		return parsePKCS1(block.Bytes)
 	case "PRIVATE KEY":
-		if err := checkPKCS8(block.Bytes); err != nil {
-			return nil, err
-		}
 		return parsePKCS8(block.Bytes)
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, refuse("it is encrypted")
@@ -107,10 +102,18 @@ func parseBlock(block *pem.Block) (*PrivateKey, error) {
 	return nil, refuse("it isn't labelled as a private key")
 }
 
+// unsound is refuse for an error of crypto/x509. It repeats only what crypto/rsa says, which quotes nothing.
+func unsound(why string, err error) error {
+	if _, fault, ok := strings.Cut(err.Error(), "crypto/rsa: "); ok {
+		why += " (" + fault + ")"
+	}
+	return refuse(why)
+}
+
 func parsePKCS1(der []byte) (*PrivateKey, error) {
 	key, err := x509.ParsePKCS1PrivateKey(der)
 	if err != nil {
-		return nil, refuse("it isn't a sound RSA key in PKCS#1")
+		return nil, unsound("it isn't a sound RSA key in PKCS#1", err)
 	}
 	return newRSAKey(key)
 }
@@ -122,7 +125,7 @@ func parsePKCS8(der []byte) (*PrivateKey, error) {
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, refuse("it isn't a sound RSA or Ed25519 key in PKCS#8")
+		return nil, unsound("it isn't a sound RSA or Ed25519 key in PKCS#8", err)
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
@@ -148,6 +151,26 @@ func newRSAKey(key *rsa.PrivateKey) (*PrivateKey, error) {
 		return nil, refuse("its numbers don't make an RSA key")
 	}
 	return newKey(key, &key.PublicKey)
+}
+
+// minPrimeBits is far above what elliptic curves can factor out, and below the primes of unusual but sound keys.
+const minPrimeBits = 640
+
+// checkPrimes refuses an RSA key with a factor that is small or no prime, for which crypto/rsa does not look. It takes some
+// milliseconds, so only new keys are checked. No composite number is known that passes the test.
+func checkPrimes(k *PrivateKey, err error) (*PrivateKey, error) {
+	if err != nil || !k.rsa {
+		return k, err
+	}
+	for _, p := range k.private().(*rsa.PrivateKey).Primes {
+		switch {
+		case p.BitLen() < minPrimeBits:
+			return nil, refuse("one of its primes is too small")
+		case !p.ProbablyPrime(0):
+			return nil, refuse("one of its primes is no prime")
+		}
+	}
+	return k, nil
 }
 
 func newKey(private crypto.PrivateKey, public crypto.PublicKey) (*PrivateKey, error) {

@@ -97,8 +97,8 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		"8194 bits":          {block("RSA PRIVATE KEY", tooLarge(t)), "RSA of 8194 bits"},
 		"exponent 3":         {block("RSA PRIVATE KEY", rsaDER(t, 2048, 3)), "exponent"},
 		"three primes":       {block("RSA PRIVATE KEY", threePrimes(t)), "more than two primes"},
-		"bytes after PKCS#1": {block("RSA PRIVATE KEY", append(rsaDER(t, 2048, 65537), 5, 0)), "isn't an RSA key in PKCS#1"},
-		"PKCS#8 of rubbish":  {inPKCS8([]byte{5, 0}), "isn't an RSA key in PKCS#1"},
+		"bytes after PKCS#1": {block("RSA PRIVATE KEY", append(rsaDER(t, 2048, 65537), 5, 0)), "isn't a sound RSA"},
+		"PKCS#8 of rubbish":  {inPKCS8([]byte{5, 0}), "isn't a sound RSA"},
 		"512 bits in PKCS#8": {inPKCS8(rsaDER(t, 512, 65537)), "RSA of 512 bits"},
 	} {
 		t.Run(name, func(t *testing.T) {

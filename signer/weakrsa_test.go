@@ -9,7 +9,7 @@ import (
 )
 
 // TestBrokenRSAKeysAreNamed checks that an RSA key which is weak or doesn't fit together is refused for what is wrong with
-// it, in both forms.
+// it, in PKCS#1 and in PKCS#8.
 func TestBrokenRSAKeysAreNamed(t *testing.T) {
 	one, two := big.NewInt(1), big.NewInt(2)
 	for name, tt := range map[string]struct {
@@ -17,19 +17,19 @@ func TestBrokenRSAKeysAreNamed(t *testing.T) {
 		why   string
 	}{
 		"even exponent":       {func(k *pkcs1) { k.E = 65538 }, "exponent is even"},
-		"exponent 1":          {func(k *pkcs1) { k.E = 1 }, "exponent is below 65537"},
-		"exponent too large":  {func(k *pkcs1) { k.E = 1<<31 + 11 }, "exponent is 2^31 or above"},
-		"exponent of another": {func(k *pkcs1) { k.E = 65539 }, "private exponent doesn't belong"},
-		"D of another":        {func(k *pkcs1) { k.D = rawRSA(otherRSAKey()).D }, "private exponent doesn't belong"},
-		"N of another":        {func(k *pkcs1) { k.N = rawRSA(otherRSAKey()).N }, "isn't the product of its primes"},
-		"P of another":        {func(k *pkcs1) { k.P = rawRSA(otherRSAKey()).Primes[0] }, "isn't the product of its primes"},
-		"P and Q swapped":     {func(k *pkcs1) { k.P, k.Q = k.Q, k.P }, "CRT"},
-		"DP of another":       {func(k *pkcs1) { k.DP = new(big.Int).Add(k.DP, two) }, "CRT"},
-		"DQ of another":       {func(k *pkcs1) { k.DQ = new(big.Int).Add(k.DQ, two) }, "CRT"},
-		"QInv of another":     {func(k *pkcs1) { k.QInv = new(big.Int).Add(k.QInv, one) }, "CRT"},
-		"D zero":              {func(k *pkcs1) { k.D = new(big.Int) }, "zero or negative"},
-		"P negative":          {func(k *pkcs1) { k.P = new(big.Int).Neg(k.P) }, "zero or negative"},
-		"P one":               {func(k *pkcs1) { k.P, k.Q = one, k.N }, "too small"},
+		"exponent 1":          {func(k *pkcs1) { k.E = 1 }, "exponent too small"},
+		"exponent too large":  {func(k *pkcs1) { k.E = 1<<31 + 11 }, "exponent too large"},
+		"exponent of another": {func(k *pkcs1) { k.E = 65539 }, "CRT exponent"},
+		"D of another":        {func(k *pkcs1) { k.D = rawRSA(otherRSAKey()).D }, "d does not match"},
+		"N of another":        {func(k *pkcs1) { k.N = rawRSA(otherRSAKey()).N }, "p * q != n"},
+		"P of another":        {func(k *pkcs1) { k.P = rawRSA(otherRSAKey()).Primes[0] }, "p * q != n"},
+		"P and Q swapped":     {func(k *pkcs1) { k.P, k.Q = k.Q, k.P }, "isn't a sound RSA"},
+		"DP of another":       {func(k *pkcs1) { k.DP = new(big.Int).Add(k.DP, two) }, "CRT exponent"},
+		"DQ of another":       {func(k *pkcs1) { k.DQ = new(big.Int).Add(k.DQ, two) }, "CRT exponent"},
+		"QInv of another":     {func(k *pkcs1) { k.QInv = new(big.Int).Add(k.QInv, one) }, "CRT coefficient"},
+		"D zero":              {func(k *pkcs1) { k.D = new(big.Int) }, "isn't a sound RSA"},
+		"P negative":          {func(k *pkcs1) { k.P = new(big.Int).Neg(k.P) }, "isn't a sound RSA"},
+		"P one":               {func(k *pkcs1) { k.P, k.Q = one, k.N }, "isn't a sound RSA"},
 	} {
 		k := pkcs1Of(rawRSA(rsaKey()))
 		tt.spoil(&k)
@@ -40,7 +40,7 @@ func TestBrokenRSAKeysAreNamed(t *testing.T) {
 	p := prime(t, 1024)
 	for q := new(big.Int).Add(p, two); ; q.Add(q, two) {
 		if q.ProbablyPrime(0) {
-			checkRefused(t, "close primes", assembleAny(t, p, q), "too close")
+			checkRefused(t, "close primes", assembleAny(t, p, q), "|p - q| too small")
 			break
 		}
 	}

@@ -71,7 +71,7 @@ func TestParallel(t *testing.T) {
 // TestCacheIsBounded counts parses through a cache of two keys.
 func TestCacheIsBounded(t *testing.T) {
 	var opened []string
-	c := newKeyCache(2, func(keyID string, sealed []byte, _ *signingKey) (*signingKey, error) {
+	c := newKeyCache(2, func(keyID string, sealed []byte) (*signingKey, error) {
 		opened = append(opened, keyID+string(sealed))
 		if string(sealed) == "bad" {
 			return nil, ErrSealed
@@ -103,7 +103,7 @@ func TestCacheIsBounded(t *testing.T) {
 func TestConcurrentMissesParseOnce(t *testing.T) {
 	var parsed, asking atomic.Int32
 	keys := make([]*signingKey, 10)
-	c := newKeyCache(2, func(string, []byte, *signingKey) (*signingKey, error) {
+	c := newKeyCache(2, func(string, []byte) (*signingKey, error) {
 		parsed.Add(1)
 		for asking.Load() < int32(len(keys)) {
 			runtime.Gosched()

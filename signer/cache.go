@@ -17,8 +17,8 @@ type keyCache struct {
 	recent  *list.List                 // guarded by mu; the most recently used in front
 }
 
-// openFunc parses a sealed key. cached is the key that was cached under the ID and pin until now, or nil.
-type openFunc = func(keyID string, sealed []byte, cached *signingKey) (*signingKey, error)
+// openFunc parses a sealed key.
+type openFunc = func(keyID string, sealed []byte) (*signingKey, error)
 
 // cacheKey is a key ID and a pin.
 type cacheKey struct{ keyID, pin string }
@@ -46,7 +46,6 @@ func (c *keyCache) get(keyID, pin string, sealed []byte) (*signingKey, error) {
 func (c *keyCache) entry(id cacheKey, sealed []byte) *cacheEntry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	replaced := func() (*signingKey, error) { return nil, nil }
 	if el, ok := c.entries[id]; ok {
 		e := el.Value.(*cacheEntry)
 		if bytes.Equal(e.sealed, sealed) {
@@ -54,15 +53,11 @@ func (c *keyCache) entry(id cacheKey, sealed []byte) *cacheEntry {
 			return e
 		}
 		c.remove(el)
-		replaced = e.key
 	} else if c.recent.Len() >= c.size {
 		c.remove(c.recent.Back())
 	}
 	e := &cacheEntry{cacheKey: id, sealed: sealed}
-	e.key = sync.OnceValues(func() (*signingKey, error) { // releases replaced after the call
-		cached, _ := replaced() // its error was returned to the caller that made that entry
-		return c.open(id.keyID, sealed, cached)
-	})
+	e.key = sync.OnceValues(func() (*signingKey, error) { return c.open(id.keyID, sealed) })
 	c.entries[id] = c.recent.PushFront(e)
 	return e
 }

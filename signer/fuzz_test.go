@@ -62,7 +62,7 @@ func FuzzSignatureHeader(f *testing.F) {
 	}
 	store := storeFunc(func() ([]byte, error) { return []byte("sealed"), nil })
 	s := New(Options{Store: store, Sealer: newMemStore(f).sealer})
-	s.keys.open = func(string, []byte, *signingKey) (*signingKey, error) { return key, nil }
+	s.keys.open = func(string, []byte) (*signingKey, error) { return key, nil }
 	f.Fuzz(func(t *testing.T, id, name, value string) {
 		for _, scheme := range []Scheme{Cavage, RFC9421} {
 			req := newRequest(t, "https://one.example/inbox")

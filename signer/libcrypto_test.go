@@ -149,7 +149,7 @@ func TestLibcryptoReplacedInFlight(t *testing.T) {
 	for name, key := range keys {
 		want[name] = mustSignDigest(t, load(t, GoRSA(), key), digest)
 	}
-	cache := newKeyCache(1, func(_ string, sealed []byte, _ *signingKey) (*signingKey, error) {
+	cache := newKeyCache(1, func(_ string, sealed []byte) (*signingKey, error) {
 		return newSigningKey(keys[string(sealed)], backend)
 	})
 	var done atomic.Bool

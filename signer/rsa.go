@@ -48,7 +48,6 @@ type signingKey struct {
 	rsa    RSASigner
 	public ssh.PublicKey
 	ed     ed25519.PrivateKey
-	digest [sha256.Size]byte // of the PKCS#8 it was parsed from
 }
 
 func newSigningKey(private crypto.PrivateKey, backend RSA) (*signingKey, error) {

@@ -148,7 +148,11 @@ func (s *Sealer) Open(keyID string, sealed []byte) (*PrivateKey, error) {
 		return nil, err
 	}
 	defer clear(plain)
-	return parseSealed(plain)
+	k, err := parsePKCS8(plain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
+	}
+	return k, nil
 }
 
 // Check returns the error that Open would return, at a hundredth of the cost: it decrypts the key but doesn't parse it.
@@ -156,14 +160,6 @@ func (s *Sealer) Check(keyID string, sealed []byte) error {
 	plain, err := s.open(keyID, sealed)
 	clear(plain)
 	return err
-}
-
-func parseSealed(plain []byte) (*PrivateKey, error) {
-	k, err := parsePKCS8(plain)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
-	}
-	return k, nil
 }
 
 // open returns the PKCS#8 of a key, which the caller clears.

@@ -92,28 +92,13 @@ func New(o Options) *Signer {
 	}
 }
 
-// load makes a sealed key ready to sign. If the same key was cached, sealed by another master key, load returns the cached
-// one: otherwise a rotation of the master key would parse every key again.
-func (o Options) load(keyID string, sealed []byte, cached *signingKey) (*signingKey, error) {
-	plain, err := o.Sealer.open(keyID, sealed)
+// load makes a sealed key ready to sign.
+func (o Options) load(keyID string, sealed []byte) (*signingKey, error) {
+	k, err := o.Sealer.Open(keyID, sealed)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(plain)
-	digest := sha256.Sum256(plain)
-	if cached != nil && cached.digest == digest {
-		return cached, nil
-	}
-	k, err := parseSealed(plain)
-	if err != nil {
-		return nil, err
-	}
-	key, err := newSigningKey(k.private(), o.RSA)
-	if err != nil {
-		return nil, err
-	}
-	key.digest = digest
-	return key, nil
+	return newSigningKey(k.private(), o.RSA)
 }
 
 // Sign dates and signs req, and returns the scheme it used. It replaces Date (by this machine's clock, UTC), Signature,

@@ -64,27 +64,16 @@ var activityStates = []queue.ActivityState{queue.ActivityPending, queue.Activity
 
 var deliveryStates = []queue.DeliveryState{queue.StatePending, queue.StateDead}
 
-func (s *server) getActivity(r *http.Request, _ []byte) (reply, error) {
-	return s.activity(r, "look up activity", s.Queue.Activity)
-}
-
-func (s *server) cancelActivity(r *http.Request, _ []byte) (reply, error) {
-	return s.activity(r, "cancel activity", s.Queue.Cancel)
-}
-
-// activity answers with the status that ask returns for the activity in the path.
-func (s *server) activity(
-	r *http.Request, what string, ask func(context.Context, string) (queue.ActivityStatus, error),
-) (reply, error) {
-	id, err := activityID(r)
-	if err != nil {
-		return reply{}, err
+// activity returns the endpoint that answers with the status that ask returns for the activity in the path.
+func activity(ask func(context.Context, string) (queue.ActivityStatus, error)) endpoint {
+	return func(r *http.Request, _ []byte) (reply, error) {
+		id, err := activityID(r)
+		if err != nil {
+			return reply{}, err
+		}
+		status, err := ask(r.Context(), id)
+		return reply{Status: http.StatusOK, Body: activityViewOf(&status)}, err
 	}
-	status, err := ask(r.Context(), id)
-	if err != nil {
-		return reply{}, fmt.Errorf("%s %s: %w", what, id, err)
-	}
-	return reply{Status: http.StatusOK, Body: activityViewOf(&status)}, nil
 }
 
 func activityViewOf(a *queue.ActivityStatus) activityView {
@@ -94,24 +83,11 @@ func activityViewOf(a *queue.ActivityStatus) activityView {
 	}
 }
 
-func (s *server) listActivities(r *http.Request, _ []byte) (reply, error) {
-	p, err := pageOf(r)
-	if err != nil {
-		return reply{}, err
+func activityFilter(q *query) queue.ActivityFilter {
+	return queue.ActivityFilter{
+		URI: q.Get("activity_id"), Actor: q.Get("actor"), KeyID: q.Get("key_id"), Type: q.Get("type"),
+		State: oneOf(q, "state", activityStates), Since: q.time("since"),
 	}
-	q := r.URL.Query()
-	f := queue.ActivityFilter{URI: q.Get("activity_id"), Actor: q.Get("actor"), KeyID: q.Get("key_id"), Type: q.Get("type")}
-	if f.State, err = oneOf(q, "state", activityStates); err != nil {
-		return reply{}, err
-	}
-	if f.Since, err = timeOf(q, "since"); err != nil {
-		return reply{}, err
-	}
-	list, err := s.Queue.Activities(r.Context(), f, p)
-	if err != nil {
-		return reply{}, fmt.Errorf("list activities: %w", err)
-	}
-	return listReply(list, activityViewOf), nil
 }
 
 const activityType = "application/activity+json"
@@ -133,21 +109,14 @@ func (s *server) getBody(r *http.Request, _ []byte) (reply, error) {
 		return reply{}, err
 	}
 	body, err := s.Queue.Body(r.Context(), id)
-	if err != nil {
-		return reply{}, fmt.Errorf("look up the body of %s: %w", id, err)
-	}
-	return reply{Status: http.StatusOK, Body: sentBytes(body)}, nil
+	return reply{Status: http.StatusOK, Body: sentBytes(body)}, err
 }
 
 func (s *server) getDelivery(r *http.Request, _ []byte) (reply, error) {
-	id := chi.URLParam(r, "id")
-	d, err := s.Queue.Delivery(r.Context(), id)
-	if err != nil {
-		return reply{}, fmt.Errorf("look up a delivery: %w", err)
-	}
+	d, err := s.Queue.Delivery(r.Context(), chi.URLParam(r, "id"))
 	return reply{Status: http.StatusOK, Body: oneDelivery{
 		deliveryView: deliveryViewOf(&d), ActivityID: d.URI, Metadata: d.Metadata, URL: activityURL(d.ActivityID),
-	}}, nil
+	}}, err
 }
 
 func (s *server) listDeliveries(r *http.Request, _ []byte) (reply, error) {
@@ -155,20 +124,13 @@ func (s *server) listDeliveries(r *http.Request, _ []byte) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	p, err := pageOf(r)
-	if err != nil {
-		return reply{}, err
+	ofActivity := func(ctx context.Context, state queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+		return s.Queue.Deliveries(ctx, id, state, p)
 	}
-	state, err := oneOf(r.URL.Query(), "state", deliveryStates)
-	if err != nil {
-		return reply{}, err
-	}
-	list, err := s.Queue.Deliveries(r.Context(), id, state, p)
-	if err != nil {
-		return reply{}, fmt.Errorf("list deliveries of %s: %w", id, err)
-	}
-	return listReply(list, deliveryViewOf), nil
+	return list(deliveryFilter, ofActivity, deliveryViewOf)(r, nil)
 }
+
+func deliveryFilter(q *query) queue.DeliveryState { return oneOf(q, "state", deliveryStates) }
 
 func deliveryViewOf(d *queue.DeliveryStatus) deliveryView {
 	return deliveryView{

@@ -42,7 +42,7 @@ func (s *server) cancelActivities(r *http.Request, body []byte) (reply, error) {
 	}
 	n, err := s.Queue.CancelMany(r.Context(), queue.CancelChoice{KeyID: call.KeyID, URIs: call.ActivityIDs, DryRun: call.DryRun})
 	if err != nil {
-		return reply{}, fmt.Errorf("cancel activities: %w", err)
+		return reply{}, err
 	}
 	if !call.DryRun {
 		s.Log.Info("activities.cancelled", "activities", n.Activities, "deliveries", n.Deliveries, "key_id", call.KeyID, "token", visitOf(r).token)

@@ -2,9 +2,6 @@ package handlers
 
 import (
 	"encoding/json"
-	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -28,32 +25,16 @@ type deadLetter struct {
 	Metadata json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
 }
 
-func (s *server) listDeadLetters(r *http.Request, _ []byte) (reply, error) {
-	p, err := pageOf(r)
-	if err != nil {
-		return reply{}, err
-	}
-	f, err := deadLetterFilter(r.URL.Query())
-	if err != nil {
-		return reply{}, err
-	}
-	list, err := s.Queue.DeadLetters(r.Context(), f, p)
-	if err != nil {
-		return reply{}, fmt.Errorf("list dead letters: %w", err)
-	}
-	return listReply(list, deadLetterOf), nil
-}
-
 // filterNames are the members of a filter, in calls and queries.
 var filterNames = []string{"host", "reason", "since", "inbox", "activity_id"}
 
-func deadLetterFilter(q url.Values) (f queue.DeadLetterFilter, err error) {
+func deadLetterFilter(q *query) (f queue.DeadLetterFilter) {
 	for _, name := range filterNames {
-		if value := q.Get(name); value != "" && err == nil {
-			err = setFilter(&f, "query", name, value)
+		if value := q.Get(name); value != "" && q.err == nil {
+			q.err = setFilter(&f, "query", name, value)
 		}
 	}
-	return f, err
+	return f
 }
 
 // setFilter sets a member of a filter to a value that stands in the query or the body.

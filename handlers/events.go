@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -39,28 +38,28 @@ type eventFilter struct {
 }
 
 // eventFilterOf reads a filter of events of these kinds. Without types it has all of them, but not stats if hosts are named.
-func eventFilterOf(q url.Values, kinds []queue.EventKind) (want eventFilter, err error) {
-	for _, kind := range listed(q["type"]) {
+func eventFilterOf(q *query, kinds []queue.EventKind) (want eventFilter) {
+	for _, kind := range listed(q.Values["type"]) {
 		if !slices.Contains(kinds, queue.EventKind(kind)) {
-			return want, invalid("query.type", mustBeOneOf(kinds))
+			q.refuse("type", mustBeOneOf(kinds))
 		}
 		want.kinds = append(want.kinds, queue.EventKind(kind))
 	}
-	for _, host := range listed(q["host"]) {
+	for _, host := range listed(q.Values["host"]) {
 		name, err := normalised("query.host", host)
-		if err != nil {
-			return want, err
+		if q.err == nil {
+			q.err = err
 		}
 		want.hosts = append(want.hosts, name)
 	}
 	if len(want.kinds) > 0 {
-		return want, nil
+		return want
 	}
 	want.kinds = slices.Clone(kinds)
 	if len(want.hosts) > 0 {
 		want.kinds = slices.DeleteFunc(want.kinds, func(k queue.EventKind) bool { return k == eventStats })
 	}
-	return want, nil
+	return want
 }
 
 // listed returns the values of a parameter that may be repeated and hold several, separated by commas.
@@ -79,7 +78,9 @@ func (f *eventFilter) inStats() bool { return slices.Contains(f.kinds, eventStat
 
 // events is GET /v1/events: server-sent events, until the subscriber goes, is stuck, or the node stops.
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
-	want, err := eventFilterOf(r.URL.Query(), eventKinds)
+	q := queryOf(r)
+	want := eventFilterOf(q, eventKinds)
+	err := q.err
 	subscriber := s.subscribers.claim(visitOf(r).token)
 	if err == nil && !subscriber.tryGrow(1) {
 		err = &problem{Status: http.StatusServiceUnavailable, Detail: "too many subscribers", retryAfter: reconnectAfter}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 
@@ -53,25 +52,19 @@ func entryOf(e *queue.Event) entry {
 
 // feed is GET /v1/feed.
 func (s *server) feed(r *http.Request, _ []byte) (reply, error) {
-	p, err := pageOf(r)
-	if err != nil {
-		return reply{}, err
-	}
-	q := r.URL.Query()
+	q := queryOf(r)
+	p := q.page()
 	p.Cursor = q.Get("after")
-	want, err := eventFilterOf(q, feedKinds)
-	if err != nil {
-		return reply{}, err
+	want := eventFilterOf(q, feedKinds)
+	if q.err != nil {
+		return reply{}, q.err
 	}
 	list, err := s.Queue.Feed(r.Context(), want.entries(), p)
 	if errors.Is(err, queue.ErrBadCursor) {
 		return reply{}, invalid("query.after", flaw{codeInvalidValue, "is not a cursor of this store's feed"})
 	}
-	if err != nil {
-		return reply{}, fmt.Errorf("read the feed: %w", err)
-	}
 	s.Metrics.feedRead(list.Items)
-	return listReply(list, entryOf), nil
+	return listReply(list, entryOf), err
 }
 
 // EncodeFeed encodes entries of the feed as a page of GET /v1/feed, with the cursor behind them.

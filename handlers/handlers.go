@@ -31,6 +31,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -196,12 +197,16 @@ func (s *server) answer(rt route) http.Handler {
 }
 
 // work has the endpoint of a route work on a request whose body was read, and releases the room of the body: a caller
-// that does not read its answer takes none.
+// that does not read its answer takes none. Errors of the store need no other context than the name of the operation.
 func (rt *route) work(r *http.Request, body []byte, release func()) (reply, error) {
 	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(rt.timeout, storeTimeout))
 	defer cancel()
-	return rt.serve(r.WithContext(ctx), body)
+	rep, err := rt.serve(r.WithContext(ctx), body)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", rt.id, err)
+	}
+	return rep, err
 }
 
 // bodyOf reads the body of a request. Where the route has none, one may come only if it says nothing.

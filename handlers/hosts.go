@@ -46,32 +46,15 @@ const sortByName queue.HostSort = "name"
 
 var hostSorts = []queue.HostSort{sortByName, queue.ByPending, queue.ByOldest}
 
-func (s *server) listHosts(r *http.Request, _ []byte) (reply, error) {
-	p, err := pageOf(r)
-	if err != nil {
-		return reply{}, err
+func hostFilter(q *query) queue.HostFilter {
+	f := queue.HostFilter{
+		State: oneOf(q, "state", queue.HostStates), Query: strings.ToLower(q.Get("q")), ChangedSince: q.time("changed_since"),
+		Sort: oneOf(q, "sort", hostSorts),
 	}
-	q := r.URL.Query()
-	state, err := oneOf(q, "state", queue.HostStates)
-	if err != nil {
-		return reply{}, err
+	if f.Sort == sortByName {
+		f.Sort = queue.ByName
 	}
-	f := queue.HostFilter{State: state, Query: strings.ToLower(q.Get("q"))}
-	if f.ChangedSince, err = timeOf(q, "changed_since"); err != nil {
-		return reply{}, err
-	}
-	sort, err := oneOf(q, "sort", hostSorts)
-	if err != nil {
-		return reply{}, err
-	}
-	if sort != sortByName {
-		f.Sort = sort
-	}
-	list, err := s.Queue.Hosts(r.Context(), f, p)
-	if err != nil {
-		return reply{}, fmt.Errorf("list hosts: %w", err)
-	}
-	return listReply(list, hostViewOf), nil
+	return f
 }
 
 func (s *server) getHost(r *http.Request, _ []byte) (reply, error) {
@@ -113,12 +96,13 @@ type hostsReset struct {
 
 // resetHosts resets all hosts in a state.
 func (s *server) resetHosts(r *http.Request, _ []byte) (reply, error) {
-	state, err := oneOf(r.URL.Query(), "state", queue.HostStates)
-	if err != nil {
-		return reply{}, err
-	}
+	q := queryOf(r)
+	state := oneOf(q, "state", queue.HostStates)
 	if state == "" {
-		return reply{}, invalid("query.state", isMissing)
+		q.refuse("state", isMissing)
+	}
+	if q.err != nil {
+		return reply{}, q.err
 	}
 	n, err := s.Queue.ResetHosts(r.Context(), state)
 	s.Log.Info("hosts.reset", "state", state, "hosts", n, "token", visitOf(r).token)

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"github.com/postrider/postrider/queue"
@@ -45,7 +44,7 @@ func (s *server) putKey(r *http.Request, body []byte) (reply, error) {
 	}
 	created, err := s.Queue.PutKey(r.Context(), key)
 	if err != nil {
-		return reply{}, fmt.Errorf("put key %s: %w", key.ID, err)
+		return reply{}, err
 	}
 	s.Log.Info("key.put", "key_id", key.ID, "fingerprint", key.Fingerprint, "token", visitOf(r).token)
 	return s.keyReply(r, key.ID, created)
@@ -54,14 +53,11 @@ func (s *server) putKey(r *http.Request, body []byte) (reply, error) {
 // keyReply shows a key as it was stored.
 func (s *server) keyReply(r *http.Request, id string, created bool) (reply, error) {
 	key, err := s.Queue.Key(r.Context(), id, "")
-	if err != nil {
-		return reply{}, fmt.Errorf("look up key %s: %w", id, err)
-	}
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
 	}
-	return reply{Status: status, Body: s.keyViewOf(&key)}, nil
+	return reply{Status: status, Body: keyViewOf(&key)}, err
 }
 
 // parseKeyCall reads a key call. The caller wipes the key, also after an error.
@@ -85,18 +81,7 @@ func checkKeyID(id string) flaw {
 	return flaw{}
 }
 
-func (s *server) listKeys(r *http.Request, _ []byte) (reply, error) {
-	p, err := pageOf(r)
-	if err != nil {
-		return reply{}, err
-	}
-	f := queue.KeyFilter{ID: r.URL.Query().Get("key_id")}
-	list, err := s.Queue.Keys(r.Context(), f, p)
-	if err != nil {
-		return reply{}, fmt.Errorf("list keys: %w", err)
-	}
-	return listReply(list, s.keyViewOf), nil
-}
+func keyFilter(q *query) queue.KeyFilter { return queue.KeyFilter{ID: q.Get("key_id")} }
 
 // deleteKey removes a key, at once or once nothing pends that it signs.
 func (s *server) deleteKey(r *http.Request, _ []byte) (reply, error) {
@@ -113,7 +98,7 @@ func (s *server) deleteKey(r *http.Request, _ []byte) (reply, error) {
 		return reply{}, invalid("query.when", flaw{codeInvalidValue, "must be idle, or left out"})
 	}
 	if err := remove(r.Context(), id); err != nil {
-		return reply{}, fmt.Errorf("delete key: %w", err)
+		return reply{}, err
 	}
 	if s.Forget != nil {
 		s.Forget(id)
@@ -122,7 +107,7 @@ func (s *server) deleteKey(r *http.Request, _ []byte) (reply, error) {
 	return reply{Status: status}, nil
 }
 
-func (s *server) keyViewOf(k *queue.Key) keyView {
+func keyViewOf(k *queue.Key) keyView {
 	return keyView{
 		KeyID: k.ID, Algorithm: k.Algorithm, PublicKey: k.PublicPEM, Multibase: signer.PublicMultibase(k.PublicPEM),
 		Fingerprint: k.Fingerprint, Pending: k.Pending, WhenIdle: k.WhenIdle,
@@ -140,7 +125,7 @@ func (s *server) resealKeys(r *http.Request, _ []byte) (reply, error) {
 			err = s.resealPage(r.Context(), list.Items, &view)
 		}
 		if err != nil {
-			return reply{}, fmt.Errorf("reseal keys: %w", err)
+			return reply{}, err
 		}
 		if p.Cursor = list.Next; p.Cursor == "" {
 			break

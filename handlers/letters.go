@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/postrider/postrider/queue"
@@ -58,14 +57,12 @@ func (s *server) deleteDeadLetters(r *http.Request, body []byte) (reply, error) 
 func (s *server) changeLetters(
 	r *http.Request, body []byte, change func(context.Context, queue.DeadLetterChoice) (queue.DeadLetterCount, error),
 ) (n queue.DeadLetterCount, which queue.DeadLetterChoice, err error) {
-	c, err := chooseLetters(r.URL.Query(), body)
+	c, err := chooseLetters(queryOf(r), body)
 	if err != nil || c.byID && len(c.IDs) == 0 {
 		return n, c.DeadLetterChoice, err
 	}
-	if n, err = change(r.Context(), c.DeadLetterChoice); err != nil {
-		return n, which, fmt.Errorf("change dead letters: %w", err)
-	}
-	return n, c.DeadLetterChoice, nil
+	n, err = change(r.Context(), c.DeadLetterChoice)
+	return n, c.DeadLetterChoice, err
 }
 
 // choice is which dead letters are meant.
@@ -76,8 +73,9 @@ type choice struct {
 
 // chooseLetters reads which dead letters are meant, from the query and, where it says something too, rather from the
 // body. It is strict, because a filter that is misspelt or empty would leave all of them.
-func chooseLetters(query url.Values, body []byte) (c choice, err error) {
-	if err = c.fromQuery(query); err == nil && len(body) > 0 {
+func chooseLetters(q *query, body []byte) (c choice, err error) {
+	c.fromQuery(q)
+	if err = q.err; err == nil && len(body) > 0 {
 		err = c.fromBody(body)
 	}
 	if err == nil && c.byID && c.Filter != (queue.DeadLetterFilter{}) {
@@ -86,23 +84,23 @@ func chooseLetters(query url.Values, body []byte) (c choice, err error) {
 	return c, err
 }
 
-func (c *choice) fromQuery(query url.Values) (err error) {
-	if c.byID = query.Has("ids"); c.byID {
-		if c.IDs = listed(query["ids"]); len(c.IDs) > maxIDs {
-			return invalid("query.ids", tooManyIDs)
+func (c *choice) fromQuery(q *query) {
+	if c.byID = q.Has("ids"); c.byID {
+		if c.IDs = listed(q.Values["ids"]); len(c.IDs) > maxIDs {
+			q.refuse("ids", tooManyIDs)
 		}
 	}
-	if query.Has("dry_run") {
-		if c.DryRun, err = strconv.ParseBool(query.Get("dry_run")); err != nil {
-			return invalid("query.dry_run", flaw{codeInvalidValue, "must be true or false"})
+	if q.Has("dry_run") {
+		var err error
+		if c.DryRun, err = strconv.ParseBool(q.Get("dry_run")); err != nil {
+			q.refuse("dry_run", flaw{codeInvalidValue, "must be true or false"})
 		}
 	}
 	for _, name := range filterNames {
-		if query.Has(name) && err == nil {
-			err = setFilter(&c.Filter, "query", name, query.Get(name))
+		if q.Has(name) && q.err == nil {
+			q.err = setFilter(&c.Filter, "query", name, q.Get(name))
 		}
 	}
-	return err
 }
 
 // fromBody reads the body over what the query said. A null says nothing.

@@ -159,12 +159,12 @@ func TestMostDeadLetters(t *testing.T) {
 func FuzzChooseLetters(f *testing.F) {
 	f.Add("host=one.example&dry_run=true", []byte(letterExample))
 	f.Add("ids=a,b", []byte(`{"ids":[]}`))
-	f.Fuzz(func(t *testing.T, query string, body []byte) {
-		values, err := url.ParseQuery(query)
+	f.Fuzz(func(t *testing.T, text string, body []byte) {
+		values, err := url.ParseQuery(text)
 		if err != nil {
 			return
 		}
-		c, err := chooseLetters(values, body)
+		c, err := chooseLetters(&query{Values: values}, body)
 		if err == nil && (len(c.IDs) > 0 && !c.byID || c.byID && c.Filter != (queue.DeadLetterFilter{})) {
 			t.Errorf("got %+v", c)
 		}

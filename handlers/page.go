@@ -1,10 +1,8 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
-	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,18 +22,20 @@ type page[T any] struct {
 	NextCursor string `json:"next_cursor,omitempty" doc:"absent on the last page"`
 }
 
-// pageOf reads which part of a list is wanted.
-func pageOf(r *http.Request) (queue.Page, error) {
-	q := r.URL.Query()
-	p := queue.Page{Limit: defaultLimit, Cursor: q.Get("cursor")}
-	if !q.Has("limit") {
-		return p, nil
+// list returns the endpoint of a list: a page of what is read with the filter that the query has.
+func list[F, T, V any](
+	filter func(*query) F, read func(context.Context, F, queue.Page) (queue.List[T], error), view func(*T) V,
+) endpoint {
+	return func(r *http.Request, _ []byte) (reply, error) {
+		q := queryOf(r)
+		p := q.page()
+		f := filter(q)
+		if q.err != nil {
+			return reply{}, q.err
+		}
+		found, err := read(r.Context(), f, p)
+		return listReply(found, view), err
 	}
-	var err error
-	if p.Limit, err = strconv.Atoi(q.Get("limit")); err != nil || p.Limit < 1 || p.Limit > maxLimit {
-		return p, invalid("query.limit", flaw{codeInvalidValue, "must be a number from 1 to 500"})
-	}
-	return p, nil
 }
 
 // listReply shows a part of a list.
@@ -45,15 +45,6 @@ func listReply[T, V any](list queue.List[T], view func(*T) V) reply {
 		items[i] = view(&list.Items[i])
 	}
 	return reply{Status: http.StatusOK, Body: page[V]{Items: items, NextCursor: list.Next}}
-}
-
-// oneOf reads a query parameter that must be one of some values, or absent.
-func oneOf[S ~string](q url.Values, name string, values []S) (S, error) {
-	v := S(q.Get(name))
-	if v == "" || slices.Contains(values, v) {
-		return v, nil
-	}
-	return "", invalid("query."+name, mustBeOneOf(values))
 }
 
 // mustBeOneOf is the flaw of what is none of some values.
@@ -102,16 +93,6 @@ type reason string
 
 // Schema describes a reason by the closed list of them.
 func (reason) Schema(huma.Registry) *huma.Schema { return enumSchema(queue.Reasons) }
-
-// timeOf reads a query parameter that must be a time, or absent.
-func timeOf(q url.Values, name string) (at time.Time, err error) {
-	if text := q.Get(name); text != "" {
-		if at, err = time.Parse(time.RFC3339, text); err != nil {
-			err = invalid("query."+name, notATime)
-		}
-	}
-	return at, err
-}
 
 var notATime = flaw{codeInvalidValue, "must be a time like 2006-01-02T15:04:05Z"}
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"runtime/pprof"
 	"runtime/trace"
 	"strconv"
@@ -39,16 +38,17 @@ func (profileBytes) Schema(huma.Registry) *huma.Schema {
 
 // getProfile is GET /debug/pprof/{profile}, by the names that go tool pprof uses.
 func (s *server) getProfile(r *http.Request, _ []byte) (reply, error) {
-	q := r.URL.Query()
-	debug, err := oneOf(q, "debug", []string{"1", "2"})
-	if err != nil {
-		return reply{}, err
+	q := queryOf(r)
+	debug := oneOf(q, "debug", []string{"1", "2"})
+	if q.err != nil {
+		return reply{}, q.err
 	}
 	if !ownRequest(r) {
 		return reply{}, forbidden("a web page of another origin must not take profiles",
 			flaw{codeCrossOrigin, "is another origin"}.at("header.Sec-Fetch-Site"))
 	}
 	out := newRecording()
+	var err error
 	switch name := chi.URLParam(r, "profile"); name {
 	case "profile":
 		err = out.record(r.Context(), q, cpuSeconds, pprof.StartCPUProfile, pprof.StopCPUProfile)
@@ -90,13 +90,9 @@ func (rec *recording) Write(part []byte) (int, error) {
 
 // record records for as long as the query says, until it is large, or until ctx ends. Two of a kind cannot be recorded at one
 // time.
-func (rec *recording) record(ctx context.Context, q url.Values, seconds int, start func(io.Writer) error, stop func()) error {
-	if q.Has("seconds") {
-		n, err := strconv.Atoi(q.Get("seconds"))
-		if err != nil || n < 1 || n > maxLimit {
-			return invalid("query.seconds", flaw{codeInvalidValue, "must be a number from 1 to 500"})
-		}
-		seconds = n
+func (rec *recording) record(ctx context.Context, q *query, seconds int, start func(io.Writer) error, stop func()) error {
+	if seconds = q.number("seconds", seconds); q.err != nil {
+		return q.err
 	}
 	if err := start(rec); err != nil {
 		return &problem{Status: http.StatusConflict, Detail: "such a profile is being recorded just now"}

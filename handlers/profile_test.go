@@ -75,7 +75,7 @@ func TestRecordingIsBounded(t *testing.T) {
 			return nil
 		}
 		stopped := false
-		err := out.record(t.Context(), nil, 500, fill, func() { stopped = true })
+		err := out.record(t.Context(), &query{}, 500, fill, func() { stopped = true })
 		if took := time.Since(began); err != nil || !stopped || took > 0 {
 			t.Errorf("it ended after %s, stopped: %t, %v", took, stopped, err)
 		}

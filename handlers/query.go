@@ -5,8 +5,64 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/postrider/postrider/queue"
 )
+
+// query reads the parameters of a request, and keeps the first fault.
+type query struct {
+	url.Values
+	err error
+}
+
+func queryOf(r *http.Request) *query { return &query{Values: r.URL.Query()} }
+
+// refuse notes what is wrong with a parameter.
+func (q *query) refuse(name string, what flaw) {
+	if q.err == nil {
+		q.err = invalid("query."+name, what)
+	}
+}
+
+// page reads which part of a list is wanted.
+func (q *query) page() queue.Page {
+	return queue.Page{Limit: q.number("limit", defaultLimit), Cursor: q.Get("cursor")}
+}
+
+// number reads a number from 1 to maxLimit, or returns the other one if the parameter is absent.
+func (q *query) number(name string, otherwise int) int {
+	if !q.Has(name) {
+		return otherwise
+	}
+	n, err := strconv.Atoi(q.Get(name))
+	if err != nil || n < 1 || n > maxLimit {
+		q.refuse(name, flaw{codeInvalidValue, "must be a number from 1 to 500"})
+	}
+	return n
+}
+
+// time reads a time, zero if the parameter is absent.
+func (q *query) time(name string) (at time.Time) {
+	if text := q.Get(name); text != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, text); err != nil {
+			q.refuse(name, notATime)
+		}
+	}
+	return at
+}
+
+// oneOf reads one of some values, "" if the parameter is absent.
+func oneOf[S ~string](q *query, name string, values []S) S {
+	v := S(q.Get(name))
+	if v != "" && !slices.Contains(values, v) {
+		q.refuse(name, mustBeOneOf(values))
+	}
+	return v
+}
 
 // checkQuery refuses a query with a parameter that the route does not have, or that stands twice where one value is
 // wanted: ignoring it would answer another question than was asked, or change more than was meant. For the same reason

@@ -27,6 +27,11 @@ type route struct {
 	faults   []int          // the errors it has besides those that every route has
 }
 
+// ok is the replies of a route that answers with a T.
+func ok[T any]() map[int]reflect.Type {
+	return map[int]reflect.Type{http.StatusOK: reflect.TypeFor[T]()}
+}
+
 // plainText is an answer of text/plain.
 type plainText string
 
@@ -89,16 +94,16 @@ func (s *server) routes() []route {
 	if s.Scrape != nil {
 		list = append(list, route{
 			method: "GET", path: "/metrics", id: "metrics", summary: "Metrics for Prometheus", raw: s.Scrape,
-			replies: map[int]reflect.Type{200: reflect.TypeFor[plainText]()},
+			replies: ok[plainText](),
 		})
 	}
 	doc := route{
 		method: "GET", path: "/openapi.json", id: "openapi", summary: "This document",
-		replies: map[int]reflect.Type{200: reflect.TypeFor[map[string]any]()},
+		replies: ok[map[string]any](),
 	}
 	page := route{
 		method: "GET", path: problemRoute, id: "problem", summary: "The meaning of a type of problem, as text",
-		raw: http.HandlerFunc(s.problemPage), replies: map[int]reflect.Type{200: reflect.TypeFor[plainText]()}, faults: []int{404},
+		raw: http.HandlerFunc(s.problemPage), replies: ok[plainText](), faults: []int{404},
 	}
 	list = append(list, page, doc)
 	list[len(list)-1].serve = s.serveDocument(list)
@@ -106,7 +111,7 @@ func (s *server) routes() []route {
 }
 
 func (s *server) keyRoutes() []route {
-	key, list := reflect.TypeFor[keyView](), reflect.TypeFor[page[keyView]]()
+	key := reflect.TypeFor[keyView]()
 	return []route{
 		{
 			method: "PUT", path: "/v1/keys", id: "put-key", summary: "Store or replace a private key", serve: s.putKey,
@@ -115,7 +120,8 @@ func (s *server) keyRoutes() []route {
 		},
 		{
 			method: "GET", path: "/v1/keys", id: "list-keys", summary: "List the public halves of the keys, by ID",
-			serve: s.listKeys, params: append([]param{{name: "key_id", in: "query", doc: "only the key with this ID"}}, paging...), replies: map[int]reflect.Type{200: list}, faults: []int{422},
+			serve: list(keyFilter, s.Queue.Keys, keyViewOf), replies: ok[page[keyView]](), faults: []int{422},
+			params: append([]param{{name: "key_id", in: "query", doc: "only the key with this ID"}}, paging...),
 		},
 		{
 			method: "DELETE", path: "/v1/keys", id: "delete-key", summary: "Remove a key, at once or when idle",
@@ -128,13 +134,12 @@ func (s *server) keyRoutes() []route {
 		{
 			method: "POST", path: "/v1/keys/reseal", id: "reseal-keys",
 			summary: "Encrypt all keys again with the first master key; may be repeated", serve: s.resealKeys,
-			replies: map[int]reflect.Type{200: reflect.TypeFor[resealView]()},
+			replies: ok[resealView](),
 		},
 	}
 }
 
 func (s *server) activityRoutes() []route {
-	view, list := reflect.TypeFor[activityView](), reflect.TypeFor[page[deliveryView]]()
 	state := param{name: "state", in: "query", doc: "pending or dead only", enum: texts(deliveryStates)}
 	return []route{
 		{
@@ -149,7 +154,7 @@ func (s *server) activityRoutes() []route {
 			stream: []reflect.Type{reflect.TypeFor[lineAccepted](), reflect.TypeFor[lineProblem]()},
 		},
 		{
-			method: "GET", path: "/v1/activities", id: "list-activities", summary: "List activities, newest first", serve: s.listActivities,
+			method: "GET", path: "/v1/activities", id: "list-activities", summary: "List activities, newest first",
 			params: append([]param{
 				{name: "activity_id", in: "query", doc: "those with this id of their own"},
 				{name: "actor", in: "query", doc: "those of this actor"},
@@ -158,67 +163,66 @@ func (s *server) activityRoutes() []route {
 				{name: "state", in: "query", doc: "those in this state", enum: texts(activityStates)},
 				{name: "since", in: "query", doc: "those accepted since then, RFC 3339"},
 			}, paging...),
-			replies: map[int]reflect.Type{200: reflect.TypeFor[page[activityView]]()}, faults: []int{422},
+			serve: list(activityFilter, s.Queue.Activities, activityViewOf), replies: ok[page[activityView]](), faults: []int{422},
 		},
 		{
 			method: "POST", path: "/v1/activities/cancel", id: "cancel-activities", timeout: bulkTimeout,
 			summary: "Cancel the pending deliveries of many activities: of those that a key signs, or of a list", serve: s.cancelActivities,
 			limit: maxCancelCall, body: reflect.TypeFor[cancelCall](), example: cancelExample,
-			replies: map[int]reflect.Type{200: reflect.TypeFor[cancelledMany]()},
+			replies: ok[cancelledMany](),
 		},
 		{
 			method: "GET", path: "/v1/activities/{id}/body", id: "get-body", summary: "Get the bytes of an activity, while they are kept",
-			serve: s.getBody, replies: map[int]reflect.Type{200: reflect.TypeFor[sentBytes]()}, faults: []int{404},
+			serve: s.getBody, replies: ok[sentBytes](), faults: []int{404},
 		},
 		{
 			method: "GET", path: "/v1/deliveries/{id}", id: "get-delivery", summary: "Get a delivery that is pending or dead, with its last attempts",
-			serve: s.getDelivery, replies: map[int]reflect.Type{200: reflect.TypeFor[oneDelivery]()}, faults: []int{404},
+			serve: s.getDelivery, replies: ok[oneDelivery](), faults: []int{404},
 		},
 		{
 			method: "GET", path: "/v1/activities/{id}", id: "get-activity", summary: "Get an activity's state and counts",
-			serve: s.getActivity, replies: map[int]reflect.Type{200: view}, faults: []int{404},
+			serve: activity(s.Queue.Activity), replies: ok[activityView](), faults: []int{404},
 		},
 		{
 			method: "DELETE", path: "/v1/activities/{id}", id: "cancel-activity", summary: "Cancel the pending deliveries of an activity",
-			serve: s.cancelActivity, replies: map[int]reflect.Type{200: view}, faults: []int{404},
+			serve: activity(s.Queue.Cancel), replies: ok[activityView](), faults: []int{404},
 		},
 		{
 			method: "GET", path: "/v1/activities/{id}/deliveries", id: "list-deliveries",
 			summary: "List an activity's deliveries that are pending or dead", serve: s.listDeliveries,
-			params: append([]param{state}, paging...), replies: map[int]reflect.Type{200: list}, faults: []int{404, 422},
+			params: append([]param{state}, paging...), replies: ok[page[deliveryView]](), faults: []int{404, 422},
 		},
 	}
 }
 
 func (s *server) hostRoutes() []route {
-	list, host := reflect.TypeFor[page[hostView]](), reflect.TypeFor[hostView]()
 	routes := []route{
 		{
-			method: "GET", path: "/v1/hosts", id: "list-hosts", summary: "List the hosts known", serve: s.listHosts,
+			method: "GET", path: "/v1/hosts", id: "list-hosts", summary: "List the hosts known",
 			params: append([]param{
 				{name: "state", in: "query", doc: "hosts in this state only", enum: texts(queue.HostStates)},
 				{name: "q", in: "query", doc: "part of the name"},
 				{name: "changed_since", in: "query", doc: "hosts whose state changed since then, RFC 3339"},
 				{name: "sort", in: "query", doc: "name (by default), pending (most first) or oldest (oldest delivery first); the last two leave out hosts with nothing pending", enum: texts(hostSorts)},
 			}, paging...),
-			replies: map[int]reflect.Type{200: list}, faults: []int{422},
+			serve: list(hostFilter, s.Queue.Hosts, hostViewOf), replies: ok[page[hostView]](), faults: []int{422},
 		},
 		{
 			method: "GET", path: "/v1/hosts/{host}", id: "get-host", summary: "Get a host's state", serve: s.getHost,
-			replies: map[int]reflect.Type{200: host}, faults: []int{422},
+			replies: ok[hostView](), faults: []int{422},
 		},
 		{
 			method: "POST", path: "/v1/hosts/reset", id: "reset-hosts", timeout: bulkTimeout, serve: s.resetHosts,
 			summary: "Reset all hosts in a state, such as after an outage of your own network; may be repeated",
 			params:  []param{{name: "state", in: "query", doc: "the state", required: true, enum: texts(queue.HostStates)}},
-			replies: map[int]reflect.Type{200: reflect.TypeFor[hostsReset]()}, faults: []int{422},
+			replies: ok[hostsReset](), faults: []int{422},
 		},
 	}
 	for _, action := range queue.HostActions {
 		routes = append(routes, route{
 			method: "POST", path: "/v1/hosts/{host}/" + string(action), id: string(action) + "-host",
 			summary: actionSummary[action], serve: s.actOn(action), timeout: bulkTimeout,
-			replies: map[int]reflect.Type{200: host}, faults: []int{422},
+			replies: ok[hostView](), faults: []int{422},
 		})
 	}
 	return routes
@@ -251,30 +255,29 @@ func (s *server) letterRoutes() []route {
 	return []route{
 		{
 			method: "GET", path: "/v1/dead-letters", id: "list-dead-letters", summary: "List dead letters, newest first",
-			serve: s.listDeadLetters, params: append(filter, paging...),
-			replies: map[int]reflect.Type{200: reflect.TypeFor[page[deadLetter]]()}, faults: []int{422},
+			serve: list(deadLetterFilter, s.Queue.DeadLetters, deadLetterOf), params: append(filter, paging...),
+			replies: ok[page[deadLetter]](), faults: []int{422},
 		},
 		{
 			method: "POST", path: "/v1/dead-letters/retry", id: "retry-dead-letters",
 			summary: "Make dead letters pending again: all, or those that match the filter in the query or the body; the body wins",
 			serve:   s.retryDeadLetters, timeout: bulkTimeout, limit: maxLetterCall, optional: true, body: call,
-			example: letterExample, params: which, replies: map[int]reflect.Type{200: reflect.TypeFor[retried]()},
+			example: letterExample, params: which, replies: ok[retried](),
 		},
 		{
 			method: "DELETE", path: "/v1/dead-letters", id: "delete-dead-letters",
 			summary: "Delete dead letters: all, or those that match the filter in the query or the body; the body wins",
 			serve:   s.deleteDeadLetters, timeout: bulkTimeout, limit: maxLetterCall, optional: true, body: call,
-			example: letterExample, params: which, replies: map[int]reflect.Type{200: reflect.TypeFor[deleted]()},
+			example: letterExample, params: which, replies: ok[deleted](),
 		},
 	}
 }
 
 func (s *server) watchRoutes() []route {
-	health := reflect.TypeFor[healthView]()
 	return []route{
 		{
 			method: "GET", path: "/v1/stats", id: "stats", summary: "Totals", serve: s.stats,
-			replies: map[int]reflect.Type{200: reflect.TypeFor[statsView]()},
+			replies: ok[statsView](),
 		},
 		{
 			method: "GET", path: "/v1/feed", id: "feed", serve: s.feed,
@@ -285,7 +288,7 @@ func (s *server) watchRoutes() []route {
 				{name: "host", in: "query", doc: "entries about these hosts only; repeated or separated by commas", list: true},
 				paging[0],
 			},
-			replies: map[int]reflect.Type{200: reflect.TypeFor[page[entry]]()}, faults: []int{422},
+			replies: ok[page[entry]](), faults: []int{422},
 		},
 		{
 			method: "GET", path: "/v1/events", id: "events", raw: http.HandlerFunc(s.events),
@@ -305,15 +308,15 @@ func (s *server) watchRoutes() []route {
 				{name: "seconds", in: "query", doc: "how long profile (30 by default) and trace (1) record, 1 to 500", number: true},
 				{name: "debug", in: "query", doc: "1 or 2: as text, 2 with the stacks of all goroutines", enum: []string{"1", "2"}},
 			},
-			replies: map[int]reflect.Type{200: reflect.TypeFor[profileBytes]()}, faults: []int{404, 409, 422},
+			replies: ok[profileBytes](), faults: []int{404, 409, 422},
 		},
 		{
 			method: "GET", path: "/healthz", id: "healthz", summary: "Whether the process is alive", serve: s.healthz,
-			replies: map[int]reflect.Type{200: health},
+			replies: ok[healthView](),
 		},
 		{
 			method: "GET", path: "/readyz", id: "readyz", summary: "Whether the node can work; if not, the reason",
-			serve: s.readyz, replies: map[int]reflect.Type{200: health},
+			serve: s.readyz, replies: ok[healthView](),
 		},
 	}
 }

@@ -46,7 +46,7 @@ func mayImport() map[string][]string {
 		"internal/bench": {
 			"internal/config", "internal/testinbox", "lockmgr", "queue", "queue/embedded", "queue/redisq", "signer",
 		},
-		"internal/demo":      {"internal/config", "internal/testinbox"},
+		"internal/demo":      {"internal/config", "internal/testinbox", "kits/go/client"},
 		"internal/keyctl":    {"internal/config", "internal/printable", "kits/go/client"},
 		"kits/go/client":     nil,
 		"examples/fediverse": {"internal/testinbox", "kits/go/client"},

@@ -3,7 +3,6 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -16,13 +15,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/kits/go/client"
 )
 
 const (
@@ -107,7 +106,7 @@ func show(ctx context.Context, o Options, n *node, w *world, key *rsa.PrivateKey
 // node is the demo's node, as an app sees it.
 type node struct {
 	address string
-	token   string // "" if it requires none
+	api     *client.Client
 	ended   chan error
 }
 
@@ -129,13 +128,15 @@ func startNode(ctx context.Context, o Options, dir string) (*node, error) {
 	cfg.BreakerCoolOffMax = 8 * time.Second
 	cfg.ShutdownTimeout = 3 * time.Second
 	n := &node{ended: make(chan error, 1)}
+	token := ""
 	if len(cfg.APITokens) > 0 {
-		n.token = cfg.APITokens[0].Secret.Reveal()
+		token = cfg.APITokens[0].Secret.Reveal()
 	}
 	listening := make(chan string, 1)
 	go func() { n.ended <- o.Serve(ctx, &cfg, o.Log, func(address string) { listening <- address }) }()
 	select {
 	case n.address = <-listening:
+		n.api = client.New(client.Options{URL: "http://" + n.address, Token: token, Patience: -1})
 		return n, nil
 	case err := <-n.ended:
 		return nil, err
@@ -158,56 +159,22 @@ func (n *node) putKey(ctx context.Context, key *rsa.PrivateKey) error {
 		return err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	body, err := json.Marshal(map[string]string{"key_id": keyID, "private_key_pem": string(text)})
-	if err != nil {
-		return err
-	}
-	return n.call(ctx, http.MethodPut, "/v1/keys", body, nil)
+	_, err = n.api.PutKey(ctx, client.Key{ID: keyID, PEM: string(text)})
+	return err
 }
 
 func (n *node) postAll(ctx context.Context, inboxes []string) error {
 	for i := range activities {
-		body, err := json.Marshal(map[string]any{"activity": makeActivity(i), "key_id": keyID, "inboxes": inboxes})
-		if err != nil {
-			return err
-		}
-		if err := n.call(ctx, http.MethodPost, "/v1/activities", body, nil); err != nil {
+		call := client.Call{Activity: makeActivity(i), KeyID: keyID, Inboxes: inboxes}
+		if _, err := n.api.Deliver(ctx, call); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// call calls the node's API and reads the answer into v, unless that is nil.
-func (n *node) call(ctx context.Context, method, path string, body []byte, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+n.address+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if n.token != "" {
-		req.Header.Set("Authorization", "Bearer "+n.token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode > 299 {
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
-	}
-	if v == nil {
-		return nil
-	}
-	return json.Unmarshal(answer, v)
-}
-
 // makeActivity makes the i-th activity: a note, an update of it, a like or an announcement.
-func makeActivity(i int) json.RawMessage {
+func makeActivity(i int) client.Text {
 	const actor = "https://demo.example/users/alice"
 	id := fmt.Sprintf("https://demo.example/activities/%d", i)
 	note := fmt.Sprintf("https://demo.example/notes/%d", i-i%4)

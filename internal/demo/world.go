@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/testinbox"
+	"github.com/postrider/postrider/kits/go/client"
 )
 
 // kind is how a host behaves.
@@ -184,18 +186,6 @@ func watch(ctx context.Context, o Options, w *world, patience time.Duration) err
 	}
 }
 
-// hostState is a host as the API describes it.
-type hostState struct {
-	State   string `json:"state"`
-	Pending int    `json:"pending"`
-}
-
-// deadLetters is a page of the node's dead letters.
-type deadLetters struct {
-	Items []struct{ Reason string } `json:"items"`
-	Next  string                    `json:"next_cursor"`
-}
-
 // summarise prints a row for each kind of host.
 func summarise(ctx context.Context, out io.Writer, n *node, w *world, took time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -217,18 +207,19 @@ func (n *node) row(ctx context.Context, out io.Writer, hosts []*host) error {
 	states := map[string]bool{}
 	state := ""
 	for _, h := range hosts {
-		var s hostState
-		if err := n.call(ctx, http.MethodGet, "/v1/hosts/"+url.PathEscape(h.name), nil, &s); err != nil {
-			return err
-		}
-		letters, err := n.countDead(ctx, h.name)
+		s, err := n.api.Host(ctx, h.name)
 		if err != nil {
 			return err
+		}
+		for _, err := range client.List[json.RawMessage](ctx, n.api, "/v1/dead-letters", url.Values{"host": {h.name}}) {
+			if err != nil {
+				return err
+			}
+			dead++
 		}
 		d, r := h.got()
 		delivered += d
 		repeated += r
-		dead += letters
 		pending += s.Pending
 		requests += h.inbox.Count()
 		if !states[s.State] {
@@ -239,19 +230,4 @@ func (n *node) row(ctx context.Context, out io.Writer, hosts []*host) error {
 	_, err := fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", hosts[0].kind.name, len(hosts),
 		len(hosts)*inboxesPerHost*activities, delivered, repeated, dead, pending, requests, state)
 	return err
-}
-
-func (n *node) countDead(ctx context.Context, host string) (count int, err error) {
-	query := url.Values{"host": {host}, "limit": {"500"}}
-	for {
-		var page deadLetters
-		if err := n.call(ctx, http.MethodGet, "/v1/dead-letters?"+query.Encode(), nil, &page); err != nil {
-			return 0, err
-		}
-		count += len(page.Items)
-		if page.Next == "" {
-			return count, nil
-		}
-		query.Set("cursor", page.Next)
-	}
 }

@@ -75,29 +75,18 @@ func digests(list []Token) tokens {
 	return ts
 }
 
-// find returns the name and the scopes of the token with a secret. It compares with all of them, and takes as long for each.
-func (ts tokens) find(secret string) (name string, may scopes, ok bool) {
-	digest := sha256.Sum256([]byte(secret))
+// caller returns the name and the scopes of a request's token, and whether the request has one or needs none as none is set.
+// It compares with all tokens, and takes as long for each.
+func (ts tokens) caller(r *http.Request) (name string, may scopes, trusted bool) {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	digest := sha256.Sum256([]byte(strings.TrimSpace(secret)))
 	for i := range ts {
-		if subtle.ConstantTimeCompare(digest[:], ts[i].digest[:]) == 1 {
+		if subtle.ConstantTimeCompare(digest[:], ts[i].digest[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
 			name, may = ts[i].name, ts[i].scopes
-			ok = true
+			trusted = true
 		}
 	}
-	return name, may, ok
-}
-
-// caller returns the name and the scopes of a request's token, and whether the request has one or needs none as none is set.
-func (ts tokens) caller(r *http.Request) (name string, may scopes, trusted bool) {
-	if len(ts) == 0 {
-		return "", nil, true
-	}
-	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	name, may, trusted = ts.find(strings.TrimSpace(secret))
-	if !trusted || !strings.EqualFold(scheme, "Bearer") {
-		return "", nil, false
-	}
-	return name, may, true
+	return name, may, trusted || len(ts) == 0
 }
 
 // open are the routes that need no token, besides the dashboard's.
@@ -117,9 +106,7 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 		accepted := *s.tokens.Load()
 		v := visitOf(r)
 		v.token, v.scopes, v.trusted = accepted.caller(r)
-		switch {
-		case v.trusted:
-		case needsToken(r.URL.Path):
+		if !v.trusted && needsToken(r.URL.Path) {
 			// SPEC: RFC 6750, section 3: the resource server MUST include the HTTP "WWW-Authenticate" response header field.
 			w.Header().Set("WWW-Authenticate", `Bearer realm="postrider"`)
 			s.fail(w, r, &problem{Status: http.StatusUnauthorized, Detail: "a bearer token is needed"})

@@ -136,7 +136,7 @@ func deliveryViewOf(d *queue.DeliveryStatus) deliveryView {
 	return deliveryView{
 		ID: d.ID, Inbox: d.Inbox, IDs: d.IDs, Host: d.Host, State: string(d.State), Reason: reason(d.Reason), Attempts: d.Attempts,
 		NextAttemptAt: stamp(d.NextAttemptAt), DiedAt: stamp(d.DiedAt), LastAttempt: attemptView(d.History.Last()),
-		History: historyView(d.History),
+		History: views(d.History, attemptView),
 	}
 }
 

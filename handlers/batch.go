@@ -2,9 +2,9 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -59,13 +59,8 @@ func (s *server) postBatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	texts, err := splitLines(body)
-	if err != nil {
-		release()
-		s.fail(w, r, err)
-		return
-	}
-	keys, err := lineKeys(r)
-	if err != nil {
+	keys, badKey := lineKeys(r)
+	if err = cmp.Or(err, badKey); err != nil {
 		release()
 		s.fail(w, r, err)
 		return
@@ -82,7 +77,7 @@ func (s *server) postBatch(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 	for l := range lines {
 		<-l.done
-		if err := writeLine(w, l.result(visitOf(r))); err != nil {
+		if err := encode(w, l.result(visitOf(r))); err != nil {
 			cancel() // the client is gone or stuck, and would not read more
 		}
 	}
@@ -245,11 +240,4 @@ func (l *lineResult) result(v *visit) any {
 		v.err = l.err
 	}
 	return lineProblem{problem: p, RetryAfter: int(p.retryAfter / time.Second)}
-}
-
-// writeLine sends an answer. Its error means that the client is gone or stuck.
-func writeLine(w http.ResponseWriter, answer any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(answer)
 }

@@ -63,6 +63,6 @@ func deadLetterOf(d *queue.DeadLetter) deadLetter {
 	return deadLetter{
 		ID: d.ID, ActivityID: d.URI, Inbox: d.Inbox, Host: d.Host, Reason: reason(d.Reason), Attempts: d.Attempts,
 		IDs: d.IDs, LastAttempt: attemptView(d.History.Last()), DiedAt: stamp(d.DiedAt), URL: activityURL(d.ActivityID),
-		History: historyView(d.History), Metadata: d.Metadata,
+		History: views(d.History, attemptView), Metadata: d.Metadata,
 	}
 }

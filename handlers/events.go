@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -141,22 +140,17 @@ func (s *server) listen(ctx context.Context, st *stream, last string) (published
 
 // stream sends events to a subscriber until ctx ends or it can't be reached.
 func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.Event) {
-	var stats, look <-chan time.Time
-	if st.want.inStats() {
-		ticker := time.NewTicker(statsEvery)
-		defer ticker.Stop()
-		stats = ticker.C
-	}
-	if len(st.feed.Kinds) > 0 {
-		ticker := time.NewTicker(lookEvery)
-		defer ticker.Stop()
-		look = ticker.C
-	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	stats := time.NewTicker(statsEvery)
+	defer stats.Stop()
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	fmt.Fprintf(&st.text, "retry: %d\n\n", reconnectAfter.Milliseconds())
-	if stats != nil {
+	if st.want.inStats() {
 		s.writeStats(ctx, st)
+	} else {
+		stats.Stop()
 	}
 	err := st.flush()
 	if err == nil {
@@ -173,9 +167,9 @@ func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.
 			if fed := st.write(&e) || st.drain(published); fed {
 				err = s.writeFeed(ctx, st)
 			}
-		case <-look:
+		case <-look.C:
 			err = s.writeFeed(ctx, st)
-		case <-stats:
+		case <-stats.C:
 			s.writeStats(ctx, st)
 		case <-beat.C:
 			st.text.WriteString(":\n\n") // a comment
@@ -252,9 +246,7 @@ func (st *stream) put(kind queue.EventKind, cursor string, data any) {
 		st.text.WriteString("id: " + cursor + "\n")
 	}
 	st.text.WriteString("data: ")
-	enc := json.NewEncoder(&st.text)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(data) // one of our own types, which can't fail, into memory
+	_ = encode(&st.text, data) // one of our own types, which can't fail, into memory
 	st.text.WriteByte('\n')
 }
 

@@ -70,9 +70,7 @@ func (s *server) feed(r *http.Request, _ []byte) (reply, error) {
 // EncodeFeed encodes entries of the feed as a page of GET /v1/feed, with the cursor behind them.
 func EncodeFeed(entries []queue.Event, next string) ([]byte, error) {
 	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(listReply(queue.List[queue.Event]{Items: entries, Next: next}, entryOf).Body)
+	err := encode(&text, listReply(queue.List[queue.Event]{Items: entries, Next: next}, entryOf).Body)
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }
 

@@ -32,6 +32,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -247,10 +248,15 @@ func write(w http.ResponseWriter, rep reply, contentType string) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(rep.Status)
+	// An error here is the client's connection, which is gone.
+	_ = encode(w, rep.Body)
+}
+
+// encode writes v as a line of JSON, with nothing in it escaped that JSON lets stand.
+func encode(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	// An error here is the client's connection, which is gone.
-	_ = enc.Encode(rep.Body)
+	return enc.Encode(v)
 }
 
 func writeBytes(w http.ResponseWriter, status int, contentType string, bytes []byte) {

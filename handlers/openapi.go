@@ -172,18 +172,15 @@ func (rt *route) streamResponse(schemas huma.Registry) *huma.Response {
 
 // problemExample is a problem with a status, as it may look.
 func problemExample(status int) *problem {
-	p := &problem{Status: status, Detail: problemDetails[status]}
-	if status == http.StatusBadRequest {
-		p.Errors = []fault{flaw{codeUnknownParameter, "is unknown"}.at("query.hots")}
-	}
-	if status == http.StatusForbidden {
-		p.Errors = []fault{flaw{codeMissingScope, "does not have the scope operate"}.at("header.Authorization")}
-	}
-	if status == http.StatusUnprocessableEntity {
-		p.Errors = []fault{isMissing.at("body.activity.id")}
-	}
+	p := &problem{Status: status, Detail: problemDetails[status], Errors: problemFaults[status]}
 	p.name()
 	return p
+}
+
+var problemFaults = map[int][]fault{
+	400: {flaw{codeUnknownParameter, "is unknown"}.at("query.hots")},
+	403: {flaw{codeMissingScope, "does not have the scope operate"}.at("header.Authorization")},
+	422: {isMissing.at("body.activity.id")},
 }
 
 var problemDetails = map[int]string{

@@ -40,11 +40,16 @@ func list[F, T, V any](
 
 // listReply shows a part of a list.
 func listReply[T, V any](list queue.List[T], view func(*T) V) reply {
-	items := make([]V, len(list.Items))
-	for i := range list.Items {
-		items[i] = view(&list.Items[i])
+	return reply{Status: http.StatusOK, Body: page[V]{Items: views(list.Items, view), NextCursor: list.Next}}
+}
+
+// views shows each of a list.
+func views[T, V any](list []T, view func(*T) V) []V {
+	shown := make([]V, len(list))
+	for i := range list {
+		shown[i] = view(&list[i])
 	}
-	return reply{Status: http.StatusOK, Body: page[V]{Items: items, NextCursor: list.Next}}
+	return shown
 }
 
 // mustBeOneOf is the flaw of what is none of some values.
@@ -95,14 +100,6 @@ type reason string
 func (reason) Schema(huma.Registry) *huma.Schema { return enumSchema(queue.Reasons) }
 
 var notATime = flaw{codeInvalidValue, "must be a time like 2006-01-02T15:04:05Z"}
-
-func historyView(h queue.History) []*attempt {
-	views := make([]*attempt, len(h))
-	for i := range h {
-		views[i] = attemptView(&h[i])
-	}
-	return views
-}
 
 func attemptView(a *queue.LastAttempt) *attempt {
 	if a == nil {

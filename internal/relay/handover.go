@@ -21,12 +21,13 @@ const (
 
 // results are those of the rows of a batch. What is in neither list is handed over again.
 type results struct {
+	rows       int // that were handed over
 	accepted   []int64
 	refused    []refusal
 	replayed   int           // of those accepted, the ones that the node had already
 	rejected   int           // inboxes of accepted rows that the node rejected
 	away       error         // why the node did not take all rows, nil if it did
-	retryAfter time.Duration // as it asked
+	retryAfter time.Duration // as it asked, 0 if it did not
 }
 
 // refusal is the reason why a row will never be accepted: a problem document.
@@ -52,6 +53,7 @@ func (r *Relay) handOver(ctx context.Context, rows []row) (all results) {
 	for _, row := range rows {
 		row.appendLine(&body)
 	}
+	all.rows = len(rows)
 	all.away = r.post(ctx, &body, rows, &all)
 	return all
 }

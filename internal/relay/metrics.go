@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // metrics are a relay's.
@@ -24,30 +25,28 @@ const (
 )
 
 func newMetrics(registry prometheus.Registerer) *metrics {
+	f := promauto.With(registry)
 	m := &metrics{
-		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
+		rows: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "postrider_relay_rows_total",
 			Help: "Rows that left the queue: accepted, replayed (the node had them already), or refused.",
 		}, []string{"result"}),
-		rejected: prometheus.NewCounter(prometheus.CounterOpts{
+		rejected: f.NewCounter(prometheus.CounterOpts{
 			Name: "postrider_relay_inboxes_rejected_total", Help: "Inboxes of accepted rows that the node rejected.",
 		}),
-		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+		took: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "postrider_relay_batch_seconds", Help: "Time from a batch to the end of the node's answer.",
 			Buckets: []float64{.01, .03, .1, .3, 1, 3, 10, 30},
 		}),
-		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+		oldest: f.NewGauge(prometheus.GaugeOpts{
 			Name: "postrider_relay_oldest_waiting_seconds", Help: "Age of the oldest row that waits, 0 if there is none.",
 		}),
-		refused: prometheus.NewGauge(prometheus.GaugeOpts{
+		refused: f.NewGauge(prometheus.GaugeOpts{
 			Name: "postrider_relay_refused_rows", Help: "Refused rows in the table.",
 		}),
 	}
 	for _, result := range []string{resultAccepted, resultReplayed, resultRefused} {
 		m.rows.WithLabelValues(result)
-	}
-	if registry != nil {
-		registry.MustRegister(m.rows, m.rejected, m.took, m.oldest, m.refused)
 	}
 	return m
 }

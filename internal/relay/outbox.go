@@ -58,33 +58,24 @@ func (r *row) key() string {
 	return "outbox-" + strconv.FormatInt(r.ID, 10) + "-" + strconv.FormatInt(r.CreatedAt.UnixMicro(), 10)
 }
 
-// outcome is the result of one batch.
-type outcome struct {
-	rows       int           // that were handed over
-	settled    int           // of those, the ones that were accepted or refused
-	away       error         // why the others must be handed over later
-	retryAfter time.Duration // as the node asked, 0 if it did not
-}
-
 // batch hands the oldest rows of some slots over, and settles them. Its error is the database's.
-func (w *worker) batch(ctx context.Context) (outcome, error) {
+func (w *worker) batch(ctx context.Context) (all results, err error) {
 	tx, rows, err := w.claim(ctx)
 	if tx != nil {
 		defer rollback(ctx, tx)
 	}
 	if err != nil || len(rows) == 0 {
-		return outcome{}, err
+		return all, err
 	}
-	all := w.handOver(ctx, rows)
+	all = w.handOver(ctx, rows)
 	if err := w.settle(ctx, tx, all); err != nil {
-		return outcome{}, err
+		return results{}, err
 	}
 	w.metrics.count(all)
 	for _, r := range all.refused {
 		w.Log.Warn("relay.refused", "row", r.id, "reason", r.reason)
 	}
-	settled := len(all.accepted) + len(all.refused)
-	return outcome{rows: len(rows), settled: settled, away: all.away, retryAfter: all.retryAfter}, nil
+	return all, nil
 }
 
 // claim begins a transaction that locks some slots, and reads their oldest rows. The caller ends the transaction, unless it

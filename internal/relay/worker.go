@@ -90,7 +90,7 @@ func (w *worker) step(ctx, work context.Context) error {
 	switch {
 	case done.away != nil:
 		w.noteNode(done.away)
-		if done.settled > 0 {
+		if len(done.accepted)+len(done.refused) > 0 {
 			w.failures = 0
 		}
 		w.pause(ctx, done.retryAfter)

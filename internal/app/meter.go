@@ -55,12 +55,15 @@ func newMeter(store queue.Queue, r prometheus.Registerer) queue.Queue {
 	return m
 }
 
-// ended counts a call. One that its caller cancelled says nothing of the store.
-func (m *meter) ended(ctx context.Context, call string, began time.Time, err error) {
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return
+// measure begins a call, and returns the function that counts it when it has ended. A call that its caller cancelled says
+// nothing of the store.
+func (m *meter) measure(ctx context.Context, call string) func(*error) {
+	began := time.Now()
+	return func(err *error) {
+		if *err == nil || !errors.Is(ctx.Err(), context.Canceled) {
+			m.calls[call][resultOf(*err)].Observe(time.Since(began).Seconds())
+		}
 	}
-	m.calls[call][resultOf(err)].Observe(time.Since(began).Seconds())
 }
 
 func resultOf(err error) string {
@@ -76,57 +79,43 @@ func resultOf(err error) string {
 }
 
 // Enqueue implements queue.Intake.
-func (m *meter) Enqueue(ctx context.Context, s *queue.Submission) (queue.Receipt, error) {
-	began := time.Now()
-	receipt, err := m.Queue.Enqueue(ctx, s)
-	m.ended(ctx, callEnqueue, began, err)
-	return receipt, err
+func (m *meter) Enqueue(ctx context.Context, s *queue.Submission) (_ queue.Receipt, err error) {
+	defer m.measure(ctx, callEnqueue)(&err)
+	return m.Queue.Enqueue(ctx, s)
 }
 
 // Due implements queue.Lanes.
-func (m *meter) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
-	began := time.Now()
-	offer, err := m.Queue.Due(ctx, want)
-	m.ended(ctx, callDue, began, err)
-	return offer, err
+func (m *meter) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err error) {
+	defer m.measure(ctx, callDue)(&err)
+	return m.Queue.Due(ctx, want)
 }
 
 // Take implements queue.Lanes.
-func (m *meter) Take(ctx context.Context, leases []lockmgr.Lease, n int) ([]queue.Turn, error) {
-	began := time.Now()
-	turns, err := m.Queue.Take(ctx, leases, n)
-	m.ended(ctx, callTake, began, err)
-	return turns, err
+func (m *meter) Take(ctx context.Context, leases []lockmgr.Lease, n int) (_ []queue.Turn, err error) {
+	defer m.measure(ctx, callTake)(&err)
+	return m.Queue.Take(ctx, leases, n)
 }
 
 // Settle implements queue.Lanes.
-func (m *meter) Settle(ctx context.Context, lease lockmgr.Lease, s queue.Settlement, n int) ([]queue.Delivery, error) {
-	began := time.Now()
-	next, err := m.Queue.Settle(ctx, lease, s, n)
-	m.ended(ctx, callSettle, began, err)
-	return next, err
+func (m *meter) Settle(ctx context.Context, lease lockmgr.Lease, s queue.Settlement, n int) (_ []queue.Delivery, err error) {
+	defer m.measure(ctx, callSettle)(&err)
+	return m.Queue.Settle(ctx, lease, s, n)
 }
 
 // Sweep implements queue.Lanes.
-func (m *meter) Sweep(ctx context.Context) (time.Duration, error) {
-	began := time.Now()
-	next, err := m.Queue.Sweep(ctx)
-	m.ended(ctx, callSweep, began, err)
-	return next, err
+func (m *meter) Sweep(ctx context.Context) (_ time.Duration, err error) {
+	defer m.measure(ctx, callSweep)(&err)
+	return m.Queue.Sweep(ctx)
 }
 
 // Stats implements queue.Watching.
-func (m *meter) Stats(ctx context.Context) (queue.Stats, error) {
-	began := time.Now()
-	stats, err := m.Queue.Stats(ctx)
-	m.ended(ctx, callStats, began, err)
-	return stats, err
+func (m *meter) Stats(ctx context.Context) (_ queue.Stats, err error) {
+	defer m.measure(ctx, callStats)(&err)
+	return m.Queue.Stats(ctx)
 }
 
 // Ready implements queue.Queue.
-func (m *meter) Ready(ctx context.Context) error {
-	began := time.Now()
-	err := m.Queue.Ready(ctx)
-	m.ended(ctx, callReady, began, err)
-	return err
+func (m *meter) Ready(ctx context.Context) (err error) {
+	defer m.measure(ctx, callReady)(&err)
+	return m.Queue.Ready(ctx)
 }

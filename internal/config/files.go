@@ -5,14 +5,21 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // secretFiles is the names of the files that secrets were read from.
 type secretFiles []string
 
-func (f *secretFiles) read(file string) (string, error) {
+// text returns a value, or the contents of the file that it names by @FILE, and reports whether it names one.
+func (f *secretFiles) text(raw string) (text string, isFile bool, err error) {
+	file, isFile := strings.CutPrefix(raw, "@")
+	if !isFile {
+		return raw, false, nil
+	}
 	*f = append(*f, file)
-	return readFile(file)
+	text, err = readFile(file)
+	return text, true, err
 }
 
 // ExposedFile is a file with a secret that users other than its owner may read.

@@ -153,7 +153,7 @@ func UnknownVariables(environ []string) []string {
 	for f := range settings() {
 		known[variable(f.Tag.Get("name"))] = true
 	}
-	for f := range reflect.TypeFor[relayCommand]().Fields() { // keys has two of these
+	for f := range reflect.TypeFor[RelayCall]().Fields() { // keys has two of these
 		if _, ok := f.Tag.Lookup("variable"); ok {
 			known[variable(f.Tag.Get("name"))] = true
 		}

@@ -51,11 +51,11 @@ type grammar struct {
 	Demo  struct {
 		Exit bool `name:"exit" help:"end after the summary"`
 	} `cmd:"" help:"run a small fediverse in one process, to look at; --exit ends it after the summary"`
-	Bench       benchCommand `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops (--short, --runs, --json)"`
-	Healthcheck struct{}     `cmd:"" help:"ask the node at --listen whether it can work: exit code 0 or 1, for containers"`
-	Keys        keysCommand  `cmd:"" help:"manage the private keys of a running node, over its API"`
-	Relay       relayCommand `cmd:"" help:"hand the rows of an outbox table in the app's PostgreSQL over to a node (--database-url, --install)"`
-	Send        sendCommand  `cmd:"" help:"send an activity to one inbox without a node, and show requests and answers (--key-id, --key-file)"`
+	Bench       BenchCall   `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops (--short, --runs, --json)"`
+	Healthcheck struct{}    `cmd:"" help:"ask the node at --listen whether it can work: exit code 0 or 1, for containers"`
+	Keys        keysCommand `cmd:"" help:"manage the private keys of a running node, over its API"`
+	Relay       RelayCall   `cmd:"" help:"hand the rows of an outbox table in the app's PostgreSQL over to a node (--database-url, --install)"`
+	Send        SendCall    `cmd:"" help:"send an activity to one inbox without a node, and show requests and answers (--key-id, --key-file)"`
 	Backup      struct {
 		File string `arg:"" placeholder:"FILE" help:"the new file"`
 	} `cmd:"" help:"copy the embedded store at --store into a new file, also while a node works on it"`
@@ -88,14 +88,16 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	c.To = g.Migrate.Place
 	c.BackupTo = g.Backup.File
 	c.fillDefaults()
-	if c.Command == Bench {
-		c.Bench = g.Bench.call()
+	c.Bench = g.Bench
+	if len(c.Bench.Scenarios) == 0 {
+		c.Bench.Scenarios = BenchScenarios()
 	}
 	if c.Command == Keys {
 		c.Keys = g.Keys.call(c, rest)
 	}
-	c.Relay = g.Relay.call(c)
-	c.Send = g.Send.call()
+	c.Relay = g.Relay
+	c.Relay.URL, c.Relay.Token = c.api(c.Relay.URL, c.Relay.Token)
+	c.Send = g.Send
 	if usage := c.check(); usage != nil {
 		usage.Source = from.of(ctx, usage.Setting)
 		return nil, usage

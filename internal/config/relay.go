@@ -8,29 +8,14 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// RelayCall is the arguments of the command Relay.
+// RelayCall is the arguments of the command Relay. Install is print or apply: only write the schema of the outbox, or make it.
 type RelayCall struct {
-	Install  string // print or apply: only write the schema of the outbox, or make it; else ""
-	Database Secret // a PostgreSQL URL or connection string
-	URL      string // of the node's API, without a slash at its end
-	Token    Secret // for the API, if it requires one
-	Listen   string // the address of metrics and readiness
-	Poll     time.Duration
-}
-
-// relayCommand is the command line of Relay.
-type relayCommand struct {
 	Database Secret        `name:"database-url" type:"database-url" variable:"" placeholder:"URL|@FILE" help:"relay: the app's PostgreSQL database, postgres://… or host=… dbname=…"`
 	URL      string        `name:"url" type:"api-url" variable:"" shown:"the node at listen" placeholder:"URL" help:"relay, keys: the node's API"`
 	Token    Secret        `name:"token" type:"token" variable:"" shown:"the first of api-tokens" placeholder:"TOKEN" help:"relay, keys: bearer token for it"`
 	Listen   string        `name:"relay-listen" type:"listen" variable:"" default:"127.0.0.1:8090" placeholder:"HOST:PORT" help:"relay: address of /metrics, /healthz and /readyz"`
 	Poll     time.Duration `name:"poll-interval" min:"100ms" variable:"" default:"5s" placeholder:"TIME" help:"relay: how often to look for rows that no notification announced"`
 	Install  string        `name:"install" type:"choice" choices:"print apply" placeholder:"print|apply" help:"only print the tables of the outbox as SQL, or make them"`
-}
-
-func (r *relayCommand) call(c *Config) RelayCall {
-	url, token := c.api(r.URL, r.Token)
-	return RelayCall{Install: r.Install, Database: r.Database, URL: url, Token: token, Listen: r.Listen, Poll: r.Poll}
 }
 
 var errDatabase = errors.New("want postgres://USER@HOST:PORT/NAME, or host=HOST dbname=NAME, or @FILE that holds it")
@@ -44,13 +29,11 @@ func (r *RelayCall) check() *UsageError {
 
 // databaseURL reads where a database is. Only the form is checked: the rest is up to the driver.
 func (f *secretFiles) databaseURL(_ *kong.Tag, raw string) (Secret, error) {
-	if file, ok := strings.CutPrefix(raw, "@"); ok {
-		text, err := f.read(file)
-		if err != nil {
-			return Secret{}, err
-		}
-		raw = strings.TrimSpace(text)
+	text, _, err := f.text(raw)
+	if err != nil {
+		return Secret{}, err
 	}
+	raw = strings.TrimSpace(text)
 	isURL := strings.HasPrefix(raw, "postgres://") || strings.HasPrefix(raw, "postgresql://")
 	if !isURL && !strings.Contains(raw, "=") || strings.Contains(raw, "\n") {
 		return Secret{}, errDatabase

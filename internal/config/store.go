@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/alecthomas/kong"
 )
 
 // StoreKind is the kind of store that a node works on.
@@ -65,7 +67,7 @@ var (
 	hostName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 )
 
-func parseStore(raw string) (Store, error) {
+func parseStore(_ *kong.Tag, raw string) (Store, error) {
 	if dir, ok := strings.CutPrefix(raw, "embedded:"); ok {
 		if dir == "" {
 			return Store{}, errStore

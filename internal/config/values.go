@@ -91,11 +91,11 @@ func mappers(files *secretFiles) []kong.Option {
 		kong.TypeMapper(reflect.TypeFor[slog.Level](), parser[slog.Level](level)),
 		kong.TypeMapper(reflect.TypeFor[[]Token](), parser[[]Token](files.tokens)),
 		kong.TypeMapper(reflect.TypeFor[[]netip.Prefix](), parser[[]netip.Prefix](prefixes)),
-		kong.TypeMapper(reflect.TypeFor[Store](), parser[Store](store)),
+		kong.TypeMapper(reflect.TypeFor[Store](), parser[Store](parseStore)),
 		kong.NamedMapper("master-key", parser[[]Secret](files.masterKeys)),
 		kong.NamedMapper("listen", parser[string](listen)),
-		kong.NamedMapper("prefix", parser[string](keyPrefix)),
-		kong.NamedMapper("user-agent", parser[string](userAgent)),
+		kong.NamedMapper("prefix", keyPrefix),
+		kong.NamedMapper("user-agent", userAgent),
 		kong.NamedMapper("choice", parser[string](choice)),
 		kong.NamedMapper("ca-file", parser[string](caFile)),
 		kong.NamedMapper("file", parser[string](file)),
@@ -106,7 +106,7 @@ func mappers(files *secretFiles) []kong.Option {
 		kong.NamedMapper("entries", parser[[]string](entries)),
 		kong.NamedMapper("token", parser[Secret](token)),
 		kong.NamedMapper("scenarios", parser[[]string](scenarios)),
-		kong.NamedMapper("svg", parser[string](svgFile)),
+		kong.NamedMapper("svg", svgFile),
 	}
 }
 
@@ -161,13 +161,12 @@ func choice(tag *kong.Tag, raw string) (string, error) {
 // tokens reads a list from the value or, from a file, one token a line. A file without any token is refused: a setting that
 // names a file must not leave the API open.
 func (f *secretFiles) tokens(_ *kong.Tag, raw string) ([]Token, error) {
-	file, ok := strings.CutPrefix(raw, "@")
-	if !ok {
-		return parseTokens(strings.Split(raw, ","))
-	}
-	text, err := f.read(file)
-	if err != nil {
+	text, isFile, err := f.text(raw)
+	switch {
+	case err != nil:
 		return nil, err
+	case !isFile:
+		return parseTokens(strings.Split(raw, ","))
 	}
 	list, err := parseTokens(uncommented(text))
 	if err == nil && len(list) == 0 {
@@ -190,8 +189,6 @@ func readFile(file string) (string, error) {
 	return string(text), nil
 }
 
-func store(_ *kong.Tag, raw string) (Store, error) { return parseStore(raw) }
-
 var errMasterKey = errors.New("want 32 bytes in base64, or @FILE that holds them (head -c 32 /dev/urandom | base64), " +
 	"or a list of these, separated by commas or one a line, of which the first encrypts")
 
@@ -202,12 +199,12 @@ func (f *secretFiles) masterKeys(_ *kong.Tag, raw string) ([]Secret, error) {
 	}
 	var list []Secret
 	for entry := range strings.SplitSeq(raw, ",") {
-		lines := []string{entry}
-		if file, ok := strings.CutPrefix(strings.TrimSpace(entry), "@"); ok {
-			text, err := f.read(file)
-			if err != nil {
-				return nil, err
-			}
+		text, isFile, err := f.text(strings.TrimSpace(entry))
+		if err != nil {
+			return nil, err
+		}
+		lines := []string{text}
+		if isFile {
 			lines = slices.DeleteFunc(uncommented(text), func(line string) bool { return strings.TrimSpace(line) == "" })
 		}
 		if len(lines) == 0 {
@@ -242,25 +239,24 @@ func listen(_ *kong.Tag, raw string) (string, error) {
 	return raw, nil
 }
 
+// matching returns the parser of texts of a form.
+func matching(form, want string) parser[string] {
+	accepted := regexp.MustCompile(form)
+	return func(_ *kong.Tag, raw string) (string, error) {
+		if !accepted.MatchString(raw) {
+			return "", errors.New(want)
+		}
+		return raw, nil
+	}
+}
+
 var (
-	keyPrefixes = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
-	userAgents  = regexp.MustCompile(`^[!-~]([ -~]{0,254}[!-~])?$`)
+	// keyPrefix refuses braces above all: they would move every key to one hash slot.
+	keyPrefix = matching(`^[A-Za-z0-9._:-]{1,64}$`, "want 1 to 64 letters, digits, colons and . _ -")
+	userAgent = matching(`^[!-~]([ -~]{0,254}[!-~])?$`,
+		"want 1 to 256 printable ASCII characters such as Postrider/1 (+https://your.host/)")
+	svgFile = matching(`\.svg$`, "want the name of a file that ends in .svg")
 )
-
-// keyPrefix refuses braces above all: they would move every key to one hash slot.
-func keyPrefix(_ *kong.Tag, raw string) (string, error) {
-	if !keyPrefixes.MatchString(raw) {
-		return "", errors.New("want 1 to 64 letters, digits, colons and . _ -")
-	}
-	return raw, nil
-}
-
-func userAgent(_ *kong.Tag, raw string) (string, error) {
-	if !userAgents.MatchString(raw) {
-		return "", errors.New("want 1 to 256 printable ASCII characters such as Postrider/1 (+https://your.host/)")
-	}
-	return raw, nil
-}
 
 func caFile(_ *kong.Tag, raw string) (string, error) {
 	if raw == "" {

@@ -14,19 +14,19 @@ var errWebhookSecret = errors.New("want whsec_ and 24 to 64 bytes in base64, or 
 
 // webhookSecret reads a secret of Standard Webhooks.
 func (f *secretFiles) webhookSecret(_ *kong.Tag, raw string) (Secret, error) {
-	if file, ok := strings.CutPrefix(raw, "@"); ok {
-		text, err := f.read(file)
-		if err != nil {
-			return Secret{}, err
-		}
-		raw = strings.TrimSpace(strings.Join(uncommented(text), "\n"))
+	text, isFile, err := f.text(raw)
+	if err != nil {
+		return Secret{}, err
 	}
-	encoded, marked := strings.CutPrefix(raw, "whsec_")
+	if isFile {
+		text = strings.TrimSpace(strings.Join(uncommented(text), "\n"))
+	}
+	encoded, marked := strings.CutPrefix(text, "whsec_")
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || !marked || len(key) < 24 || len(key) > 64 {
 		return Secret{}, errWebhookSecret
 	}
-	return NewSecret(raw), nil
+	return NewSecret(text), nil
 }
 
 // webhookURL accepts what entries can be posted to.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/postrider/postrider/internal/telemetry"
 	"github.com/postrider/postrider/queue"
@@ -27,8 +28,8 @@ type Metrics struct {
 	breakers    *prometheus.CounterVec // by change
 	connections *prometheus.CounterVec // by reused
 	duration    prometheus.Histogram
-	first       prometheus.Observer // time from the 202 to the 2xx of deliveries that arrived at their first attempt
-	later       prometheus.Observer // and of the others
+	first       prometheus.Histogram // time from the 202 to the 2xx of deliveries that arrived at their first attempt
+	later       prometheus.Histogram // and of the others
 }
 
 // NewMetrics registers the pool's metrics, and which back-end signs. All series but that start at 0.
@@ -57,10 +58,10 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 	latency := f.NewHistogramVec(telemetry.Histogram(
 		"postrider_delivery_latency_seconds",
 		"Time from the 202 for an activity to the 2xx of an inbox, by whether it came at the first attempt that was spent.",
-		.05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4*3600, 12*3600, 24*3600, 72*3600,
+		latencyBounds()...,
 	), []string{"attempt"})
-	m.first = latency.WithLabelValues("first")
-	m.later = latency.WithLabelValues("later")
+	m.first = latency.WithLabelValues("first").(prometheus.Histogram)
+	m.later = latency.WithLabelValues("later").(prometheus.Histogram)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "postrider_attempts_in_flight", Help: "Attempts in flight."}, func() float64 {
 		return float64(m.inFlight.Load())
 	})
@@ -87,6 +88,14 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 	m.connections.WithLabelValues("true")
 	m.connections.WithLabelValues("false")
 	return m
+}
+
+// latencyBounds are queue.LatencyBounds in seconds.
+func latencyBounds() (bounds []float64) {
+	for _, bound := range queue.LatencyBounds {
+		bounds = append(bounds, bound.Seconds())
+	}
+	return bounds
 }
 
 func (m *Metrics) connection(reused bool) {
@@ -127,6 +136,23 @@ func (m *Metrics) delivered(a *attempt) {
 	}
 	arrived := a.began.Add(a.took)
 	latency.Observe(max(0, arrived.Sub(a.delivery.Activity.CreatedAt).Seconds()))
+}
+
+// Arrived returns how many deliveries arrived, by the buckets of queue.LatencyBounds.
+func (m *Metrics) Arrived() (counts [len(queue.LatencyBounds) + 1]int64) {
+	for _, latency := range []prometheus.Histogram{m.first, m.later} {
+		var read dto.Metric
+		if err := latency.Write(&read); err != nil {
+			continue // it never fails
+		}
+		before := uint64(0)
+		for i, bucket := range read.GetHistogram().GetBucket() { // each with those before it
+			counts[i] += int64(bucket.GetCumulativeCount() - before)
+			before = bucket.GetCumulativeCount()
+		}
+		counts[len(counts)-1] += int64(read.GetHistogram().GetSampleCount() - before)
+	}
+	return counts
 }
 
 // Stats is what a pool did since it was made.

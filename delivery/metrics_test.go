@@ -54,6 +54,7 @@ func TestMetricsAndStats(t *testing.T) {
 // those that arrived at once and for those that had to be tried again.
 func TestDeliveryLatency(t *testing.T) {
 	registry := prometheus.NewRegistry()
+	metrics := NewMetrics(registry, "go")
 	failed := false
 	answer := func(req *http.Request) Answer {
 		time.Sleep(3 * time.Second)
@@ -66,11 +67,20 @@ func TestDeliveryLatency(t *testing.T) {
 		}
 		return Answer{Status: http.StatusAccepted}
 	}
-	measured := func(o *Options) { o.Metrics = NewMetrics(registry, "go") }
+	measured := func(o *Options) { o.Metrics = metrics }
 	pooled(t, answer, measured, func(r *rig) {
 		r.submit("https://app.example/1", "k", queue.Normal, time.Hour, "good.example", "flaky.example", "gone.example")
 		time.Sleep(10 * time.Minute)
 	})
+	arrived := map[string]int64{}
+	for i, n := range metrics.Arrived() {
+		if n > 0 {
+			arrived[queue.SumArrived(i)] += n
+		}
+	}
+	if diff := cmp.Diff(map[string]int64{"arrived:5000": 1, "arrived:30000": 1}, arrived); diff != "" {
+		t.Errorf("arrived (-want +got):\n%s", diff)
+	}
 	if n, sum := latencies(t, registry, "first"); n != 1 || sum < 3 || sum > 4 {
 		t.Errorf("%d deliveries arrived at the first attempt, in %v s together; one is expected, in 3 s", n, sum)
 	}

@@ -72,7 +72,9 @@ var descriptions = map[string]string{
 	"retry-dead-letters":  "The filter can be in the query or in a JSON body; the body wins. Dead letters for hosts that are blocked or unavailable stay.",
 	"delete-dead-letters": "The filter can be in the query or in a JSON body; the body wins. Activities still count deleted dead letters as dead.",
 
-	"stats":       "The totals are those of the whole store; every node gives the same.",
+	"stats": "The totals are those of the whole store; every node gives the same.",
+	"stats-history": "It is that of the whole store; every node gives the same, also of before it started. The last step ended some seconds ago. " +
+		"The numbers are for charts: what a node counted in its last minute is lost if it dies.",
 	"feed":        "Entries are kept for feed-retention, whether or not they were read. Each comes at least once, and those of one host in order. A page may be shorter than its limit, even empty; next_cursor is always there and goes on with what happens later. If the entry behind a cursor is not kept any more, it goes on with the oldest.",
 	"events":      "The stream stays open. Events with an id are entries of the feed: a subscriber that sends the last one as Last-Event-ID misses none. Others are only sent to those who are connected. The data of an event is one of the forms described here, by its name.",
 	"healthz":     "It does not depend on the store.",

@@ -88,7 +88,13 @@ var examples = map[string]any{
 	"retry-dead-letters":  retried{Matched: 3, Retried: 2},
 	"delete-dead-letters": deleted{Matched: 3, Deleted: 3},
 
-	"stats":       exampleStats,
+	"stats": exampleStats,
+	"stats-history": pastView{StepSeconds: 60, Items: []stepView{{
+		At: "2026-01-02T15:04:00.000Z", Activities: 12, Accepted: 750, Delivered: 714, Dead: 2, Died: map[string]int64{string(queue.ReasonGone): 2},
+		Attempts: map[string]int64{"delivered": 714, "gone": 2, "unreachable": 31}, Pending: 340,
+		Hosts:   map[string]int64{string(queue.HostRefusing): 1, string(queue.HostOpen): 4, string(queue.HostUnavailable): 9},
+		Latency: &latencyView{P50: 84, P95: 410},
+	}}},
 	"feed":        page[entry]{Items: []entry{exampleEntry}, NextCursor: exampleEntry.Cursor},
 	"events":      exampleEntry,
 	"healthz":     healthView{Status: "ok"},

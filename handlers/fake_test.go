@@ -44,6 +44,7 @@ type fakeQueue struct {
 	hosts       queue.List[queue.HostStatus]
 	dead        queue.List[queue.DeadLetter]
 	totals      queue.Stats
+	minutes     []queue.Minute // the newest last
 	events      chan queue.Event
 	feed        []queue.Event // its cursors are numbers: how many entries are before
 	activities  queue.List[queue.ActivityStatus]
@@ -278,6 +279,11 @@ func (f *fakeQueue) DeleteDead(_ context.Context, which queue.DeadLetterChoice) 
 }
 
 func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.ask() }
+
+func (f *fakeQueue) Minutes(_ context.Context, n int) ([]queue.Minute, error) {
+	minutes := queue.NewMinutes(noon, max(0, n-len(f.minutes)))
+	return append(minutes, f.minutes[max(0, len(f.minutes)-n):]...), f.ask(n)
+}
 
 func (f *fakeQueue) Events(context.Context) (<-chan queue.Event, error) {
 	return f.events, f.ask("events")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/postrider/postrider/internal/telemetry"
 	"github.com/postrider/postrider/queue"
@@ -52,6 +53,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func (m *Metrics) accepted(deliveries int) {
 	m.activities.Inc()
 	m.deliveries.Add(float64(deliveries))
+}
+
+// Accepted returns how many activities and deliveries the node has accepted.
+func (m *Metrics) Accepted() (activities, deliveries int64) {
+	return valueOf(m.activities), valueOf(m.deliveries)
+}
+
+func valueOf(c prometheus.Counter) int64 {
+	var read dto.Metric
+	if err := c.Write(&read); err != nil {
+		return 0 // it never fails
+	}
+	return int64(read.GetCounter().GetValue())
 }
 
 // request counts a request that was answered.

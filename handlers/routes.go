@@ -280,6 +280,11 @@ func (s *server) watchRoutes() []route {
 			replies: ok[statsView](),
 		},
 		{
+			method: "GET", path: "/v1/stats/history", id: "stats-history", summary: "What happened in the last hour or day, for charts", serve: s.statsHistory,
+			params:  []param{{name: "minutes", in: "query", doc: "how far back, 1 to 1500, 60 by default; for more than 180 a step is 10 minutes", number: true}},
+			replies: map[int]reflect.Type{200: reflect.TypeFor[pastView]()}, faults: []int{422},
+		},
+		{
 			method: "GET", path: "/v1/feed", id: "feed", serve: s.feed,
 			summary: "Read the feed, oldest first: dead, host_state, activity_done and, if feed-delivered is set, delivered",
 			params: []param{

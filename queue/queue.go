@@ -48,6 +48,7 @@ type Queue interface {
 	Lanes
 	Watching
 	Feed
+	Recent
 	Operating
 	Keys
 	Moving

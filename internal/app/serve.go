@@ -129,6 +129,7 @@ type node struct {
 	hook         *webhook.Sender // nil without a webhook
 	delivers     bool
 	api          *handlers.API
+	calls        *handlers.Metrics
 	server       *http.Server
 	timeout      time.Duration
 	signing      string
@@ -176,9 +177,10 @@ func (s *service) newNode(life context.Context, store queue.Queue, leases lockmg
 		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry, rsa.Name()),
 	})
 	registry.MustRegister(newCollector(store, n.ready))
+	n.calls = handlers.NewMetrics(registry)
 	n.api = handlers.New(handlers.Options{
 		Queue: store, Sealer: sealer, Policy: policy, AllowHTTP: cfg.AllowHTTP, Tokens: tokens(cfg), DeliveryTTL: cfg.DeliveryTTL,
-		Metrics: handlers.NewMetrics(registry), Scrape: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Life: life, Node: n.stats,
+		Metrics: n.calls, Scrape: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Life: life, Node: n.stats,
 		Forget: keys.Forget, Version: config.BuildVersion(), Log: log,
 	})
 	if cfg.WebhookURL != "" {
@@ -242,6 +244,8 @@ func (n *node) run(ctx context.Context, served <-chan error) (err error) {
 		}
 	}
 	pool.Go(func() { warn(poolCtx, n.store, n.unauthorized, n.log) })
+	past := newRecorder(n.store, n.counts)
+	pool.Go(func() { past.run(poolCtx) })
 	select {
 	case err = <-served:
 		err = fmt.Errorf("serve: %w", err)
@@ -254,6 +258,7 @@ func (n *node) run(ctx context.Context, served <-chan error) (err error) {
 		n.log.Warn("node.calls_cut_off", "error", errors.Join(late, n.server.Close()))
 	}
 	pool.Wait()
+	_, _ = past.add(context.WithoutCancel(ctx)) // what it counted since the last minute; if that fails, it is lost
 	return err
 }
 

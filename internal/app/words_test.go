@@ -100,6 +100,7 @@ var sharedFiles = map[string][]string{
 	"hosts.go":         {"Host"},
 	"keys.go":          {"PutKey", "Key", "DeleteKey", "RetireKey", "ResealKeys"},
 	"mark.go":          {"SetMark"},
+	"minutes.go":       {"AddMinute"},
 	"store.go":         {"Ready", "Close"},
 }
 

@@ -66,7 +66,7 @@ var _ = [...]Kind{
 	kind("ordered", "hash"), kind("bodyinfo", "hash"),
 }
 
-// Of these kinds there is one key for each host, activity (by its ID) or idempotency key (by its hash).
+// Of these kinds there is one key for each host, activity (by its ID), idempotency key (by its hash) or minute.
 var (
 	Lease    = kind("lease", "string")
 	Lane     = kind("h", "hash")
@@ -81,6 +81,8 @@ var (
 	Staging    = kind("s", "hash")
 
 	Claim = kind("claim", "hash")
+
+	Minute = kind("minute", "hash") // by when it began
 
 	// Of these there is one for each mark, or for some marks of URIs.
 	URIs   = kind("u", "list")

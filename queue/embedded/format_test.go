@@ -122,6 +122,10 @@ func fillFormat(t *testing.T, s *Store) {
 	if err := s.SetFeedPosition(bg, "webhook", "7-3"); err != nil {
 		t.Fatal(err)
 	}
+	counted := queue.Counted{Sums: map[string]int64{queue.SumDeliveries: 6}, Levels: map[string]int64{queue.LevelPending: 4}}
+	if _, err := s.AddMinute(bg, counted); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // exported returns all that Export hands over.

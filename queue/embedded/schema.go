@@ -147,6 +147,8 @@ const schema = `
 		marked INTEGER NOT NULL DEFAULT 0
 	) STRICT;
 	INSERT INTO meta (one) VALUES (1);
+	-- What was counted in a minute, for charts. at is when it began, by the wall clock.
+	CREATE TABLE minutes (at INTEGER PRIMARY KEY, numbers TEXT NOT NULL) STRICT;
 	CREATE TABLE died (reason TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 `
 

@@ -153,6 +153,16 @@ func (f *Faults) SetFeedPosition(ctx context.Context, reader, cursor string) err
 	return err
 }
 
+// AddMinute implements queue.Recent.
+func (f *Faults) AddMinute(ctx context.Context, c queue.Counted) (time.Duration, error) {
+	return call(ctx, f, "AddMinute", func() (time.Duration, error) { return f.Queue.AddMinute(ctx, c) })
+}
+
+// Minutes implements queue.Recent.
+func (f *Faults) Minutes(ctx context.Context, n int) ([]queue.Minute, error) {
+	return call(ctx, f, "Minutes", func() ([]queue.Minute, error) { return f.Queue.Minutes(ctx, n) })
+}
+
 // Deliveries implements queue.Watching.
 func (f *Faults) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
 	return call(ctx, f, "Deliveries", func() (queue.List[queue.DeliveryStatus], error) { return f.Queue.Deliveries(ctx, id, state, p) })

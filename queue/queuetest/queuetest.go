@@ -92,6 +92,7 @@ func Run(t *testing.T, b Backend) {
 		{"History", historyCases},
 		{"Search", searchCases},
 		{"CancelMany", cancelManyCases},
+		{"Minutes", minuteCases},
 		{"Watching", watchingCases},
 		{"Lists", listCases},
 		{"Keys", keyCases},

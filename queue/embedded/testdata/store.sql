@@ -96,6 +96,7 @@ CREATE TABLE meta (
 		feed INTEGER NOT NULL DEFAULT (random() & 0xffffffff),
 		marked INTEGER NOT NULL DEFAULT 0
 	) STRICT;
+CREATE TABLE minutes (at INTEGER PRIMARY KEY, numbers TEXT NOT NULL) STRICT;
 CREATE TABLE positions (reader TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE tombstones (
 		seq INTEGER PRIMARY KEY,
@@ -136,5 +137,6 @@ INSERT INTO keys VALUES ('https://app.example/alice#key', 'rsa', 'PEM', 'SHA256:
 INSERT INTO marks VALUES (120123916289);
 INSERT INTO marks VALUES (230399180801);
 INSERT INTO meta VALUES (1, 1, 0, 0, 946684800000, 946684800000, 7, 1);
+INSERT INTO minutes VALUES (946684800000, '{"deliveries":6,"pending":4}');
 INSERT INTO positions VALUES ('webhook', '7-3');
 INSERT INTO tombstones VALUES (2, 'https://app.example/notes/1', 'https://app.example/2', X'018F0000000070008000000000000002', 946684800000);

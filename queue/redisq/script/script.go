@@ -72,6 +72,8 @@ const (
 	ImportTombstone Name = "importtombstone"
 	Mark            Name = "mark"
 
+	AddMinute Name = "addminute"
+
 	TryCommands Name = "trycommands"
 	Sweep       Name = "sweep"
 	Crumble     Name = "crumble"

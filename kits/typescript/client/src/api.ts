@@ -459,6 +459,14 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        LatencyView: {
+            /** Format: int64 */
+            p50: number;
+            /** Format: int64 */
+            p95: number;
+        } & {
+            [key: string]: unknown;
+        };
         LineAccepted: {
             /** @description it is the answer of an earlier call with this idempotency key: nothing was stored */
             replayed?: boolean;
@@ -558,6 +566,17 @@ export interface components {
             items: components["schemas"]["KeyView"][];
             /** @description absent on the last page */
             next_cursor?: string;
+        } & {
+            [key: string]: unknown;
+        };
+        PastView: {
+            /** @description one for each step, also where nothing happened, the oldest first */
+            items: components["schemas"]["StepView"][];
+            /**
+             * Format: int64
+             * @description how long a step is: 60, or 600 for more than 180 minutes
+             */
+            step_seconds: number;
         } & {
             [key: string]: unknown;
         };
@@ -683,6 +702,54 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        StepView: {
+            /**
+             * Format: int64
+             * @description deliveries
+             */
+            accepted: number;
+            /**
+             * Format: int64
+             * @description accepted
+             */
+            activities: number;
+            /**
+             * Format: date-time
+             * @description when it began
+             */
+            at: string;
+            /** @description attempts that ended, by outcome */
+            attempts: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int64
+             * @description deliveries that became dead letters
+             */
+            dead: number;
+            /**
+             * Format: int64
+             * @description deliveries
+             */
+            delivered: number;
+            /** @description these by reason; reasons without any are left out */
+            died: {
+                [key: string]: number;
+            };
+            /** @description how many hosts were in these states, at the end of the step */
+            hosts: {
+                [key: string]: number;
+            };
+            /** @description from the 202 for an activity to the 2xx of an inbox; absent if nothing was delivered */
+            latency_ms?: components["schemas"]["LatencyView"];
+            /**
+             * Format: int64
+             * @description deliveries, at the end of the step
+             */
+            pending: number;
+        } & {
+            [key: string]: unknown;
+        };
         WarningView: {
             /** @enum {string} */
             code: "most_hosts_unauthorized";
@@ -718,6 +785,7 @@ export type HostView = components['schemas']['HostView'];
 export type HostsReset = components['schemas']['HostsReset'];
 export type KeyCall = components['schemas']['KeyCall'];
 export type KeyView = components['schemas']['KeyView'];
+export type LatencyView = components['schemas']['LatencyView'];
 export type LineAccepted = components['schemas']['LineAccepted'];
 export type LineProblem = components['schemas']['LineProblem'];
 export type NodeRates = components['schemas']['NodeRates'];
@@ -729,6 +797,7 @@ export type PageDeliveryView = components['schemas']['PageDeliveryView'];
 export type PageEntry = components['schemas']['PageEntry'];
 export type PageHostView = components['schemas']['PageHostView'];
 export type PageKeyView = components['schemas']['PageKeyView'];
+export type PastView = components['schemas']['PastView'];
 export type PinnedKey = components['schemas']['PinnedKey'];
 export type Problem = components['schemas']['Problem'];
 export type Recipient = components['schemas']['Recipient'];
@@ -736,6 +805,7 @@ export type Rejection = components['schemas']['Rejection'];
 export type ResealView = components['schemas']['ResealView'];
 export type Retried = components['schemas']['Retried'];
 export type StatsView = components['schemas']['StatsView'];
+export type StepView = components['schemas']['StepView'];
 export type WarningView = components['schemas']['WarningView'];
 export type $defs = Record<string, never>;
 export type operations = Record<string, never>;

@@ -28,11 +28,7 @@ func (s *Store) AddMinute(ctx context.Context, c queue.Counted) (time.Duration, 
 			numbers[name] += n
 		}
 		maps.Copy(numbers, c.Levels)
-		text, err := encode(numbers, false)
-		if err != nil {
-			return err
-		}
-		if err := t.exec("INSERT OR REPLACE INTO minutes (at, numbers) VALUES (?, ?)", at, text); err != nil {
+		if err := t.exec("INSERT OR REPLACE INTO minutes (at, numbers) VALUES (?, ?)", at, toJSON(numbers)); err != nil {
 			return err
 		}
 		return t.exec("DELETE FROM minutes WHERE at < ?", millis(now)-queue.MinutesKept*time.Minute.Milliseconds())

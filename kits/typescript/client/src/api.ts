@@ -570,7 +570,7 @@ export interface components {
             [key: string]: unknown;
         };
         PastView: {
-            /** @description one for each step, also where nothing happened, the oldest first */
+            /** @description one for each step, the oldest first */
             items: components["schemas"]["StepView"][];
             /**
              * Format: int64
@@ -740,7 +740,7 @@ export interface components {
             hosts: {
                 [key: string]: number;
             };
-            /** @description from the 202 for an activity to the 2xx of an inbox; absent if nothing was delivered */
+            /** @description from the 202 to the 2xx; absent if nothing was delivered */
             latency_ms?: components["schemas"]["LatencyView"];
             /**
              * Format: int64

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"time"
 
@@ -12,10 +11,11 @@ import (
 )
 
 // AddMinute implements queue.Recent. It drops minutes that were kept long enough.
-func (s *Store) AddMinute(ctx context.Context, c queue.Counted) (time.Duration, error) {
+func (s *Store) AddMinute(ctx context.Context, c queue.Counted) (_ time.Duration, err error) {
+	defer wrap(&err, "add minute")
 	now := s.clock.shown(s.clock.now())
 	at := millis(c.Minute(now))
-	err := s.writer.do(ctx, func(t *tx) error {
+	err = s.writer.do(ctx, func(t *tx) error {
 		numbers := map[string]int64{}
 		err := each(t.conn, "SELECT numbers FROM minutes WHERE at = ?", []any{at}, func(row *sqlite.Stmt) error {
 			numbers = numbersOf(row, 0)
@@ -33,17 +33,15 @@ func (s *Store) AddMinute(ctx context.Context, c queue.Counted) (time.Duration, 
 		}
 		return t.exec("DELETE FROM minutes WHERE at < ?", millis(now)-queue.MinutesKept*time.Minute.Milliseconds())
 	}, nil)
-	if err != nil {
-		return 0, fmt.Errorf("add minute: %w", err)
-	}
-	return queue.NextMinute(now), nil
+	return queue.NextMinute(now), err
 }
 
 // Minutes implements queue.Recent.
-func (s *Store) Minutes(ctx context.Context, n int) ([]queue.Minute, error) {
+func (s *Store) Minutes(ctx context.Context, n int) (_ []queue.Minute, err error) {
+	defer wrap(&err, "minutes")
 	minutes := queue.NewMinutes(s.clock.shown(s.clock.now()), n)
 	first := minutes[0].At
-	err := s.db.read(ctx, func(c *sqlite.Conn) error {
+	err = s.db.read(ctx, func(c *sqlite.Conn) error {
 		bounds := []any{millis(first), millis(minutes[n-1].At)}
 		return each(c, "SELECT at, numbers FROM minutes WHERE at BETWEEN ? AND ?", bounds, func(row *sqlite.Stmt) error {
 			at := fromMillis(row.ColumnInt64(0))
@@ -51,10 +49,7 @@ func (s *Store) Minutes(ctx context.Context, n int) ([]queue.Minute, error) {
 			return nil
 		})
 	})
-	if err != nil {
-		return nil, fmt.Errorf("minutes: %w", err)
-	}
-	return minutes, nil
+	return minutes, err
 }
 
 // numbersOf reads what was counted in a minute, nothing if it is damaged.

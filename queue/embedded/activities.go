@@ -14,7 +14,7 @@ import (
 // Activities implements queue.Watching.
 func (s *Store) Activities(ctx context.Context, f queue.ActivityFilter, p queue.Page) (list queue.List[queue.ActivityStatus], err error) {
 	defer wrap(&err, "activities")
-	before, err := cursor(p.Cursor, 1)
+	before, err := queue.ParseCursor(p.Cursor, 1)
 	if err != nil {
 		return list, err
 	}

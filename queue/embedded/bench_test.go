@@ -35,7 +35,7 @@ func BenchmarkWatching(b *testing.B) {
 	}{
 		{"hosts", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{}, page)) }, 50},
 		{"hosts in the midst", func() (int, error) {
-			return items(s.Hosts(ctx, queue.HostFilter{}, queue.Page{Limit: 50, Cursor: cursorAfter(benchHost(benchHosts / 2))}))
+			return items(s.Hosts(ctx, queue.HostFilter{}, queue.Page{Limit: 50, Cursor: queue.NameCursor(benchHost(benchHosts / 2))}))
 		}, 50},
 		{"hosts by state", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{State: queue.HostPaused}, page)) }, 50},
 		{"hosts by part of the name", func() (int, error) { return items(s.Hosts(ctx, queue.HostFilter{Query: last}, page)) }, 1},

@@ -13,7 +13,7 @@ import (
 // DeadLetters implements queue.Watching.
 func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p queue.Page) (list queue.List[queue.DeadLetter], err error) {
 	defer wrap(&err, "dead letters")
-	before, err := cursor(p.Cursor, 2)
+	before, err := queue.ParseCursor(p.Cursor, 2)
 	if err != nil {
 		return list, err
 	}

@@ -12,7 +12,7 @@ import (
 // Deliveries implements queue.Watching.
 func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (list queue.List[queue.DeliveryStatus], err error) {
 	defer wrap(&err, "deliveries of "+id)
-	from, err := cursor(p.Cursor, 1)
+	from, err := queue.ParseCursor(p.Cursor, 1)
 	if err != nil {
 		return list, err
 	}

@@ -68,7 +68,7 @@ type hostPage struct {
 }
 
 func (o *hostPage) byName(ctx context.Context, cursor string) (list queue.List[queue.HostStatus], err error) {
-	if o.after, err = nameAfter(cursor); err != nil {
+	if o.after, err = queue.ParseNameCursor(cursor); err != nil {
 		return list, err
 	}
 	for !o.done {
@@ -99,7 +99,7 @@ func (o *hostPage) add() {
 			return true
 		}
 		if len(o.list.Items) == o.limit {
-			o.list.Next = cursorAfter(o.list.Items[o.limit-1].Host)
+			o.list.Next = queue.NameCursor(o.list.Items[o.limit-1].Host)
 			return false
 		}
 		o.list.Items = append(o.list.Items, l.status(s.clock, now))

@@ -80,7 +80,7 @@ func (s *Store) Key(_ context.Context, id, pin string) (queue.Key, error) {
 // Keys implements queue.Keys.
 func (s *Store) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (list queue.List[queue.Key], err error) {
 	defer wrap(&err, "keys")
-	after, err := nameAfter(p.Cursor)
+	after, err := queue.ParseNameCursor(p.Cursor)
 	if err != nil {
 		return list, err
 	}
@@ -89,7 +89,7 @@ func (s *Store) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (list
 			"(?3 = '' OR id = ?3 OR id > ?3 || char(10) AND id < ?3 || char(11)) ORDER BY id", []any{after, f.Pinned, f.ID},
 			func(row *sqlite.Stmt) (queue.Key, string) {
 				k := s.clock.shownKey(readKey(row))
-				return k, cursorAfter(k.Name())
+				return k, queue.NameCursor(k.Name())
 			})
 	})
 	s.mu.Lock()

@@ -1,12 +1,8 @@
 package embedded
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -31,28 +27,18 @@ func (b *busyLanes) remove(l *lane) {
 // them, and keeps the first ones after the cursor.
 type rankedPage struct {
 	hostPage
-	after rank // zero for the first page
+	after queue.HostRank
 	first []rankedHost
-}
-
-// rank is the position of a host in the list: the lowest number comes first, and of equal ones the name.
-type rank struct {
-	number int64
-	host   string
-}
-
-func (r rank) compare(other rank) int {
-	return cmp.Or(cmp.Compare(r.number, other.number), strings.Compare(r.host, other.host))
 }
 
 // rankedHost is a host, and its position when it was looked at.
 type rankedHost struct {
-	rank
+	queue.HostRank
 	status queue.HostStatus
 }
 
 func (o *rankedPage) read(ctx context.Context, cursor string) (list queue.List[queue.HostStatus], err error) {
-	if o.after, err = o.rankAfter(cursor); err != nil {
+	if o.after, err = queue.ParseHostRank(cursor, o.Sort); err != nil {
 		return list, err
 	}
 	o.s.mu.Lock()
@@ -66,7 +52,7 @@ func (o *rankedPage) read(ctx context.Context, cursor string) (list queue.List[q
 	}
 	if len(o.first) > o.limit {
 		o.first = o.first[:o.limit]
-		list.Next = o.cursorAfter(o.first[o.limit-1].rank)
+		list.Next = o.first[o.limit-1].Cursor(o.Sort)
 	}
 	for i := range o.first {
 		list.Items = append(list.Items, o.first[i].status)
@@ -84,9 +70,9 @@ func (o *rankedPage) add(lanes []*lane) {
 		if l.pending == 0 || o.State != "" && l.state != o.State || !o.passes(l) {
 			continue
 		}
-		at := rank{o.number(l), l.host}
-		i, _ := slices.BinarySearchFunc(o.first, at, func(h rankedHost, at rank) int { return h.compare(at) })
-		if i > o.limit || at.compare(o.after) <= 0 {
+		at := queue.HostRank{Number: o.number(l), Host: l.host}
+		i, _ := slices.BinarySearchFunc(o.first, at, func(h rankedHost, at queue.HostRank) int { return h.Compare(at) })
+		if i > o.limit || at.Compare(o.after) <= 0 {
 			continue
 		}
 		o.first = slices.Insert(o.first, i, rankedHost{at, l.status(o.s.clock, now)})
@@ -100,26 +86,4 @@ func (o *rankedPage) number(l *lane) int64 {
 		return -int64(l.pending)
 	}
 	return l.oldest().act.created
-}
-
-// cursorAfter is the cursor of what comes after a rank, and rankAfter the reverse.
-func (o *rankedPage) cursorAfter(r rank) string {
-	return fmt.Sprintf("%s%d-%s", o.Sort, max(r.number, -r.number), cursorAfter(r.host))
-}
-
-func (o *rankedPage) rankAfter(cursor string) (r rank, err error) {
-	if cursor == "" {
-		return rank{number: -maxID}, nil
-	}
-	text, isOurs := strings.CutPrefix(cursor, string(o.Sort))
-	number, name, _ := strings.Cut(text, "-")
-	r.number, err = strconv.ParseInt(number, 10, 64)
-	if !isOurs || err != nil || r.number < 0 || name == "" {
-		return rank{}, queue.ErrBadCursor
-	}
-	if o.Sort == queue.ByPending {
-		r.number = -r.number
-	}
-	r.host, err = nameAfter(name)
-	return r, err
 }

@@ -1,7 +1,6 @@
 package redisq
 
 import (
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -11,32 +10,6 @@ import (
 
 	"github.com/postrider/postrider/queue"
 )
-
-func parseCursor(cursor string) (int64, error) {
-	if cursor == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(cursor, 10, 62)
-	if err != nil {
-		return 0, queue.ErrBadCursor
-	}
-	return int64(n), nil //nolint:gosec // it has 62 bits
-}
-
-// nameCursor is the cursor after a name.
-func nameCursor(name string) string { return "n" + base64.RawURLEncoding.EncodeToString([]byte(name)) }
-
-func parseNameCursor(cursor string) (string, error) {
-	if cursor == "" {
-		return "", nil
-	}
-	text, ok := strings.CutPrefix(cursor, "n")
-	name, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || !ok {
-		return "", queue.ErrBadCursor
-	}
-	return string(name), nil
-}
 
 func (l letterID) cursor() string {
 	return fmt.Sprintf("%d-%x-%d", l.died, l.name, l.N)

@@ -26,7 +26,7 @@ type found struct {
 // Deliveries implements queue.Watching.
 func (s *reader) Deliveries(ctx context.Context, id string, state queue.DeliveryState, p queue.Page) (list queue.List[queue.DeliveryStatus], err error) {
 	defer wrap(&err, "deliveries of "+id)
-	from, err := parseCursor(p.Cursor)
+	from, err := queue.ParseCursor(p.Cursor, 1)
 	if err != nil {
 		return list, err
 	}
@@ -40,7 +40,7 @@ func (s *reader) Deliveries(ctx context.Context, id string, state queue.Delivery
 	}
 	var all []found
 	for _, part := range parts {
-		some, err := s.findSome(ctx, part.partition, text, state, from, p.Limit+1)
+		some, err := s.findSome(ctx, part.partition, text, state, from[0], p.Limit+1)
 		if err != nil {
 			return list, err
 		}

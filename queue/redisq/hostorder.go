@@ -1,9 +1,7 @@
 package redisq
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,45 +24,18 @@ type glimpse struct {
 	oldest  time.Time // the oldest delivery pending, if it is of interest
 }
 
-// rank is a host's position in a list that is not by name: those with the least first, then by name.
-type rank struct {
-	value int64
-	host  string
-}
-
-func (r rank) compare(other rank) int {
-	return cmp.Or(cmp.Compare(r.value, other.value), strings.Compare(r.host, other.host))
-}
-
-func (r rank) cursor() string {
-	return strconv.FormatInt(r.value, 10) + "." + base64.RawURLEncoding.EncodeToString([]byte(r.host))
-}
-
-func parseRank(cursor string) (r rank, err error) {
-	value, text, ok := strings.Cut(cursor, ".")
-	r.value, err = strconv.ParseInt(value, 10, 64)
-	host, err2 := base64.RawURLEncoding.DecodeString(text)
-	r.host = string(host)
-	if err != nil || err2 != nil || !ok {
-		return r, queue.ErrBadCursor
-	}
-	return r, nil
-}
-
-func (g *glimpse) rank(by queue.HostSort) rank {
+func (g *glimpse) rank(by queue.HostSort) queue.HostRank {
 	if by == queue.ByOldest {
-		return rank{g.oldest.UnixMilli(), g.host}
+		return queue.HostRank{Number: g.oldest.UnixMilli(), Host: g.host}
 	}
-	return rank{-int64(g.pending), g.host}
+	return queue.HostRank{Number: -int64(g.pending), Host: g.host}
 }
 
 // hostsByOrder lists hosts for which something is pending, not by name. It looks at all of these, some at a time.
 func (s *reader) hostsByOrder(ctx context.Context, f queue.HostFilter, p queue.Page) (list queue.List[queue.HostStatus], err error) {
-	var after rank
-	if p.Cursor != "" {
-		if after, err = parseRank(p.Cursor); err != nil {
-			return list, err
-		}
+	after, err := queue.ParseHostRank(p.Cursor, f.Sort)
+	if err != nil {
+		return list, err
 	}
 	names, err := s.busyHosts(ctx)
 	if err != nil {
@@ -72,25 +43,24 @@ func (s *reader) hostsByOrder(ctx context.Context, f queue.HostFilter, p queue.P
 	}
 	query := strings.ToLower(f.Query)
 	names = slices.DeleteFunc(names, func(name string) bool { return !strings.Contains(name, query) })
-	var ranks []rank
+	var ranks []queue.HostRank
 	err = s.glance(ctx, names, f.Sort == queue.ByOldest, func(g *glimpse) {
 		r := g.rank(f.Sort)
-		if g.pending > 0 && (f.State == "" || f.State == g.state) && !g.changed.Before(f.ChangedSince) &&
-			(p.Cursor == "" || after.compare(r) < 0) {
+		if g.pending > 0 && (f.State == "" || f.State == g.state) && !g.changed.Before(f.ChangedSince) && after.Compare(r) < 0 {
 			ranks = append(ranks, r)
 		}
 	})
 	if err != nil {
 		return list, err
 	}
-	slices.SortFunc(ranks, rank.compare)
+	slices.SortFunc(ranks, queue.HostRank.Compare)
 	if len(ranks) > p.Limit {
 		ranks = ranks[:p.Limit]
-		list.Next = ranks[p.Limit-1].cursor()
+		list.Next = ranks[p.Limit-1].Cursor(f.Sort)
 	}
 	names = names[:0]
 	for _, r := range ranks {
-		names = append(names, r.host)
+		names = append(names, r.Host)
 	}
 	list.Items, err = s.hostStatuses(ctx, names)
 	return list, err

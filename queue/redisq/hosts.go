@@ -76,7 +76,7 @@ func (s *reader) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (l
 	if f.Sort != queue.ByName {
 		return s.hostsByOrder(ctx, f, p)
 	}
-	after, err := parseNameCursor(p.Cursor)
+	after, err := queue.ParseNameCursor(p.Cursor)
 	if err != nil {
 		return list, err
 	}
@@ -102,7 +102,7 @@ func (s *reader) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (l
 					continue
 				}
 				if len(list.Items) == p.Limit {
-					list.Next = nameCursor(list.Items[p.Limit-1].Host)
+					list.Next = queue.NameCursor(list.Items[p.Limit-1].Host)
 					return list, nil
 				}
 				list.Items = append(list.Items, h)

@@ -124,7 +124,7 @@ func parseKey(text string) (k queue.Key, err error) {
 // Keys implements queue.Keys.
 func (s *keyring) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (list queue.List[queue.Key], err error) {
 	defer wrap(&err, "keys")
-	after, err := parseNameCursor(p.Cursor)
+	after, err := queue.ParseNameCursor(p.Cursor)
 	if err != nil {
 		return list, err
 	}
@@ -134,7 +134,7 @@ func (s *keyring) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (li
 	}
 	if len(names) > p.Limit {
 		names = names[:p.Limit]
-		list.Next = nameCursor(names[p.Limit-1])
+		list.Next = queue.NameCursor(names[p.Limit-1])
 	}
 	list.Items, err = s.listedKeys(ctx, names)
 	return list, err

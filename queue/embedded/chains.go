@@ -73,7 +73,7 @@ func (x *index) push(e *entry, inbox string, h *hints, now int64) {
 	e.act.pending++
 	e.lane.begin()
 	if e.lane.pending++; e.lane.pending == 1 {
-		x.busy.add(e.lane)
+		x.busy[e.lane] = struct{}{}
 	}
 	x.signing[e.act.keyName]++
 	f := &e.lane.fifos[e.act.priority]
@@ -184,7 +184,7 @@ func (x *index) drop(e *entry, now int64) {
 func (x *index) discount(e *entry) {
 	e.lane.fifos[e.act.priority].remove(e)
 	if e.lane.pending--; e.lane.pending == 0 {
-		x.busy.remove(e.lane)
+		delete(x.busy, e.lane)
 	}
 	key := e.act.keyName
 	if x.signing[key]--; x.signing[key] > 0 {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -21,21 +22,14 @@ func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryS
 		if a, err = s.clock.readActivity(c, id); err != nil {
 			return err
 		}
-		list, err = page(c, p.Limit, `SELECT d.id, d.inbox, h.host, '', d.attempts, d.history, d.ids FROM deliveries d JOIN hosts h ON h.lane = d.lane
-			WHERE d.id >= ?1 AND d.id < ?2 AND ?3 != 'dead'
-			UNION ALL SELECT id, inbox, host, reason, attempts, history, ids FROM dead WHERE id >= ?1 AND id < ?2 AND ?3 != 'pending'
-			ORDER BY 1`, []any{a.first + from[0], a.end, string(state)}, func(row *sqlite.Stmt) (queue.DeliveryStatus, string) {
-			n := row.ColumnInt64(0) - a.first
-			d := queue.DeliveryStatus{
-				ID: a.ID + "." + strconv.FormatInt(n, 10), Inbox: row.ColumnText(1), Host: row.ColumnText(2),
-				State: queue.StatePending, Reason: queue.Reason(row.ColumnText(3)), Attempts: row.ColumnInt(4),
-				History: historyOf(row, 5), IDs: idsOf(row, 6),
-			}
-			if d.Reason != "" {
-				d.State = queue.StateDead
-			}
-			return d, strconv.FormatInt(n+1, 10)
-		})
+		list, err = page(c, p.Limit, selectDeliveries+" ORDER BY 1", []any{a.first + from[0], a.end, string(state)},
+			func(row *sqlite.Stmt) (queue.DeliveryStatus, string) {
+				n := row.ColumnInt64(0) - a.first
+				d := s.clock.readDelivery(row)
+				d.ID = a.ID + "." + strconv.FormatInt(n, 10)
+				d.DiedAt = time.Time{} // Delivery alone shows it
+				return d, strconv.FormatInt(n+1, 10)
+			})
 		return err
 	})
 	s.mu.Lock()
@@ -45,6 +39,23 @@ func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryS
 		list.Items[i].NextAttemptAt = s.clock.shown(s.index.nextAttempt(a.first + n))
 	}
 	return list, err
+}
+
+// selectDeliveries selects deliveries from an id up to, but not including, another: those in a state, or all if that is "".
+const selectDeliveries = `SELECT d.id, d.inbox, h.host, '', d.attempts, d.history, d.ids, 0 FROM deliveries d JOIN hosts h ON h.lane = d.lane
+	WHERE d.id >= ?1 AND d.id < ?2 AND ?3 != 'dead'
+	UNION ALL SELECT id, inbox, host, reason, attempts, history, ids, died_at FROM dead WHERE id >= ?1 AND id < ?2 AND ?3 != 'pending'`
+
+// readDelivery reads a row of selectDeliveries, but for its ID.
+func (k *clock) readDelivery(row *sqlite.Stmt) queue.DeliveryStatus {
+	d := queue.DeliveryStatus{
+		Inbox: row.ColumnText(1), Host: row.ColumnText(2), State: queue.StatePending, Reason: queue.Reason(row.ColumnText(3)),
+		Attempts: row.ColumnInt(4), History: historyOf(row, 5), IDs: idsOf(row, 6), DiedAt: k.shown(row.ColumnInt64(7)),
+	}
+	if d.Reason != "" {
+		d.State = queue.StateDead
+	}
+	return d
 }
 
 // nextAttempt returns when a delivery may be attempted next, 0 if that is not known.

@@ -27,20 +27,12 @@ func (s *Store) Delivery(ctx context.Context, id string) (d queue.DeliveryStatus
 			return err
 		}
 		key = a.first + ordinal
-		return each(c, `SELECT d.inbox, h.host, '', d.attempts, d.history, d.ids, 0 FROM deliveries d JOIN hosts h ON h.lane = d.lane
-			WHERE d.id = ?1 AND d.activity = ?2
-			UNION ALL SELECT inbox, host, reason, attempts, history, ids, died_at FROM dead WHERE id = ?1 AND activity = ?2`,
-			[]any{key, a.seq}, func(row *sqlite.Stmt) error {
-				found = true
-				d = queue.DeliveryStatus{
-					ID: id, ActivityID: a.ID, URI: a.URI, Metadata: a.Metadata, Inbox: row.ColumnText(0), Host: row.ColumnText(1),
-					State: queue.StatePending, Attempts: row.ColumnInt(3), History: historyOf(row, 4), IDs: idsOf(row, 5),
-				}
-				if d.Reason = queue.Reason(row.ColumnText(2)); d.Reason != "" {
-					d.State, d.DiedAt = queue.StateDead, s.clock.shown(row.ColumnInt64(6))
-				}
-				return nil
-			})
+		return each(c, selectDeliveries, []any{key, min(key+1, a.end), ""}, func(row *sqlite.Stmt) error {
+			found, d = true, s.clock.readDelivery(row)
+			d.ID, d.ActivityID = id, a.ID
+			d.URI, d.Metadata = a.URI, a.Metadata
+			return nil
+		})
 	})
 	if err != nil || !found {
 		return d, cmp.Or(err, queue.ErrNotFound)

@@ -84,11 +84,6 @@ func (t *tx) feed(e queue.Event) error {
 	return t.exec("INSERT INTO feed (at, kind, host, entry) VALUES (?, ?, ?, ?)", t.now, kind, host, toJSON(e))
 }
 
-// feedDead adds the entry of a delivery that became a dead letter.
-func (t *tx) feedDead(id int64) error {
-	return t.feedDelivery(queue.EventDead, nil, "dead d JOIN activities a ON a.seq = d.activity", "d.host, d.reason", id)
-}
-
 // feedDelivered adds the entry of a delivery that is about to end as delivered.
 func (t *tx) feedDelivered(host string, id int64, r *queue.Result) error {
 	return t.feedDelivery(queue.EventDelivered, func(e *queue.Event) {

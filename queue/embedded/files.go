@@ -37,8 +37,3 @@ func remove(name string) error {
 	}
 	return nil
 }
-
-func fileExists(name string) bool {
-	_, err := os.Lstat(name)
-	return err == nil
-}

@@ -25,7 +25,7 @@ type index struct {
 	retiring   map[string]struct{}         // names of keys to be removed when idle
 	inboxes    inboxes
 	names      names
-	busy       busyLanes
+	busy       map[*lane]struct{} // lanes with pending deliveries
 	unused     idleLanes
 	answers    [queue.AnswerKinds]int // hosts that ever answered, by how they did so last
 	excess     map[*lane]struct{}     // lanes in which Sweep may have something to shed
@@ -110,7 +110,7 @@ func newIndex(keys *keyring) *index {
 		activities: map[int64]*activity{}, bySeq: map[[16]byte]*activity{}, byURI: map[uint32]*activity{},
 		tails: map[chainKey]*entry{}, awaiting: map[string]map[int64]*entry{},
 		signing: map[string]int{}, retiring: map[string]struct{}{},
-		tombstones: newTombstones(), inboxes: newInboxes(), names: names{}, unused: newIdleLanes(), excess: map[*lane]struct{}{},
+		tombstones: newTombstones(), inboxes: newInboxes(), names: names{}, unused: newIdleLanes(), excess: map[*lane]struct{}{}, busy: map[*lane]struct{}{},
 		future:    newLaneTree(func(l *lane) int64 { return l.at }),
 		throttled: never, keys: keys, random: rand.IntN,
 	}

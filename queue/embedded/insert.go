@@ -149,7 +149,7 @@ var (
 func (e *enqueue) insertDeliveries(t *tx) error {
 	for i := 0; i < len(e.accepted); {
 		end, query := i+atOnce, insertMany
-		if end > len(e.accepted) || e.moved || slices.ContainsFunc(e.accepted[i:end], hasMore) {
+		if end > len(e.accepted) || e.moved || slices.ContainsFunc(e.accepted[i:end], func(a arrival) bool { return a.flags&headed != 0 }) {
 			end, query = i+1, insertOne
 		}
 		if err := e.insertRows(t.conn.Prep(query), i, end); err != nil {
@@ -191,8 +191,6 @@ func (e *enqueue) insertRows(s *sqlite.Stmt, from, to int) error {
 	}
 	return s.Reset()
 }
-
-func hasMore(a arrival) bool { return len(a.Headers)+len(a.IDs) > 0 }
 
 // bindRest binds the columns that only insertOne has.
 func bindRest(s *sqlite.Stmt, p int, a *arrival) {

@@ -24,12 +24,11 @@ type lane struct {
 	answer  queue.AnswerKind // as counted last
 	pending int
 	*backlog
-	turn   uint8    // the next of queue.TakeShares
-	at     int64    // when it is due, if in index.future, else 0
-	idle   int64    // since when it may be forgotten, 0 if it may not
-	pos    int32    // in set
-	busyAt int32    // in busyLanes, if something is pending
-	set    *laneSet // the set it is in, nil in none
+	turn uint8    // the next of queue.TakeShares
+	at   int64    // when it is due, if in index.future, else 0
+	idle int64    // since when it may be forgotten, 0 if it may not
+	pos  int32    // in set
+	set  *laneSet // the set it is in, nil in none
 }
 
 // backlog is the part of a lane that exists only while something is pending or taken: most known hosts have nothing.

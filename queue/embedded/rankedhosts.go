@@ -2,26 +2,11 @@ package embedded
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/postrider/postrider/queue"
 )
-
-// busyLanes are the lanes with pending deliveries, in no order.
-type busyLanes struct{ ls []*lane }
-
-func (b *busyLanes) add(l *lane) {
-	l.busyAt = int32(len(b.ls)) //nolint:gosec // there are no more hosts
-	b.ls = append(b.ls, l)
-}
-
-func (b *busyLanes) remove(l *lane) {
-	last := len(b.ls) - 1
-	b.ls[l.busyAt] = b.ls[last]
-	b.ls[l.busyAt].busyAt = l.busyAt
-	b.ls[last] = nil
-	b.ls = b.ls[:last]
-}
 
 // rankedPage is a page of the hosts with pending deliveries, by their number or age, while it is filled. It looks at all of
 // them, and keeps the first ones after the cursor.
@@ -42,7 +27,7 @@ func (o *rankedPage) read(ctx context.Context, cursor string) (list queue.List[q
 		return list, err
 	}
 	o.s.mu.Lock()
-	all := slices.Clone(o.s.index.busy.ls)
+	all := slices.Collect(maps.Keys(o.s.index.busy))
 	o.s.mu.Unlock()
 	for lanes := range slices.Chunk(all, hostsAtOnce) {
 		if err := ctx.Err(); err != nil {

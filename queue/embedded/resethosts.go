@@ -15,8 +15,7 @@ func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset in
 	for p := (queue.Page{Limit: resetAtOnce}); ; {
 		list, err := s.Hosts(ctx, queue.HostFilter{State: state}, p)
 		if err == nil {
-			run, apply := resets(s, list.Items)
-			err = s.writer.do(ctx, run, apply)
+			err = s.resetAll(ctx, list.Items)
 		}
 		if err != nil {
 			return reset, err
@@ -28,22 +27,20 @@ func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset in
 	}
 }
 
-// resets returns the operation that resets hosts.
-func resets(s *Store, hosts []queue.HostStatus) (run func(*tx) error, apply func()) {
+// resetAll resets hosts in one operation.
+func (s *Store) resetAll(ctx context.Context, hosts []queue.HostStatus) error {
 	acts := make([]*act, len(hosts))
 	for i := range hosts {
 		acts[i] = &act{s: s, host: hosts[i].Host, action: queue.Reset}
 	}
-	return func(t *tx) error {
-			for _, o := range acts {
-				if err := o.run(t); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, func() {
-			for _, o := range acts {
-				o.apply()
-			}
+	return s.writer.do(ctx, func(t *tx) (err error) {
+		for i := 0; err == nil && i < len(acts); i++ {
+			err = acts[i].run(t)
 		}
+		return err
+	}, func() {
+		for _, o := range acts {
+			o.apply()
+		}
+	})
 }

@@ -182,7 +182,7 @@ func (t *tx) died(seq, id int64, why queue.Reason) error {
 	if _, err := t.deleteDelivery(id); err != nil {
 		return err
 	}
-	return t.feedDead(id)
+	return t.feedDelivery(queue.EventDead, nil, "dead d JOIN activities a ON a.seq = d.activity", "d.host, d.reason", id)
 }
 
 func spent(r *queue.Result) int64 {

@@ -97,7 +97,7 @@ func Open(dir string, o Options) (*Store, error) {
 // open opens the database, which is rebuilt first if pages of it cannot be read.
 func (s *Store) open(path string) error {
 	err := s.prepare(path)
-	if err == nil && fileExists(rebuildFile(path)) {
+	if _, absent := os.Lstat(rebuildFile(path)); err == nil && absent == nil {
 		err = errors.New("pages could not be read")
 	} else if err == nil || !isCorrupt(err) {
 		return err

@@ -31,11 +31,6 @@ func (t *tx) tombstone(object string) (int64, error) {
 	return t.findTombstone(t.ledger.tombstones.objects, t.tombstones.objects, "object", object)
 }
 
-// tombstoneOf returns the seq of the tombstone that the Delete with a URI left.
-func (t *tx) tombstoneOf(deletion string) (int64, error) {
-	return t.findTombstone(t.ledger.tombstones.deletions, t.tombstones.deletions, "uri", deletion)
-}
-
 func (t *tx) findTombstone(all, changed map[uint64]int64, column, text string) (int64, error) {
 	seq := latest(all, changed, hash64(text))
 	if seq == 0 || text == "" {
@@ -99,11 +94,10 @@ func (e *enqueue) changeTombstones(t *tx) error {
 			Object: a.Object, Deletion: a.URI, ActivityID: a.ID, CreatedAt: e.s.clock.shown(e.now),
 		})
 	case a.Role == queue.Restores:
-		find, text := t.tombstone, a.Object
+		seq, err := t.tombstone(a.Object)
 		if a.Object == "" {
-			find, text = t.tombstoneOf, a.Refers
+			seq, err = t.findTombstone(t.ledger.tombstones.deletions, t.tombstones.deletions, "uri", a.Refers)
 		}
-		seq, err := find(text)
 		if seq == 0 || err != nil {
 			return err
 		}

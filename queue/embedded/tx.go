@@ -150,28 +150,23 @@ func (t *tx) flush() error {
 	return t.flushTotals()
 }
 
-// ended is the rest of an activity after a transaction changed its counts.
-type ended struct {
-	counts  queue.Counts
-	letters int64
-	body    int64
-	digest  []byte
-	event   queue.Event // that it is done
-}
-
 // flushActivity writes an activity's counts and their consequences.
 func (t *tx) flushActivity(seq int64, d *delta) error {
-	var a ended
+	var counts queue.Counts
+	var letters, body int64
+	var digest []byte
+	var done queue.Event
 	there := false
 	err := each(t.conn, `UPDATE activities SET delivered = delivered + ?1, dead = dead + ?2, cancelled = cancelled + ?3,
 		letters = letters + ?4 WHERE seq = ?5
 		RETURNING total, delivered, dead, cancelled, letters, body, digest, id, uri, metadata`,
 		[]any{d.delivered, d.dead, d.cancelled, d.letters, seq}, func(row *sqlite.Stmt) error {
-			there = true
-			a = ended{counts: countsOf(row, 0), letters: row.ColumnInt64(4), body: row.ColumnInt64(5), digest: blob(row, 6)}
-			if a.counts.Pending == 0 {
-				a.event = queue.Event{
-					Kind: queue.EventActivityDone, ActivityID: uuidOf(row, 7).String(), URI: row.ColumnText(8), Metadata: metadataOf(row, 9), Counts: &a.counts,
+			there, counts = true, countsOf(row, 0)
+			letters, body = row.ColumnInt64(4), row.ColumnInt64(5)
+			digest = blob(row, 6)
+			if counts.Pending == 0 {
+				done = queue.Event{
+					Kind: queue.EventActivityDone, ActivityID: uuidOf(row, 7).String(), URI: row.ColumnText(8), Metadata: metadataOf(row, 9), Counts: &counts,
 				}
 			}
 			return nil
@@ -179,23 +174,23 @@ func (t *tx) flushActivity(seq int64, d *delta) error {
 	if err != nil || !there {
 		return err
 	}
-	if a.counts.Pending > 0 {
+	if counts.Pending > 0 {
 		return t.revive(seq, d)
 	}
 	ended := d.delivered + d.dead + d.cancelled
 	if ended > 0 {
-		if err := t.feed(a.event); err != nil {
+		if err := t.feed(done); err != nil {
 			return err
 		}
 	}
 	if err := t.exec("UPDATE activities SET expires_next = NULL, done_at = coalesce(done_at, ?) WHERE seq = ?", t.now, seq); err != nil {
 		return err
 	}
-	held := ended > 0 || a.letters-d.letters > 0
-	if a.letters > 0 || !held {
+	held := ended > 0 || letters-d.letters > 0
+	if letters > 0 || !held {
 		return nil
 	}
-	return t.release(a.body, a.digest)
+	return t.release(body, digest)
 }
 
 // revive makes an activity pending that may have been finished.

@@ -64,7 +64,7 @@ func assemble(name string, blocks []block) (text string, keys []string) {
 		}
 	}
 	slices.Reverse(parts)
-	text, keys = number(inline(bare(strings.Join(parts, "\n"))), read(name))
+	text, keys = number(inline(strings.Join(parts, "\n")), read(name))
 	return kind + "\n" + text, keys
 }
 
@@ -159,17 +159,6 @@ func read(name string) string {
 		panic(err) // it is embedded
 	}
 	return string(text)
-}
-
-// bare leaves out indentation and blank lines.
-func bare(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" {
-			b.WriteString(line + "\n")
-		}
-	}
-	return b.String()
 }
 
 var (

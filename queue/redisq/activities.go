@@ -32,7 +32,7 @@ func searchFor(f queue.ActivityFilter) *search {
 	case f.Actor != "" && f.KeyID == f.Actor+usualKey:
 		s.marks = []string{mark(usualKeyMark, f.Actor)}
 	case f.Actor != "":
-		s.marks = marksOfActor(f.Actor)
+		s.marks = []string{mark(actorMark, f.Actor), mark(usualKeyMark, f.Actor)}
 	case f.KeyID != "":
 		s.marks = marksOfKey(f.KeyID)
 	default:

@@ -2,12 +2,9 @@ package redisq
 
 import (
 	"context"
-	"encoding/binary"
 	"slices"
 	"strconv"
 	"sync"
-
-	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
@@ -37,21 +34,20 @@ func (p *partition) discard(ctx context.Context, names []string, how discarding)
 	if len(names) == 0 {
 		return 0, nil
 	}
-	var keys, order []string
+	var order []string
 	ordinals := map[string][]string{}
 	for _, name := range names {
 		id := name[:16]
 		if ordinals[id] == nil {
 			order = append(order, id)
-			keys = p.activity(keys, uuid.UUID([]byte(id)).String())
 		}
-		ordinals[id] = append(ordinals[id], strconv.FormatUint(uint64(binary.BigEndian.Uint32([]byte(name[16:]))), 10))
+		ordinals[id] = append(ordinals[id], ordinalOf(name))
 	}
 	args := []string{strconv.Itoa(how.keep), flag(how.tooMany)}
 	for _, id := range order {
 		args = append(append(args, id, strconv.Itoa(len(ordinals[id]))), ordinals[id]...)
 	}
-	return p.number(ctx, script.Discard, keys, args)
+	return p.number(ctx, script.Discard, p.activities(order), args)
 }
 
 // discardOldest drops the oldest letters while there are more than the limit in all partitions together: some of them.

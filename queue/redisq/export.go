@@ -60,7 +60,7 @@ func (x *export) decideAll(ctx context.Context) error {
 		staged := 0
 		for _, p := range x.s.parts {
 			var names []string
-			err := x.scores(ctx, p, rediskeys.Staged, func(z rueidis.ZScore) { names = append(names, z.Member) })
+			err := p.members(ctx, rediskeys.Staged, func(z rueidis.ZScore) { names = append(names, z.Member) })
 			if err == nil {
 				_, err = x.s.decide(ctx, p, names)
 			}
@@ -74,24 +74,6 @@ func (x *export) decideAll(ctx context.Context) error {
 		}
 		if err := pause(ctx, claimPause); err != nil {
 			return err
-		}
-	}
-}
-
-// scores reads a set of a partition, a page at a time.
-func (x *export) scores(ctx context.Context, p *partition, kind rediskeys.Kind, each func(rueidis.ZScore)) error {
-	for from := int64(0); ; from += chunk {
-		var page []rueidis.ZScore
-		err := x.s.read(ctx, x.s.client.B().Zrange().Key(p.Key(kind)).Min(strconv.FormatInt(from, 10)).
-			Max(strconv.FormatInt(from+chunk-1, 10)).Withscores().Build(), &page)
-		if err != nil {
-			return err
-		}
-		for _, z := range page {
-			each(z)
-		}
-		if len(page) < chunk {
-			return nil
 		}
 	}
 }
@@ -265,7 +247,7 @@ func (x *export) accepted(ctx context.Context) (all []accepted, err error) {
 	for _, p := range x.s.parts {
 		for _, kind := range []rediskeys.Kind{rediskeys.Pending, rediskeys.Done, rediskeys.Dead} {
 			first := len(all)
-			err := x.scores(ctx, p, kind, func(z rueidis.ZScore) {
+			err := p.members(ctx, kind, func(z rueidis.ZScore) {
 				all = append(all, accepted{at: int64(z.Score), id: uuid.UUID([]byte(z.Member[:16]))})
 			})
 			if err == nil && kind != rediskeys.Pending { // others have another time there

@@ -2,6 +2,7 @@ package redisq
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,47 +137,42 @@ func (s *reader) busyHosts(ctx context.Context) (names []string, err error) {
 
 // laneNames returns the hosts whose lanes are due at some time, or wait for a key, in a partition.
 func (p *partition) laneNames(ctx context.Context) (names []string, err error) {
-	take := func(some []string) error {
-		names = append(names, some...)
-		return nil
-	}
 	for _, due := range []rediskeys.Kind{rediskeys.Due0, rediskeys.Due1, rediskeys.Due2, rediskeys.Due3, rediskeys.Due4, rediskeys.Due5} {
-		if err := p.members(ctx, due, take); err != nil {
+		if err := p.members(ctx, due, func(z rueidis.ZScore) { names = append(names, z.Member) }); err != nil {
 			return nil, err
 		}
 	}
-	err = p.members(ctx, rediskeys.Parked, func(some []string) error {
-		for _, name := range some {
-			names = append(names, name[min(len(name), len(nameHash(""))):])
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return names, p.members(ctx, rediskeys.Later, func(pages []string) error {
+	var pages []string
+	err = errors.Join(p.members(ctx, rediskeys.Parked, func(z rueidis.ZScore) {
+		names = append(names, z.Member[min(len(z.Member), len(nameHash(""))):])
+	}), p.members(ctx, rediskeys.Later, func(z rueidis.ZScore) { pages = append(pages, z.Member) }))
+	for some := range slices.Chunk(pages, chunk) {
 		var texts []string
-		err := p.read(ctx, p.client.B().Hmget().Key(p.Key(rediskeys.LaterPages)).Field(pages...).Build(), &texts)
+		err = errors.Join(err, p.read(ctx, p.client.B().Hmget().Key(p.Key(rediskeys.LaterPages)).Field(some...).Build(), &texts))
 		for _, text := range texts {
 			for line := range strings.Lines(text) {
 				const before = 9 // bytes before a host: when it is due, and in which set
 				names = append(names, strings.TrimSuffix(line[min(len(line), before):], "\n"))
 			}
 		}
-		return err
-	})
+	}
+	return names, err
 }
 
-// members calls next for all members of a sorted set, some at a time.
-func (p *partition) members(ctx context.Context, kind rediskeys.Kind, next func([]string) error) error {
+// members calls next for all members of a sorted set, which it reads a page at a time.
+func (p *partition) members(ctx context.Context, kind rediskeys.Kind, next func(rueidis.ZScore)) error {
 	for first := int64(0); ; first += chunk {
-		var some []string
-		err := p.read(ctx, p.client.B().Zrange().Key(p.Key(kind)).Min(strconv.FormatInt(first, 10)).Max(strconv.FormatInt(first+chunk-1, 10)).Build(), &some)
-		if err != nil || len(some) == 0 {
+		var page []rueidis.ZScore
+		err := p.read(ctx, p.client.B().Zrange().Key(p.Key(kind)).Min(strconv.FormatInt(first, 10)).
+			Max(strconv.FormatInt(first+chunk-1, 10)).Withscores().Build(), &page)
+		if err != nil {
 			return err
 		}
-		if err := next(some); err != nil {
-			return err
+		for _, z := range page {
+			next(z)
+		}
+		if len(page) < chunk {
+			return nil
 		}
 	}
 }

@@ -76,6 +76,11 @@ func letterName(id uuid.UUID, ordinal int64) string {
 	return string(binary.BigEndian.AppendUint32(id[:len(id):len(id)], uint32(ordinal))) //nolint:gosec // it counts recipients
 }
 
+// ordinalOf is the ordinal in a letter's name, as scripts want it.
+func ordinalOf(name string) string {
+	return strconv.FormatUint(uint64(binary.BigEndian.Uint32([]byte(name[idBytes:]))), 10)
+}
+
 const (
 	idBytes     = len(uuid.UUID{})
 	letterBytes = idBytes + 4 // see letterName

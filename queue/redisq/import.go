@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"time"
 
@@ -136,25 +137,20 @@ func (s *Store) newArrival(ctx context.Context, m *queue.MovedActivity, now time
 // expiry returns when most of what pends expires, and when that does which lasts longer: it was retried, or the others were with
 // a shorter TTL. The latter is zero if there is none.
 func expiry(m *queue.MovedActivity, now time.Time) (most, revived time.Time) {
+	var ttls []time.Duration
 	for _, d := range m.Deliveries {
-		at := now.Add(d.TTL)
-		if d.Reason != "" {
-			continue
-		}
-		if most.IsZero() || at.Before(most) {
-			most = at
-		}
-		if at.After(revived) {
-			revived = at
+		if d.Reason == "" {
+			ttls = append(ttls, d.TTL)
 		}
 	}
-	if most.IsZero() {
-		return now, most
+	if len(ttls) == 0 {
+		return now, revived
 	}
-	if !revived.After(most) {
-		revived = time.Time{}
+	first := slices.Min(ttls)
+	if last := slices.Max(ttls); last > first {
+		revived = now.Add(last)
 	}
-	return most, revived
+	return now.Add(first), revived
 }
 
 // activity returns what is told of the activity, as moved.lua has it, in MessagePack.

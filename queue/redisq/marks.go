@@ -58,10 +58,6 @@ func (a *part) marks() string {
 	return marksOf(&whole)
 }
 
-func marksOfActor(actor string) []string {
-	return []string{mark(actorMark, actor), mark(usualKeyMark, actor)}
-}
-
 func marksOfKey(id string) []string {
 	if owner, ok := strings.CutSuffix(id, usualKey); ok {
 		return []string{mark(keyMark, id), mark(usualKeyMark, owner)}

@@ -83,7 +83,7 @@ type storedRecord struct {
 // shrinkRecord returns a host's record as scripts have it, but for its epoch, which is the store's.
 func shrinkRecord(r *queue.HostRecord) string {
 	b := &r.Breaker
-	return joinRecord(shrink(storedRecord{
+	return joinRecord(shrunk+compress(storedRecord{
 		b.State, b.Failures, b.Trips, b.Window, b.Days, b.Failed, since2025(b.OpenedAt), since2025(b.LastSuccess),
 		r.Scheme, r.Throttles, r.Unavailable, r.Doubts, since2025(r.DoubtedAt), since2025(r.RefusedAt), b.Slow, storeAnswers(r),
 	}), shrinkAttempt(r.LastError))
@@ -101,12 +101,15 @@ func record(text string, epoch int64) (queue.HostRecord, error) {
 	if text == "" {
 		return r, nil
 	}
-	if len(text) < 2 || len(text) < 2+int(binary.BigEndian.Uint16([]byte(text))) {
+	if len(text) < 2 {
 		return r, errShrunk
 	}
 	end := 2 + int(binary.BigEndian.Uint16([]byte(text)))
+	if end < 3 || len(text) < end || text[2:3] != shrunk {
+		return r, errShrunk
+	}
 	var s storedRecord
-	if err := expand(text[2:end], &s); err != nil {
+	if err := decompress(text[3:end], &s); err != nil {
 		return r, err
 	}
 	r.Breaker = breaker.Record{

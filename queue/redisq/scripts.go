@@ -94,7 +94,9 @@ func (s *conn) do(ctx context.Context, commands ...rueidis.Completed) ([]rueidis
 	answers := make([]rueidis.RedisMessage, len(commands))
 	keys := make([]string, len(commands))
 	for i, c := range commands {
-		keys[i] = keyOf(c.Commands())
+		if words := c.Commands(); len(words) > 1 {
+			keys[i] = words[1]
+		}
 	}
 	for i, r := range s.client.DoMulti(ctx, commands...) {
 		m, err := r.ToMessage()
@@ -114,14 +116,6 @@ func readAll[T any](ctx context.Context, s *conn, commands []rueidis.Completed) 
 		err = scan(answers[i], &all[i])
 	}
 	return all, err
-}
-
-// keyOf returns the key of a plain command, "" if it has none.
-func keyOf(command []string) string {
-	if len(command) < 2 {
-		return ""
-	}
-	return command[1]
 }
 
 // translate makes the errors of package queue of those that mean the same.

@@ -30,24 +30,13 @@ const phrases = `,"scheme":"rfc9421","throttles":1,"unavailable":true}` +
 	`{"state":1,"failures":10,"trips":1,"window":1,"days":[20780,20781,20782],"failed":true,"opened_at":59712345678,"last_success":59712345678,"scheme":"cavage"}` +
 	`{"failures":1,"days":[20780],"failed":true}{"window":8,"last_success":59712345678,"scheme":"cavage"}`
 
-// shrunk marks what was compressed with phrases.
+// shrunk marks what was compressed with phrases. No delivery begins with it (see lane.lua).
 const shrunk = "\x01"
 
 var (
 	dictionary = s2.MakeDict([]byte(phrases), []byte(`{"`))
 	errShrunk  = errors.New("a stored record is not what it was written as")
 )
-
-// shrink returns v as few bytes, of which no first one is that of a delivery (see lane.lua).
-func shrink(v any) string { return shrunk + compress(v) }
-
-// expand undoes shrink.
-func expand(text string, v any) error {
-	if text == "" || text[:1] != shrunk {
-		return errShrunk
-	}
-	return decompress(text[1:], v)
-}
 
 // compress returns v as JSON that is compressed with the phrases.
 func compress(v any) string { return string(dictionary.Encode(nil, []byte(toJSON(v)))) }

@@ -3,7 +3,6 @@ package redisq
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -295,8 +294,7 @@ func (s *releaser) supersede(ctx context.Context, p *partition, names []string) 
 	for some := range slices.Chunk(names, laneChunk) {
 		byActivity := map[string][]string{}
 		for _, name := range some {
-			ordinal := strconv.FormatUint(uint64(binary.BigEndian.Uint32([]byte(name[16:]))), 10)
-			byActivity[name[:16]] = append(byActivity[name[:16]], name, ordinal)
+			byActivity[name[:16]] = append(byActivity[name[:16]], name, ordinalOf(name))
 		}
 		var keys, args []string
 		for id, deliveries := range byActivity {

@@ -50,7 +50,7 @@ func TestKeepsTheNewestLetters(t *testing.T) {
 	want := slices.Clone(hosts[4:])
 	slices.Reverse(want)
 	other := openStore(t, o)
-	found, err := other.oldest(t.Context())
+	found, there, err := other.oldest(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +60,8 @@ func TestKeepsTheNewestLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range left { // the other goes on with how many it found, and letters that are the oldest now
-		if o := found[other.parts[l.N]]; len(o.names) > 0 {
-			if _, err := l.partition.discard(t.Context(), []string{l.name}, discarding{keep: o.there - len(o.names), tooMany: true}); err != nil {
+		if names := found[other.parts[l.N]]; len(names) > 0 {
+			if _, err := l.partition.discard(t.Context(), []string{l.name}, discarding{keep: there[l.N] - len(names), tooMany: true}); err != nil {
 				t.Fatal(err)
 			}
 		}

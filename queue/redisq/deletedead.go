@@ -4,7 +4,8 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"sync"
+
+	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
@@ -52,45 +53,32 @@ func (p *partition) discard(ctx context.Context, names []string, how discarding)
 
 // discardOldest drops the oldest letters while there are more than the limit in all partitions together: some of them.
 func (s *sweeper) discardOldest(ctx context.Context) error {
-	all, err := s.oldest(ctx)
-	for p, o := range all {
+	names, there, err := s.oldest(ctx)
+	for p, some := range names {
 		if err == nil {
-			_, err = p.discard(ctx, o.names, discarding{keep: o.there - len(o.names), tooMany: true})
+			_, err = p.discard(ctx, some, discarding{keep: there[p.N] - len(some), tooMany: true})
 		}
 	}
 	return err
 }
 
-// oldestLetters are the letters of a partition that are to go, and how many there were when that was found out: so two
-// nodes that find out the same drop no more than one of them would.
-type oldestLetters struct {
-	there int
-	names []string
-}
-
-// oldest returns the oldest letters above the limit.
-func (s *sweeper) oldest(ctx context.Context) (map[*partition]*oldestLetters, error) {
-	var mu sync.Mutex
-	all := map[*partition]*oldestLetters{}
-	over := -s.opts.DeadLetters
-	var letters []letterID
-	err := s.forEach(func(p *partition) error {
-		n := 0
-		if err := s.read(ctx, s.client.B().Zcard().Key(p.Key(rediskeys.Dead)).Build(), &n); err != nil {
-			return err
-		}
-		first := s.client.B().Zrange().Key(p.Key(rediskeys.Dead)).Min("0").Max(strconv.Itoa(chunk - 1)).Withscores().Build()
-		some, err := p.lettersByTime(ctx, first)
-		mu.Lock()
-		defer mu.Unlock()
-		all[p] = &oldestLetters{there: n}
-		letters = append(letters, some...)
-		over += n
-		return err
+// oldest returns the names of the oldest letters above the limit, by partition, and how many each partition had when that was found
+// out: so two nodes that find out the same drop no more than one of them would.
+func (s *sweeper) oldest(ctx context.Context) (names map[*partition][]string, there []int, err error) {
+	there, err = ask[int](ctx, s.conn, func(p *partition) rueidis.Completed {
+		return s.client.B().Zcard().Key(p.Key(rediskeys.Dead)).Build()
 	})
-	slices.SortFunc(letters, func(a, b letterID) int { return b.compare(a) })
-	for _, l := range letters[:max(0, min(over, chunk, len(letters)))] {
-		all[l.partition].names = append(all[l.partition].names, l.name)
+	if err != nil {
+		return nil, nil, err
 	}
-	return all, err
+	all, err := fromEach(s.conn, func(p *partition) ([]letterID, error) {
+		return p.lettersByTime(ctx, s.client.B().Zrange().Key(p.Key(rediskeys.Dead)).Min("0").Max(strconv.Itoa(chunk-1)).Withscores().Build())
+	})
+	letters := slices.Concat(all...)
+	slices.SortFunc(letters, func(a, b letterID) int { return b.compare(a) })
+	names = map[*partition][]string{}
+	for _, l := range letters[:max(0, min(sum(there)-s.opts.DeadLetters, chunk, len(letters)))] {
+		names[l.partition] = append(names[l.partition], l.name)
+	}
+	return names, there, err
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -123,14 +122,8 @@ func (s *reader) busyHosts(ctx context.Context) (names []string, err error) {
 			names = append(names, some...)
 		}
 	}
-	var mu sync.Mutex
-	err = s.forEach(func(p *partition) error {
-		some, err := p.laneNames(ctx)
-		mu.Lock()
-		defer mu.Unlock()
-		names = append(names, some...)
-		return err
-	})
+	all, err := fromEach(s.conn, func(p *partition) ([]string, error) { return p.laneNames(ctx) })
+	names = slices.Concat(names, slices.Concat(all...))
 	slices.Sort(names)
 	return slices.Compact(names), err
 }

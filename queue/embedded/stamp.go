@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -43,9 +42,8 @@ type stamper struct {
 	moving  uint32   // the other stamp that it may have, as moving the WAL was begun and not completed; 0 if there is none
 	inWAL   uint32   // the stamp in the WAL
 	changes int64    // rows that were changed when rest last emptied the WAL
-	closing sync.Once
-	limit   uint32 // of the WAL, in pages
-	emptyAt uint32 // how many pages the WAL is to take when it is next tried to empty it
+	limit   uint32   // of the WAL, in pages
+	emptyAt uint32   // how many pages the WAL is to take when it is next tried to empty it
 }
 
 const stampFormat = "%08x %08x\n" // always of one size, so that it is written in place, also on a disk that is full
@@ -218,13 +216,11 @@ func (s *stamper) write(one, other uint32) error {
 func (s *stamper) end() error { return s.move() }
 
 // close closes the files. It comes after the last connection was closed: closing the index before that would end SQLite's
-// locks. It may be called again.
-func (s *stamper) close() (err error) {
-	s.closing.Do(func() {
-		err = s.file.Close()
-		if s.index != nil {
-			err = errors.Join(err, s.index.Close())
-		}
-	})
+// locks.
+func (s *stamper) close() error {
+	err := s.file.Close()
+	if s.index != nil {
+		err = errors.Join(err, s.index.Close())
+	}
 	return err
 }

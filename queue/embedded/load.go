@@ -228,8 +228,19 @@ func (l *loader) tombstones() error {
 	})
 }
 
-const selectActivities = `SELECT seq, first, id, key_id, ordering_key, priority, created, uri, role, object, body, digest, pin, total
-	FROM activities WHERE `
+// indexed are the columns of an activity that readIndexed reads.
+const indexed = "a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority, a.created, a.uri, a.role, a.object, a.body, a.pin"
+
+// readIndexed reads what the index has of an activity.
+func readIndexed(row *sqlite.Stmt) activity {
+	return activity{
+		seq: row.ColumnInt64(0), first: row.ColumnInt64(1), id: uuidOf(row, 2), keyName: queue.KeyName(row.ColumnText(3), row.ColumnText(11)),
+		ordering: hashOf(row.ColumnText(4)), priority: priorityOf(row, 5), created: row.ColumnInt64(6),
+		uri: hashOf(row.ColumnText(7)), makes: makes(queue.Role(row.ColumnInt64(8)), row.ColumnText(9)), body: row.ColumnInt64(10),
+	}
+}
+
+const selectActivities = "SELECT " + indexed + ", a.digest, a.total FROM activities a WHERE "
 
 func (l *loader) activities() error {
 	return l.rows("activities", selectActivities+"expires_next IS NOT NULL ORDER BY seq", nil, l.activity)
@@ -237,11 +248,7 @@ func (l *loader) activities() error {
 
 // activity loads an activity. If it is damaged, its pending deliveries are set aside.
 func (l *loader) activity(row *sqlite.Stmt) error {
-	a := &activity{
-		seq: row.ColumnInt64(0), first: row.ColumnInt64(1), id: uuidOf(row, 2), keyName: queue.KeyName(row.ColumnText(3), row.ColumnText(12)),
-		ordering: hashOf(row.ColumnText(4)), priority: priorityOf(row, 5), created: row.ColumnInt64(6),
-		uri: hashOf(row.ColumnText(7)), makes: makes(queue.Role(row.ColumnInt64(8)), row.ColumnText(9)), body: row.ColumnInt64(10),
-	}
+	a := new(readIndexed(row))
 	what := activityDamage(row)
 	if what != "" {
 		a.damaged = true
@@ -250,7 +257,7 @@ func (l *loader) activity(row *sqlite.Stmt) error {
 		}
 		l.mend("UPDATE activities SET id = ?, priority = ?, role = 0 WHERE seq = ?", bytes.Clone(a.id[:]), int64(a.priority), a.seq)
 	}
-	l.ledger.bodies.load(a.body, blob(row, 11))
+	l.ledger.bodies.load(a.body, blob(row, 12))
 	l.s.index.addActivity(a, nil)
 	if what != "" {
 		return &damage{what: what + "; its deliveries are set aside"}

@@ -113,9 +113,8 @@ func (b *batch) stays(t *tx, l *letter) (bool, error) {
 	return superseded, err
 }
 
-const selectLetters = `SELECT d.id, d.died_at, d.host, d.inbox, d.history IS NOT NULL, coalesce(d.headers, d.ids) IS NOT NULL,
-	a.seq, a.first, a.id, a.key_id, a.ordering_key, a.priority, a.role, a.created, a.uri,
-	a.object, a.body, a.pin FROM `
+const selectLetters = "SELECT " + indexed + `, d.id, d.died_at, d.host, d.inbox, d.history IS NOT NULL,
+	coalesce(d.headers, d.ids) IS NOT NULL FROM `
 
 func (b *batch) find(c *sqlite.Conn) error {
 	if len(b.ids) == 0 {
@@ -135,22 +134,16 @@ func (b *batch) find(c *sqlite.Conn) error {
 }
 
 func (b *batch) add(row *sqlite.Stmt) error {
-	role, object := queue.Role(row.ColumnInt64(12)), row.ColumnText(15)
 	l := letter{
-		id: row.ColumnInt64(0), died: row.ColumnInt64(1), host: row.ColumnText(2), inbox: row.ColumnText(3),
-		act: activity{
-			seq: row.ColumnInt64(6), first: row.ColumnInt64(7), id: uuidOf(row, 8), keyName: queue.KeyName(row.ColumnText(9), row.ColumnText(17)),
-			ordering: hashOf(row.ColumnText(10)), priority: priorityOf(row, 11),
-			created: row.ColumnInt64(13), uri: hashOf(row.ColumnText(14)), makes: makes(role, object), body: row.ColumnInt64(16),
-		},
+		act: readIndexed(row), id: row.ColumnInt64(12), died: row.ColumnInt64(13), host: row.ColumnText(14), inbox: row.ColumnText(15),
 	}
-	if role != queue.Deletes {
-		l.about = object
+	if queue.Role(row.ColumnInt64(8)) != queue.Deletes {
+		l.about = row.ColumnText(9)
 	}
-	if row.ColumnBool(4) {
+	if row.ColumnBool(16) {
 		l.flags |= tried
 	}
-	if row.ColumnBool(5) {
+	if row.ColumnBool(17) {
 		l.flags |= headed
 	}
 	b.found = append(b.found, l)

@@ -132,15 +132,7 @@ func (r *Resolver) answersAny(ctx context.Context, names []string) bool {
 		}
 		r.health.suspect(name)
 	}
-	a := <-root
-	if !r.health.believes(a) {
-		return false
-	}
-	if a == rootKnown {
-		r.health.works(began)
-	}
-	r.health.back()
-	return true
+	return r.health.believes(<-root, began)
 }
 
 // rootAnswer is the answer of our name servers about the root, which depends on no host.
@@ -167,19 +159,22 @@ func (r *Resolver) askRoot(ctx context.Context) rootAnswer {
 	return rootSilent
 }
 
-// believes reports whether an answer about the root shows that our name servers work, though names have no answer. A
-// cache may know the root and find nothing else, so the root counts only while few domains are known to be good. A
-// server without a root may answer every question so; it counts while only one domain has no answer.
-func (h *health) believes(a rootAnswer) bool {
+// believes reports whether an answer about the root, asked for at a time, shows that our name servers work, though names
+// have no answer, and records it. A cache may know the root and find nothing else, so the root counts only while few
+// domains are known to be good. A server without a root may answer every question so; it counts while only one domain has
+// no answer.
+func (h *health) believes(a rootAnswer, asked time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch a {
-	case rootKnown:
-		return domains(h.witnesses) < fewWitnesses
-	case rootUnknown:
-		return domains(h.suspects) <= 1
+	switch {
+	case a == rootKnown && domains(h.witnesses) < fewWitnesses:
+		h.works(asked)
+	case a == rootUnknown && domains(h.suspects) <= 1:
+		h.back()
+	default:
+		return false
 	}
-	return false
+	return true
 }
 
 // domains counts the domains of names, each of two labels: hosts below one domain are likely to share name servers.
@@ -192,34 +187,30 @@ func domains(names []string) int {
 	return len(seen)
 }
 
-// works records that a question asked at a time had an answer.
-func (h *health) works(asked time.Time) {
+// answered records that a name had an answer, and whether it was found.
+func (h *health) answered(asked time.Time, name string, found bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.works(asked)
+	if found {
+		h.witnesses = toFront(h.witnesses, name, maxWitnesses)
+	}
+}
+
+// works records that a question asked at a time had an answer. h.mu is held.
+func (h *health) works(asked time.Time) {
 	if asked.After(h.worked) {
 		h.worked = asked
 	}
 	h.suspects = nil
+	h.back()
 }
 
-// back records that our name servers are available.
+// back records that our name servers are available. h.mu is held.
 func (h *health) back() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.away != nil {
 		h.log.Info("names.back")
 		h.away = nil
-	}
-}
-
-// answered records that a name had an answer, and whether it was found.
-func (h *health) answered(asked time.Time, name string, found bool) {
-	h.works(asked)
-	h.back()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if found {
-		h.witnesses = toFront(h.witnesses, name, maxWitnesses)
 	}
 }
 

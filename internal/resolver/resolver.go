@@ -14,6 +14,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -68,12 +69,8 @@ type Resolver struct {
 
 // New returns a resolver.
 func New(o Options) *Resolver {
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Observe == nil {
 		o.Observe = func(Result, time.Duration) {}
 	}

@@ -6,6 +6,7 @@
 package telemetry
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -19,42 +20,39 @@ const maxKeys = 1000
 // Sampler decides which lines are logged, for each key on its own. Of keys that it cannot remember (see maxKeys) it lets no
 // line through. The zero value is ready to use. It is safe for concurrent use.
 type Sampler struct {
-	mu      sync.Mutex
-	allowed map[string]time.Time // guarded by mu: when a line with this key was last let through
-	skipped map[string]int       // guarded by mu: how many were not since then
+	mu    sync.Mutex
+	lines map[string]line // by key; guarded by mu
+}
+
+// line is what is remembered of the lines with one key.
+type line struct {
+	at      time.Time // when the last one was let through
+	skipped int       // how many were not since then
 }
 
 // Allow reports whether a line with this key may be logged now, and how many were skipped since the last one.
 func (s *Sampler) Allow(key string) (skipped int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.allowed == nil {
-		s.allowed = map[string]time.Time{}
-		s.skipped = map[string]int{}
+	if s.lines == nil {
+		s.lines = map[string]line{}
 	}
-	if at, known := s.allowed[key]; known && time.Since(at) < Interval {
-		s.skipped[key]++
+	last, known := s.lines[key]
+	switch {
+	case known && time.Since(last.at) < Interval:
+		s.lines[key] = line{last.at, last.skipped + 1}
+		return 0, false
+	case !known && !s.makeRoom():
 		return 0, false
 	}
-	if !s.makeRoom(key) {
-		return 0, false
-	}
-	skipped = s.skipped[key]
-	s.allowed[key] = time.Now()
-	s.skipped[key] = 0
-	return skipped, true
+	s.lines[key] = line{at: time.Now()}
+	return last.skipped, true
 }
 
-// makeRoom reports whether a key may be remembered. If there is no room, it forgets the keys whose interval is over.
-func (s *Sampler) makeRoom(key string) bool {
-	if _, known := s.allowed[key]; known || len(s.allowed) < maxKeys {
-		return true
+// makeRoom reports whether one more key may be remembered. If there is no room, it forgets the keys whose interval is over.
+func (s *Sampler) makeRoom() bool {
+	if len(s.lines) >= maxKeys {
+		maps.DeleteFunc(s.lines, func(_ string, l line) bool { return time.Since(l.at) >= Interval })
 	}
-	for other, at := range s.allowed {
-		if time.Since(at) >= Interval {
-			delete(s.allowed, other)
-			delete(s.skipped, other)
-		}
-	}
-	return len(s.allowed) < maxKeys
+	return len(s.lines) < maxKeys
 }

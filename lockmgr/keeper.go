@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -170,11 +171,7 @@ func leasesOf(held []*Held) []Lease {
 func (k *Keeper) snapshot() []*Held {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	held := make([]*Held, 0, len(k.held))
-	for h := range k.held {
-		held = append(held, h)
-	}
-	return held
+	return slices.Collect(maps.Keys(k.held))
 }
 
 func (k *Keeper) add(held []*Held) {

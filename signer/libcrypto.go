@@ -70,13 +70,13 @@ func loadLibcrypto(path string) (*libcrypto, error) {
 		return nil, err
 	}
 	l := new(libcrypto)
-	if err := l.resolve(handle); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err = l.resolve(handle); err == nil {
+		err = l.start()
 	}
-	if err := l.start(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err == nil {
+		err = prove(l)
 	}
-	if err := prove(l); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return l, nil

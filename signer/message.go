@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,18 +94,9 @@ func (m *message) withHeaders(covered []component) ([]component, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !covers(covered, c.name) {
+		if !slices.ContainsFunc(covered, func(other component) bool { return other.name == c.name }) {
 			covered = append(covered, c)
 		}
 	}
 	return covered, nil
-}
-
-func covers(list []component, name string) bool {
-	for _, c := range list {
-		if c.name == name {
-			return true
-		}
-	}
-	return false
 }

@@ -67,13 +67,11 @@ type host struct {
 type world struct {
 	hosts []*host
 	fleet *testinbox.Fleet
-	once  sync.Once
-	began time.Time
 }
 
 func newWorld(keys func(string) crypto.PublicKey) (*world, error) {
 	w := &world{}
-	for _, k := range kinds(w.start) {
+	for _, k := range kinds(sync.OnceValue(time.Now)) {
 		for range k.hosts {
 			w.hosts = append(w.hosts, newHost(k, keys))
 		}
@@ -90,12 +88,6 @@ func newWorld(keys func(string) crypto.PublicKey) (*world, error) {
 		}
 	}
 	return w, nil
-}
-
-// start returns when it was first called.
-func (w *world) start() time.Time {
-	w.once.Do(func() { w.began = time.Now() })
-	return w.began
 }
 
 func newHost(k kind, keys func(string) crypto.PublicKey) *host {

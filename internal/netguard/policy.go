@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // ErrPrivate is wrapped by every refusal of an address.
@@ -76,15 +77,7 @@ func (p *Policy) denies(addr netip.Addr) (netip.Prefix, bool) {
 }
 
 func (p *Policy) allows(addr netip.Addr) bool {
-	if p == nil {
-		return false
-	}
-	for _, prefix := range p.allow {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	return p != nil && slices.ContainsFunc(p.allow, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
 }
 
 // embedded returns the IPv4 address in the last 32 bits of an IPv6 address.

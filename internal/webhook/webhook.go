@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -98,13 +99,9 @@ func (s *Sender) Stats() Stats {
 
 // Run sends until ctx ends. Call it once.
 func (s *Sender) Run(ctx context.Context) {
-	keeping, stop := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		s.leases.Run(keeping)
-	}()
-	defer func() { stop(); <-kept }()
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	keeping.Go(func() { s.leases.Run(ctx) })
 	for ctx.Err() == nil {
 		held, err := s.leases.Acquire(ctx, []string{lease})
 		if err != nil || len(held) == 0 { // the keeper's manager logs its outages
@@ -142,17 +139,14 @@ func (s *Sender) sendAll(ctx context.Context) error {
 			cursor, err = "", nil
 			continue
 		}
-		if err == nil && len(list.Items) > 0 {
-			err = s.deliver(ctx, cursor, list)
-		}
 		switch {
 		case err != nil:
 		case len(list.Items) > 0:
-			cursor = list.Next
+			err = s.deliver(ctx, cursor, list)
 		default:
-			cursor = list.Next
 			wait(ctx, look)
 		}
+		cursor = list.Next
 	}
 	return err
 }

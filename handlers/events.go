@@ -30,33 +30,27 @@ var eventKinds = []queue.EventKind{
 	queue.EventDelivered, queue.EventDead, queue.EventHostState, queue.EventActivityDone, eventStats,
 }
 
-// eventFilter is which events a subscriber wants.
-type eventFilter struct {
-	kinds []queue.EventKind
-	hosts []string // none is any
-}
-
 // eventFilterOf reads a filter of events of these kinds. Without types it has all of them, but not stats if hosts are named.
-func eventFilterOf(q *query, kinds []queue.EventKind) (want eventFilter) {
+func eventFilterOf(q *query, kinds []queue.EventKind) (want queue.FeedFilter) {
 	for _, kind := range listed(q.Values["type"]) {
 		if !slices.Contains(kinds, queue.EventKind(kind)) {
 			q.refuse("type", mustBeOneOf(kinds))
 		}
-		want.kinds = append(want.kinds, queue.EventKind(kind))
+		want.Kinds = append(want.Kinds, queue.EventKind(kind))
 	}
 	for _, host := range listed(q.Values["host"]) {
 		name, err := normalised("query.host", host)
 		if q.err == nil {
 			q.err = err
 		}
-		want.hosts = append(want.hosts, name)
+		want.Hosts = append(want.Hosts, name)
 	}
-	if len(want.kinds) > 0 {
+	if len(want.Kinds) > 0 {
 		return want
 	}
-	want.kinds = slices.Clone(kinds)
-	if len(want.hosts) > 0 {
-		want.kinds = slices.DeleteFunc(want.kinds, func(k queue.EventKind) bool { return k == eventStats })
+	want.Kinds = slices.Clone(kinds)
+	if len(want.Hosts) > 0 {
+		want.Kinds = slices.DeleteFunc(want.Kinds, func(k queue.EventKind) bool { return k == eventStats })
 	}
 	return want
 }
@@ -68,12 +62,6 @@ func listed(values []string) (list []string) {
 	}
 	return list
 }
-
-func (f *eventFilter) in(e *queue.Event) bool {
-	return slices.Contains(f.kinds, e.Kind) && (len(f.hosts) == 0 || slices.Contains(f.hosts, e.Host))
-}
-
-func (f *eventFilter) inStats() bool { return slices.Contains(f.kinds, eventStats) }
 
 // events is GET /v1/events: server-sent events, until the subscriber goes, is stuck, or the node stops.
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
@@ -109,18 +97,17 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 }
 
 // feedOf returns which events come from the feed: all that are kept there.
-func (s *server) feedOf(want eventFilter) queue.FeedFilter {
-	f := want.entries()
-	if !s.FeedDelivered {
-		f.Kinds = slices.DeleteFunc(f.Kinds, func(k queue.EventKind) bool { return k == queue.EventDelivered })
-	}
-	return f
+func (s *server) feedOf(want queue.FeedFilter) queue.FeedFilter {
+	want.Kinds = slices.DeleteFunc(slices.Clone(want.Kinds), func(k queue.EventKind) bool {
+		return k == eventStats || k == queue.EventDelivered && !s.FeedDelivered
+	})
+	return want
 }
 
 // listen subscribes to news, if the subscriber wants any, and finds its place in the feed: behind the last entry that it got
 // or, if it names none, at the end. If the store does not know that entry, it begins with the oldest.
 func (s *server) listen(ctx context.Context, st *stream, last string) (published <-chan queue.Event, err error) {
-	if len(st.feed.Kinds) == 0 && !slices.Contains(st.want.kinds, queue.EventDelivered) {
+	if len(st.feed.Kinds) == 0 && !slices.Contains(st.want.Kinds, queue.EventDelivered) {
 		return nil, nil
 	}
 	if published, err = s.Queue.Events(ctx); err != nil || len(st.feed.Kinds) == 0 {
@@ -147,7 +134,7 @@ func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	fmt.Fprintf(&st.text, "retry: %d\n\n", reconnectAfter.Milliseconds())
-	if st.want.inStats() {
+	if slices.Contains(st.want.Kinds, eventStats) {
 		s.writeStats(ctx, st)
 	} else {
 		stats.Stop()
@@ -209,7 +196,7 @@ func (s *server) writeStats(ctx context.Context, st *stream) {
 // stream is the event stream of a subscriber. One goroutine uses it.
 type stream struct {
 	w      http.ResponseWriter
-	want   eventFilter
+	want   queue.FeedFilter
 	feed   queue.FeedFilter // which events come from the feed; none if it has no kinds
 	cursor string           // the place in the feed
 	text   bytes.Buffer     // not sent yet
@@ -220,7 +207,8 @@ func (st *stream) write(e *queue.Event) (fed bool) {
 	if e.Kind == queue.EventFed {
 		return true
 	}
-	if st.want.in(e) && !slices.Contains(st.feed.Kinds, e.Kind) {
+	wanted := slices.Contains(st.want.Kinds, e.Kind) && (len(st.want.Hosts) == 0 || slices.Contains(st.want.Hosts, e.Host))
+	if wanted && !slices.Contains(st.feed.Kinds, e.Kind) {
 		st.put(e.Kind, "", entryOf(e))
 	}
 	return false

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -59,7 +58,7 @@ func (s *server) feed(r *http.Request, _ []byte) (reply, error) {
 	if q.err != nil {
 		return reply{}, q.err
 	}
-	list, err := s.Queue.Feed(r.Context(), want.entries(), p)
+	list, err := s.Queue.Feed(r.Context(), want, p)
 	if errors.Is(err, queue.ErrBadCursor) {
 		return reply{}, invalid("query.after", flaw{codeInvalidValue, "is not a cursor of this store's feed"})
 	}
@@ -72,10 +71,4 @@ func EncodeFeed(entries []queue.Event, next string) ([]byte, error) {
 	var text bytes.Buffer
 	err := encode(&text, listReply(queue.List[queue.Event]{Items: entries, Next: next}, entryOf).Body)
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
-}
-
-// entries returns the filter of the feed's entries that are wanted.
-func (f *eventFilter) entries() queue.FeedFilter {
-	kinds := slices.DeleteFunc(slices.Clone(f.kinds), func(k queue.EventKind) bool { return !slices.Contains(feedKinds, k) })
-	return queue.FeedFilter{Kinds: kinds, Hosts: f.hosts}
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -57,10 +58,10 @@ type Client struct {
 
 // NewClient makes a client. Close it after use.
 func NewClient(o ClientOptions) *Client {
-	setDefault(&o.ConnectTimeout, 5*time.Second)
-	setDefault(&o.AttemptTimeout, 30*time.Second)
-	setDefault(&o.MaxIdle, 512)
-	setDefault(&o.MaxIdlePerHost, 4)
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
+	o.AttemptTimeout = cmp.Or(o.AttemptTimeout, 30*time.Second)
+	o.MaxIdle = cmp.Or(o.MaxIdle, 512)
+	o.MaxIdlePerHost = cmp.Or(o.MaxIdlePerHost, 4)
 	if o.Resolver == nil {
 		o.Resolver = resolver.New(resolver.Options{})
 	}
@@ -115,12 +116,6 @@ func newTransport(d *dialer, o ClientOptions) *http.Transport {
 func (c *Client) SetRootCAs(roots *x509.CertPool) {
 	c.trust.Store(newTrust(roots))
 	c.Close()
-}
-
-func setDefault[T int | time.Duration](v *T, def T) {
-	if *v == 0 {
-		*v = def
-	}
 }
 
 // Close closes the connections that no Post uses, and stops opening those that no Post waits for. A Post after it opens

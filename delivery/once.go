@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -89,11 +87,7 @@ func (p *post) Write(b []byte) (int, error) {
 // lines returns headers in the order of their names.
 func lines(h http.Header) string {
 	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		for _, value := range h[name] {
-			fmt.Fprintf(&text, "%s: %s\n", name, value)
-		}
-	}
+	_ = h.Write(&text) // into memory
 	return text.String()
 }
 
@@ -124,7 +118,7 @@ func (p *post) writeTo(text *bytes.Buffer) {
 	fmt.Fprintf(text, "POST to %s\n", req.URL)
 	head := fmt.Sprintf("%s %s\nHost: %s\nContent-Length: %d\n", req.Method, req.URL.RequestURI(), req.URL.Host, len(body))
 	for line := range strings.Lines(head + lines(req.Header) + "\n" + string(body)) {
-		writeLine(text, ">", strings.TrimSuffix(line, "\n"))
+		writeLine(text, ">", strings.TrimRight(line, "\r\n"))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -54,7 +54,7 @@ type deliveryView struct {
 
 // oneDelivery shows a delivery, and of which activity it is.
 type oneDelivery struct {
-	deliveryView
+	DeliveryView
 	ActivityID string          `json:"activity_id" doc:"the activity's own id"`
 	Metadata   json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
 	URL        string          `json:"url" doc:"where the activity can be watched"`
@@ -115,7 +115,7 @@ func (s *server) getBody(r *http.Request, _ []byte) (reply, error) {
 func (s *server) getDelivery(r *http.Request, _ []byte) (reply, error) {
 	d, err := s.Queue.Delivery(r.Context(), chi.URLParam(r, "id"))
 	return reply{Status: http.StatusOK, Body: oneDelivery{
-		deliveryView: deliveryViewOf(&d), ActivityID: d.URI, Metadata: d.Metadata, URL: activityURL(d.ActivityID),
+		DeliveryView: deliveryViewOf(&d), ActivityID: d.URI, Metadata: d.Metadata, URL: activityURL(d.ActivityID),
 	}}, err
 }
 

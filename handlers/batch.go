@@ -27,12 +27,12 @@ const (
 type lineAccepted struct {
 	Status   int  `json:"status" enum:"202"`
 	Replayed bool `json:"replayed,omitempty" doc:"it is the answer of an earlier call with this idempotency key: nothing was stored"`
-	accepted
+	AcceptedView
 }
 
 // lineProblem is the answer to a line that was not.
 type lineProblem struct {
-	*problem
+	*ProblemView
 	RetryAfter int `json:"retry_after,omitempty" doc:"in how many seconds to come again"`
 }
 
@@ -165,7 +165,7 @@ func (s *server) submitLine(ctx context.Context, l *line) {
 	}
 	l.before = nil // or the last line would keep all those before it
 	l.answer.Status = http.StatusAccepted
-	l.answer.accepted, l.answer.Replayed, l.err = s.submit(ctx, l.draft)
+	l.answer.AcceptedView, l.answer.Replayed, l.err = s.submit(ctx, l.draft)
 }
 
 // accepted reports whether a line has been accepted, or refused for its own fault, so that none has to wait for it.
@@ -239,5 +239,5 @@ func (l *lineResult) result(v *visit) any {
 	if p.Status >= http.StatusInternalServerError && v.err == nil {
 		v.err = l.err
 	}
-	return lineProblem{problem: p, RetryAfter: int(p.retryAfter / time.Second)}
+	return lineProblem{ProblemView: p, RetryAfter: int(p.retryAfter / time.Second)}
 }

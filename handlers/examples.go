@@ -63,12 +63,12 @@ var examples = map[string]any{
 	"reseal-keys": resealView{Total: 3, Resealed: 3, Seal: "f9c2e1d04b7a8356"},
 
 	"post-activity":     exampleAccepted,
-	"post-batch":        lineAccepted{Status: 202, accepted: exampleAccepted},
+	"post-batch":        lineAccepted{Status: 202, AcceptedView: exampleAccepted},
 	"get-activity":      exampleActivity,
 	"list-activities":   page[activityView]{Items: []activityView{exampleActivity}},
 	"cancel-activities": cancelledMany{Activities: 2, Cancelled: 17},
 	"get-body":          sentBytes(`{"id": "https://app.example/a/1", "type": "Create"}`),
-	"get-delivery":      oneDelivery{deliveryView: exampleDelivery, ActivityID: exampleURI, Metadata: []byte(`{"status_id":42}`), URL: activityURL(exampleID)},
+	"get-delivery":      oneDelivery{DeliveryView: exampleDelivery, ActivityID: exampleURI, Metadata: []byte(`{"status_id":42}`), URL: activityURL(exampleID)},
 	"cancel-activity":   exampleActivity,
 	"list-deliveries": page[deliveryView]{Items: []deliveryView{
 		exampleDelivery,

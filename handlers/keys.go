@@ -62,9 +62,8 @@ func (s *server) keyReply(r *http.Request, id string, created bool) (reply, erro
 
 // parseKeyCall reads a key call. The caller wipes the key, also after an error.
 func parseKeyCall(body []byte) (*sentKey, error) {
-	var c keyCall
-	err := unmarshal("body", body, &c)
-	k := &sentKey{pinnedKey: pinnedKey{KeyID: c.KeyID, PEM: c.PEM, JWK: c.JWK}, base: "body", raw: body}
+	k := &sentKey{base: "body", raw: body}
+	err := unmarshal("body", body, &k.KeyCall)
 	if err == nil {
 		err = k.check()
 	}

@@ -46,8 +46,16 @@ func (s *server) document(routes []route) json.RawMessage {
 	return text
 }
 
+// The types that others embed, by exported names: huma leaves the members of what is embedded by another name out.
+type (
+	AcceptedView = accepted
+	DeliveryView = deliveryView
+	KeyCall      = keyCall
+	ProblemView  = problem
+)
+
 // strict are the schemas of what is in calls.
-var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "PinnedKey": true, "DeadLetterCall": true}
+var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "PinnedKey": true, "CancelCall": true, "DeadLetterCall": true}
 
 // serveDocument serves the document, which is the same for every call. It is written for the first: most nodes never need
 // it, and it takes more memory than all else that they do at start.

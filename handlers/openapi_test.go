@@ -37,7 +37,10 @@ type operation struct {
 		}
 	}
 	Responses map[string]struct {
-		Content map[string]struct{ Schema map[string]any }
+		Content map[string]struct {
+			Schema  map[string]any
+			Example any
+		}
 		Headers map[string]any
 	}
 }
@@ -124,8 +127,11 @@ func TestReferences(t *testing.T) {
 		t.Error("no references at all")
 	}
 	schemas := doc.Components.Schemas
-	if schemas["ActivityCall"]["additionalProperties"] != false || schemas["HostView"]["additionalProperties"] != true {
-		t.Error("calls must be closed, answers must be open")
+	for name, schema := range schemas {
+		call := strings.HasSuffix(name, "Call") || name == "Recipient" || name == "PinnedKey"
+		if closed := schema["additionalProperties"] == false; closed != call {
+			t.Errorf("%s: closed %t; calls must be closed, answers must be open", name, closed)
+		}
 	}
 }
 
@@ -229,6 +235,40 @@ func TestDocumentSuitsGenerators(t *testing.T) {
 	}
 	if !strings.Contains(text, `"servers":[`) || !strings.Contains(text, `"url":"/"`) {
 		t.Error("no server")
+	}
+}
+
+// TestDocumentedAnswers: the schema of an answer has all members of its example.
+func TestDocumentedAnswers(t *testing.T) {
+	doc := document(t, newRig(t))
+	checked := 0
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			for status, answer := range op.Responses {
+				for _, media := range answer.Content {
+					ref, _ := media.Schema["$ref"].(string)
+					schema := doc.Components.Schemas[strings.TrimPrefix(ref, "#/components/schemas/")]
+					example, _ := media.Example.(map[string]any)
+					if schema["type"] != "object" || schema["properties"] == nil {
+						continue
+					}
+					for name := range example {
+						checked++
+						if schema["properties"].(map[string]any)[name] == nil {
+							t.Errorf("%s %s: %s: the schema lacks %s", method, path, status, name)
+						}
+					}
+				}
+			}
+		}
+	}
+	if checked < 100 {
+		t.Errorf("only %d members", checked)
+	}
+	for name, member := range map[string]string{"LineAccepted": "id", "LineProblem": "errors", "PinnedKey": "private_key_pem"} {
+		if doc.Components.Schemas[name]["properties"].(map[string]any)[member] == nil {
+			t.Errorf("%s lacks %s", name, member)
+		}
 	}
 }
 

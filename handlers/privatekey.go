@@ -21,10 +21,8 @@ type keyCall struct {
 
 // pinnedKey is the key of an activity, which may be pinned to it.
 type pinnedKey struct {
-	KeyID *string   `json:"key_id" nullable:"false" maxLength:"2048" doc:"as receivers look it up"`
-	PEM   rawString `json:"private_key_pem,omitempty" doc:"as in PUT /v1/keys"`
-	JWK   rawJWK    `json:"private_key_jwk,omitempty" doc:"as in PUT /v1/keys"`
-	Pin   bool      `json:"pin,omitempty" doc:"this very key signs the activity, also if another is put under its ID later"`
+	KeyCall
+	Pin bool `json:"pin,omitempty" doc:"this very key signs the activity, also if another is put under its ID later"`
 }
 
 // rawString is a JSON string as it stands in a call.

@@ -123,8 +123,6 @@ export interface components {
             dry_run?: boolean;
             /** @description what this key signs */
             key_id?: string;
-        } & {
-            [key: string]: unknown;
         };
         CancelledMany: {
             /**
@@ -468,6 +466,27 @@ export interface components {
             [key: string]: unknown;
         };
         LineAccepted: {
+            /**
+             * Format: int64
+             * @description deliveries made
+             */
+            accepted: number;
+            /** @description the activity's own id */
+            activity_id: string;
+            /**
+             * Format: int64
+             * @description inboxes for which the newest pending delivery with the same ordering key is of the same bytes
+             */
+            duplicates: number;
+            /** Format: uuid */
+            id: string;
+            /** @description 1,000 at most */
+            rejected: components["schemas"]["Rejection"][];
+            /**
+             * Format: int64
+             * @description how many were rejected beyond those listed
+             */
+            rejected_more?: number;
             /** @description it is the answer of an earlier call with this idempotency key: nothing was stored */
             replayed?: boolean;
             /**
@@ -475,15 +494,44 @@ export interface components {
              * @enum {integer}
              */
             status: 202;
+            /** @description where the activity can be watched */
+            url: string;
         } & {
             [key: string]: unknown;
         };
         LineProblem: {
+            /** @example the call is not valid */
+            detail?: string;
+            /** @description each fault with its location */
+            errors?: components["schemas"]["Fault"][];
+            /**
+             * @description of /readyz: what the node waits for, a stable word
+             * @enum {string}
+             */
+            reason?: "starting" | "store" | "names" | "pool";
+            /**
+             * Format: int64
+             * @description how many rejected inboxes there are beyond those under errors
+             */
+            rejected_more?: number;
             /**
              * Format: int64
              * @description in how many seconds to come again
              */
             retry_after?: number;
+            /**
+             * Format: int64
+             * @example 422
+             */
+            status: number;
+            /** @example Unprocessable Entity */
+            title: string;
+            /**
+             * Format: uri-reference
+             * @description about:blank where the status says it all, else the address of a page about the problem
+             * @example about:blank
+             */
+            type: string;
         } & {
             [key: string]: unknown;
         };
@@ -520,8 +568,35 @@ export interface components {
         OneDelivery: {
             /** @description the activity's own id */
             activity_id: string;
+            /** Format: int64 */
+            attempts: number;
+            /**
+             * Format: date-time
+             * @description absent if pending
+             */
+            died_at?: string;
+            /** @description the last five attempts, newest first */
+            history: components["schemas"]["Attempt"][];
+            host: string;
+            id: string;
+            /** @description of the actors behind the inbox, as the call named them */
+            ids?: string[];
+            inbox: string;
+            last_attempt?: components["schemas"]["Attempt"];
             /** @description what the call that brought the activity said */
             metadata?: unknown;
+            /**
+             * Format: date-time
+             * @description absent if dead, or waiting behind another of its ordering key
+             */
+            next_attempt_at?: string;
+            /**
+             * @description why it is dead
+             * @enum {string}
+             */
+            reason?: "rejected" | "gone" | "expired" | "exhausted" | "host_blocked" | "host_unavailable" | "key_missing" | "private_address" | "lane_full" | "damaged";
+            /** @enum {string} */
+            state: "pending" | "dead";
             /** @description where the activity can be watched */
             url: string;
         } & {
@@ -585,11 +660,11 @@ export interface components {
             key_id: string;
             /** @description this very key signs the activity, also if another is put under its ID later */
             pin?: boolean;
-            /** @description as in PUT /v1/keys */
+            /** @description instead of private_key_pem: the same as a private JSON Web Key */
             private_key_jwk?: {
                 [key: string]: unknown;
             };
-            /** @description as in PUT /v1/keys */
+            /** @description RSA (2048 to 8192 bits; PKCS#1 or PKCS#8) or Ed25519 (PKCS#8); it never leaves again */
             private_key_pem?: string;
         };
         Problem: {

@@ -21,7 +21,7 @@ import (
 	"github.com/postrider/postrider/internal/resolver"
 )
 
-// What is read of an answer at most, and what a dead connection may cost.
+// Bounds on answers, and on the cost of a dead connection.
 const (
 	maxHead     = 64 << 10
 	maxBody     = 64 << 10

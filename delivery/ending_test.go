@@ -80,7 +80,7 @@ func TestATurnEndsWithItsLastResults(t *testing.T) {
 	})
 }
 
-// What a host's record says is written when it changes; of how long ago the host answered, a second may be missing.
+// A host's record is written when it changes. The time of the last answer may be a second behind.
 func TestARecordIsWrittenWhenItSaysSomethingElse(t *testing.T) {
 	var store *settled
 	pooled(t, func(req *http.Request) Answer {

@@ -203,7 +203,7 @@ func TestThrottledEndsByItself(t *testing.T) {
 	})
 }
 
-// What is written of a host costs an fsync or a call: that it answered once more, moments later, is not worth it.
+// Each change of a host's record costs an fsync or a call: another answer moments later is not worth one.
 func TestNews(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	known := queue.HostRecord{Breaker: breaker.Record{LastSuccess: at}, LastAnswer: at, LastSuccess: at}

@@ -579,7 +579,7 @@ func TestAnAnswerEndsThrottling(t *testing.T) {
 	})
 }
 
-// What a host answers to the second scheme says nothing, unless it is that this one works.
+// The answer to the second scheme counts only if it shows that this scheme works.
 func TestAFailedSecondKnockCountsAsTheFirst(t *testing.T) {
 	pooled(t, func(req *http.Request) Answer {
 		if signer.Scheme(req.Header.Get("Test-Scheme")) == signer.RFC9421 {

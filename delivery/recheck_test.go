@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// What a turn has in hand begins soon after a slot gets free, though the turn's own attempts go on for long.
+// The deliveries of a turn begin soon after a slot gets free, though the turn's own attempts go on for long.
 func TestATurnThatFoundNoSlotLooksAgain(t *testing.T) {
 	t.Parallel()
 	lasts := map[string]time.Duration{"short": 5 * time.Second, "long": 20 * time.Second}

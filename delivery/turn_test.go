@@ -33,7 +33,7 @@ func (r *rig) queued(n int, host string) (ids []string) {
 	return ids
 }
 
-// What an operator or the app stops does not begin any more, though the host's turn goes on.
+// Deliveries that an operator or the app stops do not begin any more, though the host's turn goes on.
 func TestWhatIsStoppedBeginsNoMore(t *testing.T) {
 	t.Parallel()
 	const host = "slow.example"
@@ -66,7 +66,7 @@ func TestWhatIsStoppedBeginsNoMore(t *testing.T) {
 	}
 }
 
-// What is more urgent than the rest of a slow host's lane does not wait for that.
+// A delivery that is more urgent than the rest of a slow host's lane does not wait for the rest.
 func TestWhatIsUrgentOvertakes(t *testing.T) {
 	t.Parallel()
 	const host = "slow.example"

@@ -229,7 +229,7 @@ func highPriorityProbes(t *testing.T, threshold int) {
 	})
 }
 
-// What an operator resets while an attempt is on its way stays reset.
+// A host that an operator resets while an attempt is on its way stays reset.
 func TestResetIsNotUndoneByTheTurn(t *testing.T) {
 	t.Parallel()
 	pooled(t, func(req *http.Request) Answer {

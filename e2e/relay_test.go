@@ -111,7 +111,7 @@ func (a *app) posts() []string {
 }
 
 // TestOutboxSurvivesKills kills two relays, the node and the database in turn while an app commits posts and rolls others
-// back. What was committed arrives, nothing else does, and the posts of each ordering key arrive in order.
+// back. All committed posts arrive, nothing else does, and the posts of each ordering key arrive in order.
 func TestOutboxSurvivesKills(t *testing.T) {
 	t.Parallel()
 	const posts, hosts, kills = 450, 2, 8

@@ -165,7 +165,7 @@ func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.
 	}
 }
 
-// writeFeed sends all entries of the feed that the subscriber has not got. What the store can't tell now comes later. Its
+// writeFeed sends all entries of the feed that the subscriber has not got. If the store is away, they come later. The
 // error means that the subscriber is gone or stuck.
 func (s *server) writeFeed(ctx context.Context, st *stream) error {
 	for len(st.feed.Kinds) > 0 && ctx.Err() == nil {

@@ -19,7 +19,8 @@ import (
 
 const kubernetesDir = "deploy/kubernetes"
 
-// The types here have the members that the manifests use, by the names of the Kubernetes API. What is misspelled is in none.
+// The types here have the members that the manifests use, by the names of the Kubernetes API. A
+// misspelled one is in none.
 
 type labels map[string]string
 

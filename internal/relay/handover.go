@@ -19,7 +19,7 @@ const (
 	longestWait = 5 * time.Minute // that a node can ask for
 )
 
-// results are those of the rows of a batch. What is in neither list is handed over again.
+// results are those of the rows of a batch. Rows in neither list are handed over again.
 type results struct {
 	rows       int // that were handed over
 	accepted   []int64

@@ -5,7 +5,7 @@
 // What callers may rely on:
 //
 //   - Complete: a row leaves the table only after the node has accepted its call, or stays with the reason why the node will
-//     never accept it. Whatever is killed when, the row is handed over at last.
+//     never accept it. Each row is handed over at last, even if processes are killed at any time.
 //   - Once: each row has an idempotency key, made of its ID and time, so a node that is handed a row again within 24 hours
 //     sends nothing.
 //   - In order: rows with the same ordering key are handed over in the order of their IDs, and so are the rows without a key

@@ -208,7 +208,7 @@ func scriptsHTTP1() []Script {
 	}
 }
 
-// scriptsTLS are handshakes. What they send begins a record: its type, the version, and its length.
+// scriptsTLS are handshakes. They send the beginning of a record: its type, the version, and its length.
 func scriptsTLS() []Script {
 	flood := func(name, record string) Script {
 		return Script{Name: name + " without end", Layer: TLS, Play: func(p *Peer) { p.Repeat(p.say(record)) }}

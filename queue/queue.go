@@ -55,7 +55,7 @@ type Queue interface {
 
 	// Ready says why the store can't be used just now, or nil.
 	Ready(ctx context.Context) error
-	// Close ends all work and frees the store. What was acknowledged stays.
+	// Close ends all work and frees the store. Everything acknowledged stays.
 	Close() error
 }
 
@@ -94,13 +94,13 @@ type Lanes interface {
 	// are due, Offer.Next is the time until another may be (at most MaxIdle), cut short by Wake.
 	Due(ctx context.Context, want Want) (Offer, error)
 
-	// Take takes at most n deliveries from each leased lane and gives the host's record and the store's time with them, in
-	// the order of the leases. A lane on which a later token was seen is left out; one with nothing to give has no deliveries. What is
-	// taken is not given again until it is settled, released, or a later token takes the lane. While the host is to be
-	// probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due one drawn at random, first its
-	// priority (the first there is, if the host is unavailable) and then itself, so that no inbox that fails decides for its
-	// host; else the one due first, with Early set as its own time has not come. A paused lane, or one that has to wait
-	// (Settlement.Wait), gives nothing.
+	// Take takes at most n deliveries from each leased lane and gives the host's record and the store's time with them,
+	// in the order of the leases. A lane on which a later token was seen is left out; one with nothing to give has no
+	// deliveries. A taken delivery is not given again until it is settled, released, or a later token takes the lane.
+	// While the host is to be probed (HostRecord.Probed), a lane gives one delivery at the most: of what is due one
+	// drawn at random, first its priority (the first there is, if the host is unavailable) and then itself, so that no
+	// inbox that fails decides for its host; else the one due first, with Early set as its own time has not come. A
+	// paused lane, or one that has to wait (Settlement.Wait), gives nothing.
 	//
 	// Of what is due, High goes before Normal before Low, yet each gets a share; within a priority, oldest first.
 	//
@@ -129,7 +129,7 @@ type Lanes interface {
 	//     next probe (of what doesn't wait for a key, if there is any);
 	//   - in a lane of more than Limits.Lane, the oldest of Low and then of Normal priority, as ReasonLaneFull, until
 	//     it is within; High is never dropped.
-	// What is taken just now is left for a later sweep, except where the host is blocked. Sweep drops what has outlived
+	// Deliveries that are taken are left for a later sweep, except where the host is blocked. Sweep drops what has outlived
 	// its retention, the oldest dead letters above Limits.DeadLetters (Stats.Dropped), and keys to be removed when idle
 	// (Key.WhenIdle) for which nothing pends, pinned ones not within PinGrace after they were put. It looks at throttled hosts
 	// that have waited as they asked.
@@ -137,8 +137,8 @@ type Lanes interface {
 	// Sweep also forgets a host of which nothing is worth keeping: it never answered (HostRecord.Reached), nothing is
 	// pending for it, it is neither paused nor blocked, and its last delivery was accepted, and its last wait ended, at least
 	// HostRetention ago. (One of which nothing at all was learnt may go earlier.) Its failures and the state unavailable go
-	// with it, and watchers learn that it is healthy. Its dead letters stay, and can be retried. What an earlier lease
-	// settles is refused, also once the host is known again.
+	// with it, and watchers learn that it is healthy. Its dead letters stay, and can be retried. A settlement by an earlier lease
+	// is refused, also once the host is known again.
 	//
 	// It returns how long to wait for the next sweep: 0 when there is more to do at once.
 	Sweep(ctx context.Context) (next time.Duration, err error)
@@ -216,7 +216,7 @@ type Keys interface {
 	Key(ctx context.Context, id, pin string) (Key, error)
 	// Keys lists keys by ID and pin, each with how many deliveries wait to be signed by it.
 	Keys(ctx context.Context, f KeyFilter, p Page) (List[Key], error)
-	// DeleteKey removes the current key of an ID, or returns ErrNotFound. What it would sign waits for it.
+	// DeleteKey removes the current key of an ID, or returns ErrNotFound. Deliveries that it would sign wait for it.
 	DeleteKey(ctx context.Context, id string) error
 	// RetireKey has Sweep remove the current key of an ID once nothing pends that it signs, or returns ErrNotFound.
 	RetireKey(ctx context.Context, id string) error

@@ -6,7 +6,7 @@ import (
 	"github.com/postrider/postrider/breaker"
 )
 
-// What Watching shows and Operating changes.
+// The types that Watching shows and Operating changes.
 
 // DeliveryState is the state of a delivery that the store still holds.
 type DeliveryState string
@@ -142,7 +142,7 @@ type HostStatus struct {
 	Record          HostRecord
 }
 
-// BreakerState is the state of the host's breaker now. What is stored says open until the probe has ended; as nothing
+// BreakerState is the state of the host's breaker now. The stored record says open until the probe has ended; as nothing
 // else is attempted meanwhile, what is in flight is the probe.
 func (h *HostStatus) BreakerState() breaker.State {
 	if h.Record.Breaker.State == breaker.Open && h.InFlight > 0 {

@@ -90,7 +90,7 @@ func deliverOne(s *Store, host string, token uint64) {
 	}
 }
 
-// What was acknowledged before a kill is there after it, and what was not is there whole or not at all.
+// All calls acknowledged before a kill are there after it; every other call is there as a whole or not at all.
 func TestAKillLosesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	accepted, delivered := map[string]bool{}, map[string]bool{}

@@ -17,7 +17,7 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// Whatever was done, memory holds what a restart reads from the database.
+// After any calls, memory holds what a restart reads from the database.
 func TestMemoryIsWhatTheDatabaseSays(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -37,7 +37,7 @@ func TestRepeatedTogether(t *testing.T) {
 	}
 }
 
-// What shares a hash or the start of a key with something else is not taken for it.
+// A call that shares a hash or the start of a key with another one is not taken for it.
 func TestLookAlikes(t *testing.T) {
 	const one, other = "text 48347", "text 112386" // texts of one hash
 	if hashOf(one) != hashOf(other) {

@@ -73,7 +73,7 @@ func TestTailsTogether(t *testing.T) {
 	}
 }
 
-// What refers to an activity of the same transaction has its ordering key.
+// An activity that refers to one of the same transaction has the ordering key of that one.
 func TestRefersTogether(t *testing.T) {
 	s := open(t, t.TempDir())
 	follow, undo := says(s, "follow", queue.Other, "1"), says(s, "undo", queue.Other, "1")

@@ -91,7 +91,7 @@ func statsOf(t *testing.T, s *Store) queue.Stats {
 	return st
 }
 
-// What was taken just before it is given up goes on to hold back what follows it, until its attempt is over.
+// A delivery taken just before it is given up holds back those behind it until its attempt is over.
 func TestTakenBeforeItIsGivenUp(t *testing.T) {
 	for name, settle := range map[string]func(d queue.Delivery) queue.Settlement{
 		"delivered": func(d queue.Delivery) queue.Settlement {
@@ -138,7 +138,7 @@ func TestTakenBeforeItIsGivenUp(t *testing.T) {
 	}
 }
 
-// What is given up while it is taken, and is alone in its chain, is nothing that the same bytes would be a duplicate of.
+// The same bytes are no duplicate of a delivery that was given up while it was taken, and that was alone in its chain.
 func TestNoDuplicateOfWhatIsGivenUp(t *testing.T) {
 	s := open(t, t.TempDir())
 	s.index.laneCap = 1
@@ -155,7 +155,7 @@ func TestNoDuplicateOfWhatIsGivenUp(t *testing.T) {
 	bodyRows(t, s)
 }
 
-// What is given up while it is taken is nothing that others may refer to.
+// Other activities cannot refer to one that was given up while it was taken.
 func TestRefersToNothingGivenUp(t *testing.T) {
 	s := open(t, t.TempDir())
 	s.index.laneCap = 1

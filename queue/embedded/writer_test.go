@@ -35,7 +35,7 @@ func TestATransactionTakesWhatWaits(t *testing.T) {
 	}
 }
 
-// Who was told that an activity is accepted finds all of it, though memory had not all of it yet.
+// A caller that has the answer to its call finds all of the activity, though memory had not all of it yet.
 func TestWhatIsAcceptedIsSeen(t *testing.T) {
 	s := open(t, t.TempDir())
 	const inboxes = 500

@@ -30,7 +30,7 @@ func (s *suite) entries(f queue.FeedFilter, cursor string) (all []queue.Event, e
 }
 
 // fed checks that the feed has exactly these entries, those of each host in this order and EventActivityDone after what
-// it is about, and returns them. What an activity's parts have to tell each other may take a moment.
+// it is about, and returns them. On several partitions this may take a moment, as the parts of an activity have to inform one another.
 func (s *suite) fed(f queue.FeedFilter, cursor string, want ...queue.Event) []queue.Event {
 	s.t.Helper()
 	var got []queue.Event

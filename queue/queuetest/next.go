@@ -10,7 +10,7 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// What Settle gives next, as Take would.
+// Settle gives the next deliveries, as Take would.
 var nextCases = []testCase{
 	{name: "gives no more than wanted, and nothing twice", run: givesWanted},
 	{name: "gives without results", run: givesWithoutResults},

@@ -2,7 +2,7 @@ package queuetest
 
 import "github.com/postrider/postrider/queue"
 
-// What tombstones mean for dead letters, as part of tombstoneCases.
+// The cases of tombstones and dead letters, a part of tombstoneCases.
 
 // buryAbout makes a dead letter of what an activity does to the note, and returns its ID.
 func (s *suite) buryAbout(uri, host string, r queue.Role) string {

@@ -10,7 +10,7 @@ import (
 )
 
 // scan reads an answer into variables: the whole into a single one, the parts of a list into several, as far as there are
-// parts. What is nil leaves its variable as it is.
+// parts. A nil leaves its variable as it is.
 func scan(m rueidis.RedisMessage, into ...any) error {
 	switch len(into) {
 	case 0:

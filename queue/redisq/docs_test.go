@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/internal/testredis"
 )
 
-// What docs/redis.md says of keys, and of what a user has to be allowed, is tried here: the contract runs as a user that
-// is allowed just that.
+// These tests hold docs/redis.md against the store: its keys, and the permissions of a user. The contract runs as a user
+// that has just these.
 
 // documentedKeys returns the patterns of the documented keys, as Redis matches them, with their types.
 func documentedKeys(t *testing.T) map[string]string {

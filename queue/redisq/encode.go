@@ -66,7 +66,7 @@ func flag(b bool) string {
 	return "0"
 }
 
-// What stands before a number of eight bytes, and before the size of a text and of an array, in four bytes: int 64, str 32 and
+// The marks before a number of eight bytes, and before the size of a text and of an array in four bytes: int 64, str 32 and
 // array 32 of the MessagePack specification.
 const packInt, packString, packArray = 0xd3, 0xdb, 0xdd
 

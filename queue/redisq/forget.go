@@ -10,7 +10,7 @@ import (
 )
 
 // forget drops finished activities. The home partition decides when all of an activity is over, and goes first: from
-// then on the activity isn't found any more. What a node that died then left of it in other partitions goes by itself.
+// then on the activity isn't found any more. Remains in other partitions, of a node that died meanwhile, go by themselves.
 func (s *sweeper) forget(ctx context.Context, p *partition, names []string) (did int, err error) {
 	for _, name := range names {
 		id := uuid.UUID([]byte(name))

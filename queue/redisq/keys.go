@@ -236,7 +236,7 @@ func (s *keyring) someKeyNames(ctx context.Context, id, after string, n int) ([]
 	return names[:min(n, len(names))], err
 }
 
-// ResealKeys implements queue.Keys. What is stored is exchanged as a whole, if it still is what was read.
+// ResealKeys implements queue.Keys. A stored key is replaced as a whole, if it still is the one that was read.
 func (s *keyring) ResealKeys(ctx context.Context, keys []queue.Reseal) (_ int, err error) {
 	defer wrap(&err, "reseal keys")
 	changes, err := s.reseals(ctx, keys)

@@ -7,7 +7,7 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// What an activity's list has of a delivery is its host and path and, if there is either, behind a zero byte, the length of the
+// An activity's list holds of each delivery its host and path and, if there is either, behind a zero byte, the length of the
 // attempts before the last one (2 bytes), these, and the IDs of the actors behind the inbox. So a lane holds nothing of them.
 
 // listing makes such a text of its parts.

@@ -21,7 +21,7 @@ import (
 )
 
 // TestSameAsEmbedded checks that after any sequence of calls a lane, shallow or deep, gives the very deliveries in the
-// very order that the embedded back-end gives. What share an ordering key share a priority here: behind others in a
+// very order that the embedded back-end gives. Deliveries with one ordering key have one priority here: behind others in a
 // backlog a delivery goes by their priority, so there the order may differ.
 func TestSameAsEmbedded(t *testing.T) {
 	t.Parallel()
@@ -146,7 +146,7 @@ func (m *model) same(what string, call func(q queue.Queue) (any, error)) {
 	}
 }
 
-// act does something to the host. What stops it is soon undone, so that there is something to compare.
+// act does something to the host. Actions that stop it are soon undone, so that there is something to compare.
 func (m *model) act() {
 	m.t.Helper()
 	actions := []queue.HostAction{queue.Reset, queue.Probe, queue.Seen, queue.Pause, queue.Block}

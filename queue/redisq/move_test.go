@@ -13,7 +13,7 @@ import (
 	"github.com/postrider/postrider/queue/queuetest"
 )
 
-// What one kind of store holds can be moved to any other: each kind gives all it has, and takes it.
+// The contents of one kind of store can be moved to any other: each kind gives all it has, and takes it.
 func TestMove(t *testing.T) {
 	server, cluster := testredis.Start(t), testredis.StartCluster(t, 3)
 	one, many := redisBackend(restrict(t, server.URL(), server), 1), redisBackend(cluster.URL(), 4)

@@ -25,7 +25,7 @@ func graceOf(k *queue.Key) string {
 }
 
 // retireKeys removes some keys of a partition that are to be removed when idle and for which nothing pends in any
-// partition. What is accepted at the same time waits for its key, as it does when it is accepted after.
+// partition. A delivery that is accepted at the same time waits for its key, as one that is accepted later does.
 func (s *keyring) retireKeys(ctx context.Context, p *partition) error {
 	var names []string
 	err := s.read(ctx, s.client.B().Zrange().Key(p.Key(rediskeys.Retiring)).Min("0").Max(strconv.Itoa(sweepActivities-1)).Build(), &names)

@@ -10,7 +10,7 @@ import (
 // Records of hosts and last attempts are stored by the hundred thousand, each as JSON that is compressed with what most of
 // them have in common. So they take less than the 64 bytes up to which Redis keeps a lane in one piece of memory.
 
-// phrases is what records and last attempts have in common, the most frequent last. What is stored can't be read
+// phrases is what records and last attempts have in common, the most frequent last. Stored records can't be read
 // without it: it may never change. Another one would need another mark than shrunk.
 const phrases = `,"scheme":"rfc9421","throttles":1,"unavailable":true}` +
 	`{"state":2,"failures":10,"trips":1,"window":16,"days":[20780],"failed":true,"scheme":"cavage","throttles":1}` +

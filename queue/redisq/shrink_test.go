@@ -73,7 +73,7 @@ func TestShrinkKeepsAll(t *testing.T) {
 	}
 }
 
-// What is stored has to be read by every later version: this text may never change.
+// Every later version has to read stored records: this text may never change.
 func TestReadsWhatWasStored(t *testing.T) {
 	for stored, want := range map[string]queue.HostRecord{
 		"AI0BuAJWAAEAORX/ADMZ/wA0NoMAFCwyMDc4MTqJADr5ACA2NjM2NTUxNjdGlQAdGxWVUjIGADJKMgYoLCJkb3VidHMiOjENCzVsHVgQcmVmdXM2GQAANgUABHNs0UpM" +

@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/internal/testredis"
 )
 
-// pagesDriver includes or excludes texts, and returns how many it excluded. What comes one after the other is included at once.
+// pagesDriver includes or excludes texts, and returns how many it excluded. Texts that follow one another are included at once.
 const pagesDriver = `
 local set, n, new = {index = KEYS[1], pages = KEYS[2]}, 0, {}
 for i = 1, #ARGV, 2 do

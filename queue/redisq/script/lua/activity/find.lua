@@ -11,7 +11,7 @@
 local act, answer = new_activity(KEYS.activity), {}
 if redis.call('EXISTS', act.a) == 0 then return answer end
 
--- due_at tells when a delivery may be attempted. What is behind another has no time.
+-- due_at tells when a delivery may be attempted. One behind another has no time.
 local function due_at(l, e, where)
   if where == 'behind' or has(e, WAITS_KEY) then return 0 end
   if where ~= 'window' then

@@ -10,7 +10,7 @@
 --      this one's last report to the home (negative if the feed is to have no entry for that), in the home "h", and there j
 --      the last report of each other
 --   r  LIST, kept while anything of it is pending or a dead letter: where each delivery goes, "HOST/PATH" or
---      "HOST\nINBOX"; '' once it is done, with a "!" before it once it is a dead letter. What is staged is not in it yet.
+--      "HOST\nINBOX"; '' once it is done, with a "!" before it once it is a dead letter. Staged deliveries are not in it yet.
 --      Behind it, if there is either, are a zero byte, the length of the attempts before the last one (2 bytes), these, and
 --      the IDs of the actors behind the inbox; see history.go and recipients.go
 -- A description begins with the length of the URI (3 bytes) and of the metadata (2), and these.
@@ -44,7 +44,7 @@ local function save(act)
   if #fields > 0 then redis.call('HSET', act.a, unpack(fields)) end
 end
 
--- look_up reads an activity's ID, time, body and counts, once. What changes of the counts is written at the end.
+-- look_up reads an activity's ID, time, body and counts, once. Changes of the counts are written at the end.
 local function look_up(act)
   if act.counts then return act end
   local about = redis.call('HMGET', act.a, 'i', 't', 'b', 'k', 'g', unpack(COUNTS))

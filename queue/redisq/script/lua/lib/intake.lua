@@ -64,7 +64,7 @@ end
 
 -- described reads the description that a call has in ARGV from a place on: ID, description, hash of the URI, ordering key
 -- and key ID, priority, TTL in ms, what it does to its object, and hash of that; hash of the URI that it refers to; digest; what
--- its tombstone tells; marks. What the store holds of the body is in it too: its name, and what is known if it is there.
+-- its tombstone tells; marks. So is the body, as far as the store holds it: its name, and what is known if it is there.
 local function described(at, past)
   local d = {created = past and past[1] or now, past = past}
   d.id, d.description, d.uri, d.ordering, d.key, d.priority, d.ttl, d.role, d.object, d.refers, d.digest, d.epitaph, d.marks = unpack(ARGV, at, at + 12)
@@ -137,7 +137,7 @@ local function is_repeat(l, d, chain)
 end
 
 -- sort_out returns of recipients, {{host, {path, headers, chain, …}, the past of each, if they have one}, …}, those to be accepted
--- likewise, how many these are, how many are duplicates, and those refused. What has a past is all accepted. look reads the lane with a number. Where repeats is false none can be a
+-- likewise, how many these are, how many are duplicates, and those refused. Recipients with a past are all accepted. look reads the lane with a number. Where repeats is false none can be a
 -- duplicate, and look may return nil for a lane that takes everything.
 local function sort_out(to, look, d, repeats)
   local accepted, n, duplicates, refused = {}, 0, 0, {}

@@ -16,7 +16,7 @@ local function keep_past(act, past)
   end
 end
 
--- adopt puts a delivery with a past into its lane, or among the dead letters. What has a time of its own or was tried goes into
+-- adopt puts a delivery with a past into its lane, or among the dead letters. One that has a time of its own or was tried goes into
 -- the window, however full that is: nothing in a backlog has either. d describes the activity.
 local function adopt(act, l, e, past, d)
   local reason = past[5]

@@ -1,13 +1,13 @@
 -- Where lanes are found, and what all scripts count. It stands after lane.lua.
 
--- What the script did, to be written at its end; see signal.
+-- The changes of the script, to be written at its end; see signal.
 local totals, rates = {}, {} -- by what they are added to: the totals, and the counts of this minute
 local due_adds, host_adds = {}, {} -- by host {number of the set that it is added to, when it is due}, and what is added to the hosts known
 local at_end = {} -- what else is to be done
 
 local function offered_until(host) return tonumber(redis.call('ZSCORE', OFFERED, host) or 0) end
 
--- heads_due returns the best priority of what may go at a time, and of the rest the delivery due first. What is taken
+-- heads_due returns the best priority of what may go at a time, and of the rest the delivery due first. A taken delivery
 -- counts only if wanted: it may go again once the lease has ended.
 local function heads_due(l, at, taken_too)
   local best, later

@@ -45,7 +45,7 @@ local function old_tombstones(lasts)
 end
 local tombs = tonumber(ARGV.dead_retention) > 0 and old_tombstones(tonumber(ARGV.dead_retention)) or {}
 
--- fed_entries drops old entries of the feed, and returns how many are left. What something else has overwritten has none.
+-- fed_entries drops old entries of the feed, and returns how many are left. A key that another program has overwritten has none.
 local function fed_entries(lasts)
   if lasts > 0 then redis.pcall('XTRIM', FEED, 'MINID', string.format('%.0f', math.max(0, now - lasts))) end
   local n = redis.pcall('XLEN', FEED)

@@ -18,16 +18,7 @@ const (
 )
 
 // String returns closed, open or half_open.
-func (s State) String() string {
-	switch s {
-	case Closed:
-		return "closed"
-	case Open:
-		return "open"
-	default:
-		return "half_open"
-	}
-}
+func (s State) String() string { return [...]string{"closed", "open", "half_open"}[min(s, HalfOpen)] }
 
 // Record is the durable part of a host's breaker: it outlives turns and restarts and moves between nodes. The holder of
 // the host's lease restores a Breaker from it and settles it again. The zero Record is that of a host that was never

@@ -50,7 +50,7 @@ func (b *bodies) read(
 	if err := checkHead(w, r, limit, types); err != nil {
 		return nil, nil, err
 	}
-	room := &room{bodies: b, r: r, claim: b.room.claim(visitOf(r).token)}
+	room := b.room.claim(visitOf(r).token)
 	if body, err = b.receive(w, r, limit, room); err != nil {
 		room.release()
 		return nil, nil, err
@@ -58,25 +58,18 @@ func (b *bodies) read(
 	return body, room.release, nil
 }
 
-// room is what one body takes of the room for all.
-type room struct {
-	*claim
-	bodies *bodies
-	r      *http.Request
-}
-
-// growTo makes it so large, or returns the problem that there is no room. Of several bodies that wait for one another,
+// grow makes a claim so large, or returns the problem that there is no room. Of several bodies that wait for one another,
 // the one of which least has come times out first, and the others get its room.
-func (m *room) growTo(size int64) error {
-	more := size - m.held
-	if m.tryGrow(more) {
+func (b *bodies) grow(ctx context.Context, room *claim, size int64) error {
+	more := size - room.held
+	if room.tryGrow(more) {
 		return nil
 	}
-	wait := m.bodies.wait + time.Duration(float64(m.bodies.wait)*float64(m.held)/maxCall)
-	ctx, cancel := context.WithTimeout(m.r.Context(), wait)
+	wait := b.wait + time.Duration(float64(b.wait)*float64(room.held)/maxCall)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if m.grow(ctx, more) != nil {
-		return &problem{Status: http.StatusServiceUnavailable, Detail: "too many large calls at once", retryAfter: m.bodies.wait}
+	if room.grow(ctx, more) != nil {
+		return &problem{Status: http.StatusServiceUnavailable, Detail: "too many large calls at once", retryAfter: b.wait}
 	}
 	return nil
 }
@@ -96,10 +89,11 @@ func checkHead(w http.ResponseWriter, r *http.Request, limit int64, types []stri
 }
 
 // receive reads the body within the time allowed.
-func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64, room *room) ([]byte, error) {
+func (b *bodies) receive(w http.ResponseWriter, r *http.Request, limit int64, room *claim) ([]byte, error) {
 	// A writer without deadlines keeps those of its server. The server lifts this one when it has seen the body's end.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(b.timeout))
-	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit, room.growTo)
+	makeRoom := func(size int64) error { return b.grow(r.Context(), room, size) }
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), r.ContentLength, limit, makeRoom)
 	if err == nil {
 		return body, nil
 	}

@@ -43,20 +43,12 @@ var codes = append([]code{
 	codeTooMany, codeRepeated, codeControlCharacter, codeUnknownMember, codeUnknownParameter, codeConflict,
 	codeHiddenRecipients, codeInvalidHeader, codeReservedHeader, codeUnknownKey, codeInvalidKey, codeIdempotencyMismatch,
 	codeOwnActor, codeForeignHost, codeCrossOrigin, codeMissingScope,
-}, rejectionCodes()...)
+}, rejectionReasons...)
 
 // rejectionReasons are the reasons why an inbox is not delivered to.
-var rejectionReasons = []string{
+var rejectionReasons = []code{
 	netguard.ReasonPrivateAddress, netguard.ReasonBadURL, netguard.ReasonHTTPNotAllowed,
-	string(queue.ReasonHostBlocked), string(queue.ReasonHostUnavailable),
-}
-
-func rejectionCodes() []code {
-	var list []code
-	for _, reason := range rejectionReasons {
-		list = append(list, code(reason))
-	}
-	return list
+	code(queue.ReasonHostBlocked), code(queue.ReasonHostUnavailable),
 }
 
 // Schema describes a code by the closed list of them.

@@ -181,19 +181,13 @@ type noted struct {
 	More     int         `json:"more,omitempty"`
 }
 
-// readNote reads a note.
-func readNote(text []byte) (n noted, err error) {
-	if len(text) > 0 {
-		err = json.Unmarshal(text, &n)
-	}
-	return n, err
-}
-
 // acceptedOf makes the answer from the receipt alone, so that a repeated call gets the same bytes.
 func acceptedOf(r queue.Receipt) (accepted, error) {
-	before, err := readNote(r.Note)
-	if err != nil {
-		return accepted{}, fmt.Errorf("read the rejections of %s: %w", r.ID, err)
+	var before noted
+	if len(r.Note) > 0 {
+		if err := json.Unmarshal(r.Note, &before); err != nil {
+			return accepted{}, fmt.Errorf("read the rejections of %s: %w", r.ID, err)
+		}
 	}
 	all, more := refused(before.Rejected, r.Refused)
 	return accepted{

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -283,7 +282,7 @@ func TestProblemPages(t *testing.T) {
 			t.Errorf("%s: %v %s", address, rec.Header(), rec.Body)
 		}
 	}
-	for _, reason := range append(slices.Clone(rejectionReasons), string(codeOwnActor)) {
+	for _, reason := range append(texts(rejectionReasons), string(codeOwnActor)) {
 		if !strings.Contains(problemPages[noInboxAcceptedType], "\n  "+reason+" ") {
 			t.Errorf("the page does not explain %s", reason)
 		}

@@ -78,12 +78,13 @@ func (rt *route) checkQuery(raw string) error {
 	var faults []fault
 	var unknown []string
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		what := rt.checkParameter(name, query[name])
-		if what.code == codeUnknownParameter {
+		i := slices.IndexFunc(rt.params, func(p param) bool { return p.in == "query" && p.name == name })
+		switch location := "query." + printable(name); {
+		case i < 0:
 			unknown = append(unknown, printable(name))
-		}
-		if what != (flaw{}) {
-			faults = append(faults, what.at("query."+printable(name)))
+			faults = append(faults, flaw{codeUnknownParameter, "is unknown"}.at(location))
+		case !rt.params[i].list && len(query[name]) > 1:
+			faults = append(faults, standsTwice.at(location))
 		}
 		if len(faults) == maxFaults {
 			break
@@ -97,16 +98,4 @@ func (rt *route) checkQuery(raw string) error {
 		return unprocessable(faults...)
 	}
 	return nil
-}
-
-// checkParameter checks a query parameter against the table of routes.
-func (rt *route) checkParameter(name string, values []string) flaw {
-	i := slices.IndexFunc(rt.params, func(p param) bool { return p.in == "query" && p.name == name })
-	switch {
-	case i < 0:
-		return flaw{codeUnknownParameter, "is unknown"}
-	case !rt.params[i].list && len(values) > 1:
-		return standsTwice
-	}
-	return flaw{}
 }

@@ -1,7 +1,8 @@
 // Package resolver looks up the addresses of hosts. If a name can't be looked up, it finds out whether the host's name
 // servers or our own are at fault.
 //
-// It is Go's resolver (the hosts file, then the servers of resolv.conf) with its own time-outs. What callers may rely on:
+// It is Go's resolver (the hosts file, then the servers of resolv.conf) with its own time-outs. A DNS library would leave
+// the hosts file, resolv.conf, aliases and answers that are cut off to us, and so be more code. What callers may rely on:
 //
 //   - A name with a dot in it is absolute: no search domain is appended.
 //   - A look-up repeats its question until it has an answer or Options.Timeout has passed. It waits for one server for a
@@ -79,7 +80,6 @@ func New(o Options) *Resolver {
 		patience: min(maxPatience, o.Timeout/4),
 		fixed:    o.Servers,
 		observe:  o.Observe,
-		silent:   silent{since: map[string]time.Time{}},
 		health:   newHealth(o.Log),
 	}
 }

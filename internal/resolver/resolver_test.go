@@ -173,7 +173,7 @@ func TestPassOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const server = "192.0.2.1:53"
-		s := silent{since: map[string]time.Time{}}
+		var s silent
 		want := func(when string, passed ...bool) {
 			t.Helper()
 			for i, want := range passed {

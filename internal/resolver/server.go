@@ -119,36 +119,16 @@ func (d datagrams) ReadFrom(b []byte) (int, net.Addr, error) {
 // WriteTo implements net.PacketConn.
 func (d datagrams) WriteTo(b []byte, _ net.Addr) (int, error) { return d.Write(b) }
 
-// silent is the set of servers that did not answer.
-type silent struct {
-	mu    sync.Mutex
-	since map[string]time.Time // guarded by mu
-}
+// silent is the set of servers that did not answer, with the times when they did not.
+type silent struct{ since sync.Map }
 
-func (s *silent) add(server string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.since[server] = time.Now()
-}
+func (s *silent) add(server string) { s.since.Store(server, time.Now()) }
 
-func (s *silent) remove(server string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.since, server)
-}
+func (s *silent) remove(server string) { s.since.Delete(server) }
 
 // skip reports whether to ask another server instead. When a server has been skipped for long enough, one query tries it
 // again, while the others still skip it.
 func (s *silent) skip(server string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	since, ok := s.since[server]
-	if !ok {
-		return false
-	}
-	if time.Since(since) < skipFor {
-		return true
-	}
-	s.since[server] = time.Now()
-	return false
+	since, ok := s.since.Load(server)
+	return ok && (time.Since(since.(time.Time)) < skipFor || !s.since.CompareAndSwap(server, since, time.Now()))
 }

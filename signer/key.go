@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -88,18 +89,15 @@ func parseBlock(block *pem.Block) (*PrivateKey, error) {
 		return parsePKCS1(block.Bytes)
 	case "PRIVATE KEY":
 		return parsePKCS8(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, refuse("it is encrypted")
-	case "PUBLIC KEY", "RSA PUBLIC KEY":
-		return nil, refuse("it is a public key")
-	case "CERTIFICATE":
-		return nil, refuse("it is a certificate")
-	case "EC PRIVATE KEY":
-		return nil, refuse("it is an elliptic-curve key")
-	case "OPENSSH PRIVATE KEY":
-		return nil, refuse("it is in OpenSSH's own format")
 	}
-	return nil, refuse("it isn't labelled as a private key")
+	return nil, refuse(cmp.Or(otherBlocks[block.Type], "it isn't labelled as a private key"))
+}
+
+// otherBlocks says what PEM of other types is.
+var otherBlocks = map[string]string{
+	"ENCRYPTED PRIVATE KEY": "it is encrypted", "OPENSSH PRIVATE KEY": "it is in OpenSSH's own format",
+	"PUBLIC KEY": "it is a public key", "RSA PUBLIC KEY": "it is a public key", "CERTIFICATE": "it is a certificate",
+	"EC PRIVATE KEY": "it is an elliptic-curve key",
 }
 
 // unsound is refuse for an error of crypto/x509. It repeats only what crypto/rsa says, which quotes nothing.

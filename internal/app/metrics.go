@@ -22,33 +22,21 @@ func newRegistry(cfg *config.Config) *prometheus.Registry {
 	f.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "postrider_build_info", Help: "Always 1, with the version of the program.",
 	}, []string{"version", "revision", "goversion"}).WithLabelValues(config.BuildVersion(), revision(), runtime.Version()).Set(1)
-	for _, l := range limits(cfg) {
-		f.NewGauge(prometheus.GaugeOpts{Name: "postrider_limit_" + l.name, Help: "The setting " + l.setting + "."}).Set(l.value)
+	limit := func(name, setting string, value float64) { // 0 is no limit
+		f.NewGauge(prometheus.GaugeOpts{Name: "postrider_limit_" + name, Help: "The setting " + setting + "."}).Set(value)
 	}
+	limit("concurrency", "concurrency", float64(cfg.Concurrency))
+	limit("host_concurrency", "host-concurrency", float64(cfg.HostConcurrency))
+	limit("attempt_timeout_seconds", "attempt-timeout", cfg.AttemptTimeout.Seconds())
+	limit("delivery_ttl_seconds", "delivery-ttl", cfg.DeliveryTTL.Seconds())
+	limit("dead_letters", "dead-letter-cap", float64(cfg.DeadLetterCap))
+	limit("lane_deliveries", "lane-cap", float64(cfg.LaneCap))
+	limit("feed_entries", "feed-cap", float64(cfg.FeedCap))
+	limit("feed_retention_seconds", "feed-retention", cfg.FeedRetention.Seconds())
 	if !cfg.Store.IsRedis() {
 		registerRoom(f, cfg.Store.Dir)
 	}
 	return registry
-}
-
-// limit is a setting that is shown as a metric, to be compared with others.
-type limit struct {
-	name, setting string
-	value         float64
-}
-
-// limits returns the settings that are shown. 0 is no limit.
-func limits(cfg *config.Config) []limit {
-	return []limit{
-		{"concurrency", "concurrency", float64(cfg.Concurrency)},
-		{"host_concurrency", "host-concurrency", float64(cfg.HostConcurrency)},
-		{"attempt_timeout_seconds", "attempt-timeout", cfg.AttemptTimeout.Seconds()},
-		{"delivery_ttl_seconds", "delivery-ttl", cfg.DeliveryTTL.Seconds()},
-		{"dead_letters", "dead-letter-cap", float64(cfg.DeadLetterCap)},
-		{"lane_deliveries", "lane-cap", float64(cfg.LaneCap)},
-		{"feed_entries", "feed-cap", float64(cfg.FeedCap)},
-		{"feed_retention_seconds", "feed-retention", cfg.FeedRetention.Seconds()},
-	}
 }
 
 // registerRoom registers how much room the file system of the embedded store has left, where that is known.

@@ -132,12 +132,7 @@ func (r *Relay) Ready() (reason string, err error) {
 	return "", nil
 }
 
-// noteDatabase remembers whether the database can be used, and logs a change.
-func (r *Relay) noteDatabase(err error) { r.note(&r.database, "database", err) }
-
-// noteNode does the same for the node.
-func (r *Relay) noteNode(err error) { r.note(&r.node, "node", err) }
-
+// note remembers whether the database or the node can be used, and logs a change.
 func (r *Relay) note(kept *error, name string, err error) {
 	r.mu.Lock()
 	before := *kept

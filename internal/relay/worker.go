@@ -35,7 +35,7 @@ func (w *worker) run(ctx, work context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		w.noteDatabase(explain(err))
+		w.note(&w.database, "database", explain(err))
 		w.pause(ctx, 0)
 	}
 }
@@ -86,10 +86,10 @@ func (w *worker) step(ctx, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.noteDatabase(nil)
+	w.note(&w.database, "database", nil)
 	switch {
 	case done.away != nil:
-		w.noteNode(done.away)
+		w.note(&w.node, "node", done.away)
 		if len(done.accepted)+len(done.refused) > 0 {
 			w.failures = 0
 		}
@@ -99,7 +99,7 @@ func (w *worker) step(ctx, work context.Context) error {
 		return w.await(ctx)
 	default:
 		w.failures = 0
-		w.noteNode(nil)
+		w.note(&w.node, "node", nil)
 	}
 	return nil
 }

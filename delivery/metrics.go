@@ -19,7 +19,6 @@ type Metrics struct {
 	attempts map[Outcome]*atomic.Int64 // the map itself doesn't change
 	inFlight atomic.Int64
 	began    time.Time
-	behind   atomic.Int64 // since when more may be due than there are slots for, in ns since began; 0 if that is not so
 
 	mu   sync.Mutex
 	rate queue.Rate // of attempts, in ms since began; guarded by mu
@@ -65,10 +64,6 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "postrider_attempts_in_flight", Help: "Attempts in flight."}, func() float64 {
 		return float64(m.inFlight.Load())
 	})
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "postrider_oldest_due_seconds",
-		Help: "How long ago the node last had a slot for every host that was due, so no delivery that is due waits longer for one; 0 if it has.",
-	}, func() float64 { return m.oldestDue().Seconds() })
 	for _, o := range Outcomes {
 		n := new(atomic.Int64)
 		m.attempts[o] = n
@@ -100,24 +95,6 @@ func latencyBounds() (bounds []float64) {
 
 func (m *Metrics) connection(reused bool) {
 	m.connections.WithLabelValues(strconv.FormatBool(reused)).Inc()
-}
-
-// look notes whether the pool, when it last looked, had a slot for every host that was due.
-func (m *Metrics) look(all bool) {
-	if all {
-		m.behind.Store(0)
-		return
-	}
-	m.behind.CompareAndSwap(0, max(1, int64(time.Since(m.began))))
-}
-
-// oldestDue returns the longest that a delivery may have been due without a slot for it.
-func (m *Metrics) oldestDue() time.Duration {
-	since := m.behind.Load()
-	if since == 0 {
-		return 0
-	}
-	return time.Since(m.began) - time.Duration(since)
 }
 
 // attempt counts an attempt that ended.

@@ -89,36 +89,6 @@ func TestDeliveryLatency(t *testing.T) {
 	}
 }
 
-// TestOldestDue checks that the time without a slot for every host that is due is counted from the first that had to wait,
-// until the last one got a slot.
-func TestOldestDue(t *testing.T) {
-	pooled(t, status(http.StatusAccepted), func(o *Options) { o.Concurrency = 8 }, func(r *rig) {
-		hosts := numbered("host", 12)
-		r.submit("https://app.example/1", "k", queue.Normal, time.Hour, hosts...) // so that they are known to be healthy
-		time.Sleep(5 * time.Minute)
-		waited := func(what string, want time.Duration) {
-			t.Helper()
-			if got := r.pool.Metrics.oldestDue(); got < want || got > want+time.Second {
-				t.Errorf("%s: the oldest delivery due may have waited %s, want %s", what, got, want)
-			}
-		}
-		waited("idle", 0)
-		r.answers(func(*http.Request) Answer {
-			time.Sleep(20 * time.Second)
-			return Answer{Status: http.StatusAccepted}
-		})
-		r.submit("https://app.example/2", "k", queue.Normal, time.Hour, hosts[:7]...)
-		time.Sleep(10 * time.Second)
-		waited("a slot is free", 0)
-		time.Sleep(time.Minute)
-		r.submit("https://app.example/3", "k", queue.Normal, time.Hour, hosts...)
-		time.Sleep(15 * time.Second)
-		waited("four hosts wait", 15*time.Second)
-		time.Sleep(10 * time.Second)
-		waited("all have a slot", 0)
-	})
-}
-
 // latencies returns how many deliveries that arrived at such an attempt were counted, and the sum of their times in seconds.
 func latencies(t *testing.T, registry *prometheus.Registry, attempt string) (n uint64, sum float64) {
 	t.Helper()

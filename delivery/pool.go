@@ -170,12 +170,10 @@ func (p *Pool) schedule(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, suspects := p.slots.reserve(maxLanes)
 		if n == 0 {
-			p.Metrics.look(false)
 			sleep(ctx, queue.MaxIdle, nil, p.slots.freed)
 			continue
 		}
 		begun, left, err := p.start(ctx, n, suspects)
-		p.Metrics.look(err == nil && !left.more && !left.nameless)
 		if err != nil && ctx.Err() == nil {
 			if !caught {
 				p.outage.enter(err)

@@ -56,7 +56,7 @@ func TestWorkSpreads(t *testing.T) {
 // wake one another: otherwise they would sleep for queue.MaxIdle.
 func TestIdleFleet(t *testing.T) {
 	t.Parallel()
-	const nodes, deliveries, rest, most = 3, 20, 3 * time.Second, 5 // commands a second and node
+	const nodes, deliveries, rest, most = 3, 20, 3 * time.Second, 8 // commands a second and node
 	h := startHost(t, fine(0))
 	redis := testredis.Start(t)
 	f := startNodes(t, onRedis(redis.URL()), nodes)

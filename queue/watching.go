@@ -233,6 +233,10 @@ type Stats struct {
 	Dropped                   int64            // dead letters dropped since then because there were too many
 	PerSecond                 Rates
 	OldestPendingAt           time.Time
+	// OldestDueAt is since when the lane waits that has waited the longest, of those that Due could offer now; zero if it could
+	// offer none. Suspect lanes (see Want) do not count, and one that was offered and not taken has waited since it can be offered
+	// again.
+	OldestDueAt time.Time
 }
 
 // Rates are deliveries per second, over the last minute or so.

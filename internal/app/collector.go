@@ -38,6 +38,7 @@ func newCollector(store queue.Watching, ready func(context.Context) (string, err
 			"dead":       desc("dead_letters", "Dead letters kept."),
 			"activities": desc("activities", "Activities kept, finished ones included."),
 			"oldest":     desc("oldest_pending_seconds", "Age of the oldest pending delivery."),
+			"due":        desc("oldest_due_seconds", "For how long the host has waited for a node that waits the longest, of those that are due and do not fail."),
 		},
 		hosts:   desc("hosts", "Hosts known, by state.", "state"),
 		deliver: desc("deliveries_delivered_total", "Deliveries delivered since the store was made."),
@@ -83,11 +84,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.gauges["pending"], float64(s.Pending))
 	gauge(c.gauges["dead"], float64(s.Dead))
 	gauge(c.gauges["activities"], float64(s.Activities))
-	age := 0.0
-	if !s.OldestPendingAt.IsZero() {
-		age = time.Since(s.OldestPendingAt).Seconds()
-	}
-	gauge(c.gauges["oldest"], age)
+	gauge(c.gauges["oldest"], age(s.OldestPendingAt))
+	gauge(c.gauges["due"], age(s.OldestDueAt))
 	for _, state := range queue.HostStates {
 		gauge(c.hosts, float64(s.Hosts[state]), string(state))
 	}
@@ -99,4 +97,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		count(c.died, s.Died[reason], string(reason))
 	}
 	count(c.dropped, s.Dropped)
+}
+
+// age returns how many seconds ago a time was; 0 if there is none, or if it is ahead of this node's clock.
+func age(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(at).Seconds())
 }

@@ -111,6 +111,7 @@ func (t *tx) forget(l *lane) error {
 func (x *index) forget(l *lane) {
 	x.unused.remove(l)
 	x.lift(l)
+	x.noteWaiting(l, false, 0)
 	x.names.remove(l)
 	delete(x.lanes, l.host)
 	delete(x.byID, l.id)

@@ -36,6 +36,7 @@ type index struct {
 	laneCap    int   // how many deliveries may be pending in a lane, 0 is any number
 
 	due     [classes][queue.Priorities]laneSet // lanes with work due, by class and best priority
+	waiting *laneTree                          // the healthy ones of these, by since when they are due
 	future  *laneTree                          // lanes with work due later, by when that is
 	wake    signal                             // called when a lane becomes due earlier than may be known
 	changed func(*lane)                        // called when a host changed state
@@ -112,6 +113,7 @@ func newIndex(keys *keyring) *index {
 		signing: map[string]int{}, retiring: map[string]struct{}{},
 		tombstones: newTombstones(), inboxes: newInboxes(), names: names{}, unused: newIdleLanes(), excess: map[*lane]struct{}{}, busy: map[*lane]struct{}{},
 		future:    newLaneTree(func(l *lane) int64 { return l.at }),
+		waiting:   newLaneTree(func(l *lane) int64 { return l.dueSince }),
 		throttled: never, keys: keys, random: rand.IntN,
 	}
 }
@@ -201,12 +203,18 @@ func (x *index) endAwait(e *entry) {
 
 // place puts a lane where Due finds it, after a change.
 func (x *index) place(l *lane, now int64) {
+	since := now
+	if l.at != 0 && l.at < now {
+		since = l.at
+	}
 	x.lift(l)
 	l.end()
 	l.ripen(now)
 	x.reclassify(l, now)
 	x.unused.note(l, now)
-	switch at := l.dueAt(now); at {
+	at := l.dueAt(now)
+	x.noteWaiting(l, at == 0, since)
+	switch at {
 	case never:
 	case 0:
 		x.due[l.class()][l.urgency()].add(l)
@@ -218,6 +226,27 @@ func (x *index) place(l *lane, now int64) {
 			x.wake.send()
 		}
 	}
+}
+
+// noteWaiting notes since when a lane is due, if it is due and healthy. One that goes on waiting keeps its time.
+func (x *index) noteWaiting(l *lane, due bool, since int64) {
+	switch waits := due && l.class() == healthy; {
+	case !waits && l.dueSince != 0:
+		x.waiting.Delete(l)
+		l.dueSince = 0
+	case waits && l.dueSince == 0:
+		l.dueSince = since
+		x.waiting.Set(l)
+	}
+}
+
+// waitingSince returns since when the lane is due that waits the longest, 0 if none does.
+func (x *index) waitingSince() int64 {
+	first, found := x.waiting.Min()
+	if !found {
+		return 0
+	}
+	return first.dueSince
 }
 
 // reclassify updates what follows from the state of a lane.

@@ -29,6 +29,8 @@ type lane struct {
 	idle int64    // since when it may be forgotten, 0 if it may not
 	pos  int32    // in set
 	set  *laneSet // the set it is in, nil in none
+
+	dueSince int64 // if it is in index.waiting, else 0
 }
 
 // backlog is the part of a lane that exists only while something is pending or taken: most known hosts have nothing.

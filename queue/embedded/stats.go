@@ -98,9 +98,11 @@ func (s *Store) Stats(ctx context.Context) (_ queue.Stats, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.index.ripen(s.clock.now())
 	return queue.Stats{
 		Activities: s.stats.activities, Pending: s.index.pending(), Dead: s.stats.dead, Hosts: s.index.names.counts(),
 		Answers: s.index.answers, Delivered: s.stats.delivered, Died: maps.Clone(s.stats.died), Dropped: s.stats.dropped,
 		PerSecond: s.rates.perSecond(s.clock.now()), OldestPendingAt: s.clock.shown(oldest),
+		OldestDueAt: s.clock.shown(s.index.waitingSince()),
 	}, nil
 }

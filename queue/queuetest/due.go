@@ -27,6 +27,7 @@ var dueCases = []testCase{
 	{name: "is fair to many hosts", run: fairToMany},
 	{name: "draws lanes at random", run: drawsAtRandom},
 	{name: "offers high priority first but never only", run: highFirst},
+	{name: "shows since when the oldest lane has been due", run: showsOldestDue},
 	{name: "wakes for new work", run: wakesForWork},
 	{name: "wakes when a wait ends early", run: wakesForEndOfWait},
 }
@@ -272,4 +273,48 @@ func wakesForEndOfWait(s *suite) {
 	s.settlement(l, queue.Settlement{Wait: -1, Release: true})
 	s.woken("the end of a wait")
 	s.offers("a.example")
+}
+
+func showsOldestDue(s *suite) {
+	oldest := func(what string, want time.Time) (at time.Time) {
+		s.t.Helper()
+		at = s.stats().OldestDueAt
+		if at.IsZero() != want.IsZero() {
+			s.t.Fatalf("%s: the oldest lane has been due since %s, want %s", what, at, want)
+		}
+		if !want.IsZero() {
+			s.near(what+": when the oldest lane became due", want, at)
+		}
+		return at
+	}
+	none := time.Time{}
+	oldest("an empty store", none)
+	s.put("https://app.example/a/1", "new.example")
+	oldest("a host that was never reached", none)
+	for _, host := range []string{"a.example", "b.example"} {
+		s.record(host, healthy())
+	}
+	oldest("nothing pending", none)
+	s.put("https://app.example/a/2", "a.example")
+	first := oldest("a lane is due", time.Now())
+	time.Sleep(second)
+	s.put("https://app.example/a/3", "b.example")
+	s.put("https://app.example/a/4", "a.example", priority(queue.High))
+	s.cancel(s.put("https://app.example/a/5", "a.example"))
+	s.same("when the first lane became due", first, oldest("two lanes are due", first.Add(-s.b.Ahead)))
+
+	a := s.lease("a.example")
+	s.take(a, "https://app.example/a/2", "https://app.example/a/4")
+	if second := oldest("the first lane is taken", time.Now()); !second.After(first) {
+		s.t.Errorf("the second lane became due at %s, and the first at %s", second, first)
+	}
+	b := s.lease("b.example")
+	s.finish(b, retry(s.one(b, "https://app.example/a/3"), second))
+	oldest("both lanes wait", none)
+	due := time.Now().Add(second)
+	time.Sleep(3 * second)
+	oldest("a lane became due", due)
+	s.finish(a)
+	s.offers("a.example", "b.example", "new.example")
+	oldest("all are offered", none)
 }

@@ -161,11 +161,13 @@ func showsTotals(s *suite) {
 	}, got)
 }
 
-// totals are the stats but for the rates, which a store need not count exactly, nor remember.
+// totals are the stats but for the rates, which a store need not count exactly, nor remember, and for what is due, see
+// showsOldestDue.
 func (s *suite) totals() queue.Stats {
 	s.t.Helper()
 	st := s.stats()
 	st.PerSecond = queue.Rates{}
+	st.OldestDueAt = time.Time{}
 	if len(st.Hosts) == 0 {
 		st.Hosts = nil
 	}

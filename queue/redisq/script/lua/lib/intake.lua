@@ -179,7 +179,7 @@ local function arrive(l, priority)
   if s.p > 0 or s.b > 0 then return move(l, IDLE, 0) end
   local at, before = math.max(s.w, s.x), found_at(l)
   if before and before > math.max(at, now) then at = math.max(at, offered_until(l.host)) end -- what is offered is found by then
-  if at <= now then at = 0 end
+  if at <= now then at = AT_ONCE end
   local class = band(s.f, GOOD) > 0 and 0 or 1
   if before and before <= math.max(at, now) + (s.d > 0 and 1000 or 0) then -- later ones are due by the second
     at, priority = before, math.min(priority, (s.z - DUE) % 3)

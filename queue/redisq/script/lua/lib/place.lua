@@ -28,6 +28,10 @@ local function heads_due(l, at, taken_too)
   return best, later
 end
 
+-- AT_ONCE is when a lane is due that becomes due just now. In the sets it stands as minus since when: so it is due also if the
+-- clock goes back a little.
+local AT_ONCE = -now
+
 -- place_of returns the set that a lane belongs into, and when it is due.
 local function place_of(l)
   local s = l.state
@@ -37,7 +41,7 @@ local function place_of(l)
   local at = math.max(s.w, s.x)
   if l.known and not l.held and s.z ~= IDLE then at = math.max(at, offered_until(l.host)) end
   if best or band(s.f, PROBING) > 0 then
-    if at <= now then at = 0 end
+    if at <= now then at = AT_ONCE end
   else
     at = math.max(at, due(later))
   end
@@ -90,6 +94,7 @@ local function move(l, set_number, at, before)
   if s.z ~= IDLE and not was_later and (s.z ~= set_number or much_later) then redis.call('ZREM', DUE_SETS[s.z], l.host) end
   s.z, s.d, due_adds[l.host] = set_number, 0, nil
   if set_number == IDLE then return end
+  if at <= now and before <= now and before ~= 0 then at = before end -- it goes on waiting
   if much_later then put_later(l, at) else due_adds[l.host] = {set_number, at} end
   if math.max(at, now) < before then wake = math.min(wake or math.huge, math.max(0, at - now)) end
 end

@@ -34,7 +34,7 @@ test: tools
 race: tools
 	@trap 'rm -f $(TEST_LOG)' EXIT; \
 	CGO_ENABLED=1 REQUIRE_CHROMIUM=1 REQUIRE_JQ=1 REQUIRE_NODE=1 REQUIRE_OPENSSL=1 REQUIRE_PHP=1 REQUIRE_POSTGRES=1 REQUIRE_PROMETHEUS=1 \
-	REQUIRE_PYTHON=1 REQUIRE_REDIS=1 REQUIRE_RUBY=1 REQUIRE_SYSTEMD=1 go test $(RACE) -shuffle=on -count=1 -timeout=15m -parallel=4 -v $(LONGEST) ./... 2>&1 | tee $(TEST_LOG) | \
+	REQUIRE_PYTHON=1 REQUIRE_REDIS=1 REQUIRE_RUBY=1 REQUIRE_SHELLS=1 REQUIRE_SYSTEMD=1 go test $(RACE) -shuffle=on -count=1 -timeout=15m -parallel=4 -v $(LONGEST) ./... 2>&1 | tee $(TEST_LOG) | \
 		{ grep --line-buffered -E '$(CLOSING)' || true; } || failed=yes; \
 	if grep -qE '^ *--- SKIP' $(TEST_LOG); then echo 'FAILED: nothing may be skipped' >&2; failed=yes; fi; \
 	if [ -n "$${failed:-}" ]; then \
@@ -49,7 +49,7 @@ simulate:
 # What the tests need besides Go: a C compiler for the race detector, a browser for the dashboard, Redis, Prometheus for its
 # rules, systemd-analyze for its unit, PostgreSQL (the programs, which Debian keeps out of PATH; the tests start servers of their own), Node.js and npm for a kit and for the
 # verifiers of other fediverse software and of the OpenAPI document, Ruby (with Minitest and Sidekiq), Python and PHP (with
-# curl) for their kits, curl and jq for the commands of a page, and libcrypto, which openssl brings by whatever name its package has. Nothing may be skipped for want
+# curl) for their kits, curl and jq for the commands of a page, zsh and fish for their completion, mandoc for the manual page, and libcrypto, which openssl brings by whatever name its package has. Nothing may be skipped for want
 # of them.
 tools:
 	@missing=; \
@@ -57,7 +57,9 @@ tools:
 	command -v chromium >/dev/null || missing+=' chromium fonts-dejavu-core'; \
 	ldconfig -p 2>/dev/null | grep -q 'libcrypto\.so\.3' || /sbin/ldconfig -p 2>/dev/null | grep -q 'libcrypto\.so\.3' || missing+=' openssl'; \
 	command -v curl >/dev/null || missing+=' curl'; \
+	command -v fish >/dev/null || missing+=' fish'; \
 	command -v jq >/dev/null || missing+=' jq'; \
+	command -v mandoc >/dev/null || missing+=' mandoc'; \
 	command -v node >/dev/null || missing+=' nodejs'; \
 	command -v npm >/dev/null || missing+=' npm'; \
 	command -v promtool >/dev/null || missing+=' prometheus'; \
@@ -67,6 +69,7 @@ tools:
 	command -v python3 >/dev/null || missing+=' python3'; \
 	php -r 'exit(function_exists("curl_init") ? 0 : 1);' >/dev/null 2>&1 || missing+=' php-cli php-curl'; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=' postgresql'; \
+	command -v zsh >/dev/null || missing+=' zsh'; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "make test needs more than there is: install (by their names in Debian)$$missing" >&2; exit 1; fi; \

@@ -81,6 +81,9 @@ func (p Program) command(ctx context.Context, cfg *config.Config, log *slog.Logg
 		return keyctl.Run(ctx, cfg.Keys, os.Stdin, p.Stdout)
 	case config.Send:
 		return p.send(ctx, cfg, os.Stdin)
+	case config.Complete, config.Completion, config.Man:
+		_, err := io.WriteString(p.Stdout, cfg.Text)
+		return err
 	case config.Version:
 		return writeVersion(p.Stdout, cfg)
 	case config.Healthcheck:

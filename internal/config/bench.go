@@ -10,7 +10,7 @@ import (
 
 // BenchCall is the arguments of the command Bench. Role is that of a process that another one started.
 type BenchCall struct {
-	Scenarios []string `name:"scenarios" type:"scenarios" placeholder:"NAMES" help:"what to measure"`
+	Scenarios []string `name:"scenarios" type:"scenarios" placeholder:"NAMES" shown:"all" help:"what to measure"`
 	Runs      int      `name:"runs" min:"1" max:"100" default:"1" placeholder:"N" help:"how many times; shows medians"`
 	Short     bool     `name:"short" help:"measure less"`
 	JSON      bool     `name:"json" help:"print JSON"`

@@ -45,38 +45,76 @@ func namedCommand(ctx *kong.Context) (command *kong.Node) {
 func writeHelp(w io.Writer, app *kong.Application) {
 	_, _ = fmt.Fprintf(w, "Usage: %s [command] [flags]\n\n", app.Name)
 	writeCommands(w, app.Leaves(true))
+	_, _ = fmt.Fprintf(w, "\n%s COMMAND --help shows the flags of a command, with examples.\n", app.Name)
 	_, _ = fmt.Fprint(w, "\nSettings, as a flag (which wins) or as an environment variable:\n")
-	all := slices.Clone(app.Flags)
+	writeFlags(w, app, settingsOf(app))
+}
+
+// settingsOf returns all flags that can be variables. The help of those that only some commands have begins with these.
+func settingsOf(app *kong.Application) []*kong.Flag {
+	all := flagsOf(app, app.Node)
+	own := len(all)
+	commands := map[string]string{}
 	for _, command := range app.Children {
 		for _, flag := range command.Flags {
-			if flag.Tag.Has("variable") && command.Name != string(Keys) { // those of keys are relay's too
+			switch {
+			case !flag.Tag.Has("variable"):
+			case commands[flag.Name] == "":
+				commands[flag.Name] = command.Name
 				all = append(all, flag)
+			default:
+				commands[flag.Name] += ", " + command.Name
 			}
 		}
 	}
-	writeFlags(w, app, all)
+	for i, flag := range all[own:] {
+		copied := *flag.Value
+		copied.Help = commands[flag.Name] + ": " + flag.Help
+		all[own+i] = &kong.Flag{Value: &copied, PlaceHolder: flag.PlaceHolder, Group: &kong.Group{Key: "Single commands"}}
+	}
+	return all
 }
 
-// writeCommandHelp describes a command, and lists its flags and the settings that it uses.
+// writeCommandHelp describes a command, and lists its arguments, its flags and the settings that it uses.
 func writeCommandHelp(w io.Writer, app *kong.Application, command *kong.Node) {
-	_, _ = fmt.Fprintf(w, "Usage: %s %s [flags]\n\n%s\n\n", app.Name, commandLine(command), command.Help)
+	_, _ = fmt.Fprintf(w, "Usage: %s %s [flags]\n\n%s\n", app.Name, commandLine(command), command.Help)
 	if len(command.Children) > 0 {
-		writeCommands(w, command.Leaves(true))
 		_, _ = fmt.Fprintln(w)
+		writeCommands(w, command.Leaves(true))
 	}
-	_, _ = fmt.Fprint(w, "Flags, and the environment variables that they win over:\n")
-	var all []*kong.Flag
-	root := command
-	for ; root.Parent != app.Node; root = root.Parent {
-		all = append(all, root.Flags...)
+	if len(command.Positional) > 0 {
+		_, _ = fmt.Fprint(w, "\nArguments:\n")
 	}
-	all = append(all, root.Flags...)
+	for _, argument := range command.Positional {
+		_, _ = fmt.Fprintf(w, "  %s\t%s\n", argument.Summary(), argument.Help)
+	}
+	if flags := flagsOf(app, command); len(flags) > 0 {
+		_, _ = fmt.Fprint(w, "\nFlags, and the environment variables that they win over:\n")
+		writeFlags(w, app, flags)
+	}
+	if lines := examples[command.Path()]; len(lines) > 0 {
+		_, _ = fmt.Fprintf(w, "\nExamples:\n  %s\n", strings.Join(lines, "\n  "))
+	}
+}
+
+// flagsOf returns the flags that a command has or uses, and all settings of nodes if it is none.
+func flagsOf(app *kong.Application, command *kong.Node) (all []*kong.Flag) {
+	root := Command("")
+	for ; command != app.Node; command = command.Parent {
+		all = append(all, command.Flags...)
+		root = Command(command.Name)
+	}
+	group := &kong.Group{}
 	for _, flag := range app.Flags {
-		if Command(root.Name).uses(flag.Name) {
+		if flag.Group != nil {
+			group = flag.Group // it begins here
+		}
+		flag.Group = group
+		if root.uses(flag.Name) {
 			all = append(all, flag)
 		}
 	}
-	writeFlags(w, app, all)
+	return slices.DeleteFunc(all, func(flag *kong.Flag) bool { return flag.Name == "help" || flag.Hidden })
 }
 
 // uses reports whether a command uses a setting.
@@ -100,6 +138,8 @@ func (c Command) uses(setting string) bool {
 			strings.HasPrefix(setting, "log-")
 	case Version:
 		return setting == "signing"
+	case Complete, Completion, Man:
+		return false
 	}
 	return true
 }
@@ -120,22 +160,36 @@ func commandLine(command *kong.Node) string {
 	return line
 }
 
-// writeFlags lists flags, one line each, with the variables of those that have one.
+// writeFlags lists flags, one line each, with the variables of those that have one, under the names of their groups.
 func writeFlags(w io.Writer, app *kong.Application, flags []*kong.Flag) {
+	group := ""
 	for _, flag := range flags {
-		if flag.Name == "help" || flag.Hidden {
-			continue
+		if flag.Group != nil && flag.Group.Key != group {
+			group = flag.Group.Key
+			_, _ = fmt.Fprintf(w, "\n%s:\n", group)
 		}
-		name := ""
-		if flag.Tag.Has("variable") || slices.Contains(app.Flags, flag) {
-			name = variable(flag.Name)
-		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s (default %s)\n", flag.Summary(), name, flag.Help, shownDefault(flag))
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s%s\n", flag.Summary(), variableOf(app, flag), flag.Help, shownDefault(app, flag))
 	}
 }
 
-func shownDefault(flag *kong.Flag) string {
-	return cmp.Or(flag.Default, flag.Tag.Get("shown"), "none")
+// variableOf returns the name of a flag's variable, "" if it has none.
+func variableOf(app *kong.Application, flag *kong.Flag) string {
+	if flag.Tag.Has("variable") || slices.Contains(app.Flags, flag) {
+		return variable(flag.Name)
+	}
+	return ""
+}
+
+// shownDefault returns what help says of a flag's default. That of a switch which is no setting needs no words.
+func shownDefault(app *kong.Application, flag *kong.Flag) string {
+	value := cmp.Or(flag.Default, flag.Tag.Get("shown"))
+	switch {
+	case flag.Required:
+		return " (required)"
+	case value == "" && variableOf(app, flag) == "":
+		return ""
+	}
+	return " (default " + cmp.Or(value, "none") + ")"
 }
 
 const variablePrefix = "POSTRIDER_"

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -29,13 +30,13 @@ type keysCommand struct {
 
 	List struct {
 		JSON bool `name:"json" help:"print JSON"`
-	} `cmd:"" help:"list the keys of a running node (--url, --token, --json)"`
+	} `cmd:"" help:"list the keys of a running node"`
 	Add struct {
-		KeyID string `arg:"" name:"key-id"`
-		File  string `arg:"" name:"file"`
+		KeyID string `arg:"" name:"key-id" help:"the URL where receivers find the public key"`
+		File  string `arg:"" name:"file" help:"the private key in PEM, or - for standard input"`
 	} `cmd:"" help:"store or replace a private key, from a file in PEM or - for standard input"`
 	Remove struct {
-		KeyID string `arg:"" name:"key-id"`
+		KeyID string `arg:"" name:"key-id" help:"the key's ID"`
 	} `cmd:"" help:"remove a key; its deliveries wait until it is put again"`
 	Reseal struct{} `cmd:"" help:"encrypt all keys again, with the node's first master key"`
 }
@@ -90,7 +91,7 @@ func (c *Config) DialAddress() string {
 func isForNodes(ctx *kong.Context, flag *kong.Flag) bool {
 	name, _, _ := strings.Cut(ctx.Command(), " ")
 	command := Command(name)
-	client := command == Keys || command == Relay || command == Send
+	client := slices.Contains([]Command{Complete, Completion, Keys, Man, Relay, Send}, command)
 	return client && !flag.Tag.Has("variable") && !command.uses(flag.Name)
 }
 

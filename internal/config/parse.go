@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -50,18 +51,25 @@ type grammar struct {
 	Serve struct{} `cmd:"" default:"1" help:"run a node: HTTP intake, delivery pool, dashboard (also with no command)"`
 	Demo  struct {
 		Exit bool `name:"exit" help:"end after the summary"`
-	} `cmd:"" help:"run a small fediverse in one process, to look at; --exit ends it after the summary"`
-	Bench       BenchCall   `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops (--short, --runs, --json)"`
+	} `cmd:"" help:"run a small fediverse in one process, to look at"`
+	Bench       BenchCall   `cmd:"" help:"measure this machine: deliveries/s, CPU and memory, beside bare loops"`
 	Healthcheck struct{}    `cmd:"" help:"ask the node at --listen whether it can work: exit code 0 or 1, for containers"`
 	Keys        keysCommand `cmd:"" help:"manage the private keys of a running node, over its API"`
-	Relay       RelayCall   `cmd:"" help:"hand the rows of an outbox table in the app's PostgreSQL over to a node (--database-url, --install)"`
-	Send        SendCall    `cmd:"" help:"send an activity to one inbox without a node, and show requests and answers (--key-id, --key-file)"`
+	Relay       RelayCall   `cmd:"" help:"hand the rows of an outbox table in the app's PostgreSQL over to a node"`
+	Send        SendCall    `cmd:"" help:"send an activity to one inbox without a node, and show requests and answers"`
 	Backup      struct {
 		File string `arg:"" placeholder:"FILE" help:"the new file"`
 	} `cmd:"" help:"copy the embedded store at --store into a new file, also while a node works on it"`
 	Migrate struct {
 		Place
 	} `cmd:"" help:"move everything from --store to another store, --to; no node may run on either"`
+	Completion struct {
+		Shell string `arg:"" name:"shell" enum:"bash,zsh,fish" help:"bash, zsh or fish"`
+	} `cmd:"" help:"print the script by which a shell completes commands, flags and values"`
+	Complete struct {
+		Words []string `arg:"" optional:""` // all after the program's name, up to the cursor
+	} `cmd:"" hidden:"" passthrough:""`
+	Man     struct{} `cmd:"" help:"print the manual page"`
 	Version struct{} `cmd:"" help:"print version, commit, Go version and signing back-end"`
 }
 
@@ -98,11 +106,25 @@ func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	c.Relay = g.Relay
 	c.Relay.URL, c.Relay.Token = c.api(c.Relay.URL, c.Relay.Token)
 	c.Send = g.Send
+	c.Text = g.text(k.Model)
 	if usage := c.check(); usage != nil {
 		usage.Source = from.of(ctx, usage.Setting)
 		return nil, usage
 	}
 	return c, nil
+}
+
+// text returns what a command prints that only describes the command line.
+func (g *grammar) text(app *kong.Application) string {
+	switch g.Command {
+	case Complete:
+		return candidates(app, g.Complete.Words)
+	case Completion:
+		return completionScript(g.Completion.Shell)
+	case Man:
+		return manual(app)
+	}
+	return ""
 }
 
 // sources is the kong.Resolver that reads the environment, and remembers which settings it found there.
@@ -160,8 +182,8 @@ func (s *sources) of(ctx *kong.Context, setting string) string {
 	return "default"
 }
 
-// check checks settings that depend on one another. It does not set the Source of its errors. Version and Healthcheck need
-// no check: they must work in any environment, and listen on nothing.
+// check checks settings that depend on one another. It does not set the Source of its errors. Some commands
+// need no check: they must work in any environment, and listen on nothing.
 func (c *Config) check() *UsageError {
 	switch {
 	case c.Command == Keys:
@@ -170,7 +192,7 @@ func (c *Config) check() *UsageError {
 		return c.Relay.check()
 	case c.Command == Send:
 		return c.Send.check()
-	case c.Command == Version || c.Command == Healthcheck:
+	case slices.Contains([]Command{Complete, Completion, Healthcheck, Man, Version}, c.Command):
 		return nil
 	case c.Command == Backup && c.Store.IsRedis():
 		return &UsageError{Setting: "store", Value: c.Store.String(),

@@ -10,11 +10,11 @@ import (
 
 // RelayCall is the arguments of the command Relay. Install is print or apply: only write the schema of the outbox, or make it.
 type RelayCall struct {
-	Database Secret        `name:"database-url" type:"database-url" variable:"" placeholder:"URL|@FILE" help:"relay: the app's PostgreSQL database, postgres://… or host=… dbname=…"`
-	URL      string        `name:"url" type:"api-url" variable:"" shown:"the node at listen" placeholder:"URL" help:"relay, keys: the node's API"`
-	Token    Secret        `name:"token" type:"token" variable:"" shown:"the first of api-tokens" placeholder:"TOKEN" help:"relay, keys: bearer token for it"`
-	Listen   string        `name:"relay-listen" type:"listen" variable:"" default:"127.0.0.1:8090" placeholder:"HOST:PORT" help:"relay: address of /metrics, /healthz and /readyz"`
-	Poll     time.Duration `name:"poll-interval" min:"100ms" variable:"" default:"5s" placeholder:"TIME" help:"relay: how often to look for rows that no notification announced"`
+	Database Secret        `name:"database-url" type:"database-url" variable:"" placeholder:"URL|@FILE" help:"the app's PostgreSQL database, postgres://… or host=… dbname=…"`
+	URL      string        `name:"url" type:"api-url" variable:"" shown:"the node at listen" placeholder:"URL" help:"the node's API"`
+	Token    Secret        `name:"token" type:"token" variable:"" shown:"the first of api-tokens" placeholder:"TOKEN" help:"bearer token for it"`
+	Listen   string        `name:"relay-listen" type:"listen" variable:"" default:"127.0.0.1:8090" placeholder:"HOST:PORT" help:"address of /metrics, /healthz and /readyz"`
+	Poll     time.Duration `name:"poll-interval" min:"100ms" variable:"" default:"5s" placeholder:"TIME" help:"how often to look for rows that no notification announced"`
 	Install  string        `name:"install" type:"choice" choices:"print apply" placeholder:"print|apply" help:"only print the tables of the outbox as SQL, or make them"`
 }
 

@@ -4,8 +4,8 @@ import "strings"
 
 // SendCall is the arguments of the command Send. A file named "-" is standard input.
 type SendCall struct {
-	Inbox   string `arg:"" name:"inbox"`
-	File    string `arg:"" name:"file"`
+	Inbox   string `arg:"" name:"inbox" help:"the URL of the inbox"`
+	File    string `arg:"" name:"file" help:"the activity in JSON, or - for standard input"`
 	KeyID   string `name:"key-id" required:"" placeholder:"URL" help:"where receivers find the public key"`
 	KeyFile string `name:"key-file" required:"" placeholder:"FILE" help:"the private key in PEM, or - for standard input"`
 }

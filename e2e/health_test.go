@@ -139,6 +139,7 @@ func testThrottledEnds(t *testing.T, s store) {
 
 // statsView is the part of the totals that the tests check.
 type statsView struct {
+	Fleet    struct{ Pending int }
 	Warnings []struct{ Code, Message string }
 }
 

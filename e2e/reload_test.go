@@ -122,3 +122,36 @@ func TestHangUp(t *testing.T) {
 		t.Errorf("healthcheck ended with %d: %s%s", code, stdout, stderr)
 	}
 }
+
+// TestHangUpUnderLoad replaces tokens and certificate twice while apps make calls, each over a new connection. No call is lost:
+// an app has another token before the node forgets the old one.
+func TestHangUpUnderLoad(t *testing.T) {
+	t.Parallel()
+	node := startReloading(t)
+	node.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	l := startLoad(t, startHosts(t, 3, unhurried), node.testNode)
+	for i, next := range []string{opsToken, appToken} {
+		l.awaitMore(5)
+		writeText(t, node.tokens, "old:"+node.Token+"\nnew:"+next+"\n")
+		node.ca.Renew(node.pair, "both")
+		node.hangUp("config.reread")
+		l.awaitMore(5)
+		old := node.Token
+		l.between(func() { node.Token = next })
+		writeText(t, node.tokens, "new:"+next+"\n")
+		name := []string{"second", "third"}[i]
+		node.ca.Renew(node.pair, name)
+		node.hangUp("config.reread")
+		l.awaitMore(5)
+		if got := node.servedAs(); got != name {
+			t.Errorf("served as %s", got)
+		}
+		if got := node.Call(http.MethodGet, "/v1/stats", "", "Authorization", "Bearer "+old).Status; got != http.StatusUnauthorized {
+			t.Errorf("the old token gets %d", got)
+		}
+	}
+	repeats := l.check()
+	if _, refused := l.count(); refused+repeats > 0 {
+		t.Errorf("%d calls were refused, %d deliveries repeated", refused, repeats)
+	}
+}

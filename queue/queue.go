@@ -68,7 +68,7 @@ type Intake interface {
 	// A recipient is a duplicate if the tail of its chain, the newest delivery pending for its inbox with this ordering
 	// key, is of an activity with the same bytes, and no tombstone supersedes that one. The cost of that look-up grows
 	// neither with what is pending nor with how often an activity was submitted. Each submission is an activity of its own,
-	// with its own counts. Activities with the same bytes, key (and pin), priority and ordering key share one stored body
+	// with its own counts and trace. Activities with the same bytes, key (and pin), priority and ordering key share one stored body
 	// while any of them has deliveries that are pending or dead.
 	//
 	// An activity whose OrderingKey equals its Refers takes the ordering key of the newest pending activity whose URI is

@@ -58,6 +58,7 @@ type Activity struct {
 	Final     []int             `json:"final,omitempty"` // the statuses, of 400 to 499, that end a delivery as rejected at once
 	Pin       string            `json:"pin,omitempty"`   // the fingerprint of the only key under KeyID that may sign it, "" for the one there when it is signed
 	Metadata  []byte            `json:"-"`               // a JSON object of the app's, at most 4 KiB, or nil; it comes back and is never sent
+	Trace     []byte            `json:"trace,omitempty"` // the call's place in a trace (telemetry.PackTrace), or nil; stores only keep it, and it is never sent
 	Body      []byte            `json:"-"`               // must not be modified
 	Digest    [sha256.Size]byte `json:"-"`               // SHA-256 of Body, set by the back-end
 	CreatedAt time.Time         `json:"-"`               // set by the back-end

@@ -66,7 +66,7 @@ func (e *exporter) hosts(_ context.Context) error {
 }
 
 // describing are the columns of an activity that describe reads.
-const describing = "id, uri, type, key_id, ordering_key, priority, created, role, object, final, pin, actor, metadata"
+const describing = "id, uri, type, key_id, ordering_key, priority, created, role, object, final, pin, actor, metadata, trace"
 
 // describe reads an activity, all but its body, from the columns from the first on.
 func (k *clock) describe(a *queue.Activity, row *sqlite.Stmt, first int) error {
@@ -78,6 +78,9 @@ func (k *clock) describe(a *queue.Activity, row *sqlite.Stmt, first int) error {
 	a.Role, a.Object = queue.Role(row.ColumnInt(first+7)), text(8)
 	a.Pin = text(10)
 	a.Actor, a.Metadata = text(11), metadataOf(row, first+12)
+	if row.ColumnLen(first+13) > 0 {
+		a.Trace = blob(row, first+13)
+	}
 	return decode(text(9), &a.Final)
 }
 

@@ -77,6 +77,7 @@ func fillFormat(t *testing.T, s *Store) {
 				ID: fmt.Sprintf("018f0000-0000-7000-8000-%012d", n), URI: uri, Type: "Create", KeyID: "https://app.example/alice#key",
 				OrderingKey: "thread", Object: "https://app.example/notes/1", Role: role, Priority: queue.Normal, Final: []int{403},
 				Pin: "SHA256:abc", Body: []byte("body of " + uri), Actor: "https://app.example/alice", Metadata: []byte(`{"status_id":42}`),
+				Trace: []byte("\x00trace\xff"),
 			},
 			TTL: 72 * time.Hour, Note: []byte("note"), Idempotency: queue.Idempotency{Key: [32]byte{byte(n)}, Fingerprint: [32]byte{1}},
 		}

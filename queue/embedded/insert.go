@@ -88,9 +88,12 @@ func (e *enqueue) insertActivity(t *tx) error {
 	} else {
 		done = e.finished
 	}
-	var key, body, sum, metadata any
+	var key, body, sum, metadata, trace any
 	if len(sub.Metadata) > 0 {
 		metadata = string(sub.Metadata)
+	}
+	if len(sub.Trace) > 0 {
+		trace = sub.Trace
 	}
 	if sub.Idempotency.Key != (queue.Idempotency{}).Key {
 		key = sub.Idempotency.Key[:]
@@ -99,12 +102,12 @@ func (e *enqueue) insertActivity(t *tx) error {
 		body, sum = e.act.body, e.full.Digest[:]
 	}
 	return t.exec(`INSERT INTO activities (seq, id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
-		cancelled, letters, expires_next, done_at, idempotency, fingerprint, duplicates, refused, note, role, object, final, pin, body, digest, actor, metadata)
-		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		cancelled, letters, expires_next, done_at, idempotency, fingerprint, duplicates, refused, note, role, object, final, pin, body, digest, actor, metadata, trace)
+		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		e.act.seq, e.id[:], sub.URI, sub.Type, sub.KeyID, e.full.OrderingKey, int64(sub.Priority), e.act.created, e.act.first,
 		e.total(), e.before.Delivered, e.before.Dead+e.letters, e.before.Cancelled, e.letters, expires, done, key,
 		sub.Idempotency.Fingerprint[:], e.receipt.Duplicates, encode(e.receipt.Refused), sub.Note, int64(sub.Role), sub.Object,
-		encode(sub.Final), sub.Pin, body, sum, sub.Actor, metadata)
+		encode(sub.Final), sub.Pin, body, sum, sub.Actor, metadata, trace)
 }
 
 // makeLanes makes the missing lanes.

@@ -32,6 +32,7 @@ const schema = `
 		object TEXT NOT NULL,
 		final TEXT,
 		metadata TEXT,
+		trace BLOB,
 		created INTEGER NOT NULL,
 		first INTEGER NOT NULL,
 		total INTEGER NOT NULL,

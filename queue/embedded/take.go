@@ -207,7 +207,7 @@ func (c *choice) activity(conn *sqlite.Conn, a *activity) (*queue.Activity, erro
 // checked reads an activity, and compares it with its digest and with the index.
 func checked(k *clock, a *activity, full *queue.Activity, row *sqlite.Stmt) error {
 	err := k.describe(full, row, 0)
-	digest := blob(row, 13)
+	digest := blob(row, 14)
 	switch {
 	case err != nil:
 		return &damage{"activities", a.seq, err.Error()}

@@ -90,6 +90,8 @@ func bodiesApart(s *suite) {
 		priority(queue.High),
 		ordering("other"),
 		func(sub *queue.Submission) { sub.Final = []int{401} },
+		traced("one trace"),
+		traced("another"),
 	}
 	for i, change := range changes {
 		sub := submission(sharedURI, fmt.Sprintf("h%d.example", i))

@@ -35,6 +35,7 @@ func storesAsItCame(s *suite) {
 	sub.Object = "https://app.example/notes/1"
 	sub.Final = []int{401, 403}
 	sub.Pin = "SHA256:abc"
+	sub.Trace = []byte("\x00trace\xff")
 	sub.Recipients[0].Headers = []queue.Header{{Name: "Collection-Synchronization", Value: `collectionId="x", digest="y"`}}
 	before := time.Now()
 	r := s.enqueue(sub)

@@ -68,6 +68,10 @@ func lasting(ttl time.Duration) func(*queue.Submission) {
 	return func(s *queue.Submission) { s.TTL = ttl }
 }
 
+func traced(trace string) func(*queue.Submission) {
+	return func(s *queue.Submission) { s.Trace = []byte(trace) }
+}
+
 func alsoTo(inboxes ...string) func(*queue.Submission) {
 	return func(s *queue.Submission) {
 		for _, inbox := range inboxes {

@@ -180,6 +180,7 @@ func furnish(s *suite) {
 	mixed.Role = queue.Deletes
 	mixed.Final = []int{401, 403}
 	mixed.Pin = "SHA256:abc"
+	mixed.Trace = []byte("\x00trace\xff")
 	for i := range mixed.Recipients {
 		mixed.Recipients[i].Headers = []queue.Header{{Name: "X-Place", Value: fmt.Sprint(i)}}
 	}

@@ -31,6 +31,7 @@ func restartPending(s *suite) {
 	sub.Object = "https://app.example/notes/1"
 	sub.Role = queue.Makes
 	sub.Final, sub.Pin = []int{401}, "SHA256:abc"
+	sub.Trace = []byte("\x00trace\xff")
 	sub.Recipients[0].Headers = []queue.Header{{Name: "X-Test", Value: "1"}}
 	s.enqueue(sub)
 	s.reopen()

@@ -90,6 +90,7 @@ func checkExport(t *testing.T, s *Store) {
 			kinds["finished"] += 1 - min(1, len(r.Activity.Deliveries))
 			kinds["metadata "+string(r.Activity.Metadata)]++
 			kinds["actor "+r.Activity.Actor]++
+			kinds["traces"] += min(1, len(r.Activity.Trace))
 			for _, d := range r.Activity.Deliveries {
 				kinds[cmp.Or(string(d.Reason), "pending")]++
 				kinds["attempts"] += d.Attempts
@@ -103,7 +104,7 @@ func checkExport(t *testing.T, s *Store) {
 	want := map[string]int{
 		"key sealed": 1, "hosts": 5, "tombstone of the note": 1, "receipts": 23, "activities": 24, "finished": 1,
 		"pending": 22, "gone": 1, "attempts": 3, "attempts kept": 4, "headers": 1, "IDs": 2, "metadata ": 23, `metadata {"n":1}`: 1,
-		"actor ": 23, "actor https://app.example/users/alice": 1,
+		"actor ": 23, "actor https://app.example/users/alice": 1, "traces": 1,
 	}
 	if diff := gocmp.Diff(want, kinds); diff != "" || err != nil {
 		t.Errorf("Export: %v (-want +got):\n%s", err, diff)
@@ -149,6 +150,7 @@ func fillFormat(t *testing.T, s *Store) {
 		sub.Recipients[0].Headers = []queue.Header{{Name: "X-First", Value: "yes"}}
 		sub.Recipients[0].IDs = []string{"https://failing.example/users/ann", "https://other.example/bob"}
 		sub.Actor, sub.Metadata = "https://app.example/users/alice", []byte(`{"n":1}`)
+		sub.Trace = []byte("\x00trace\xff")
 	})
 	failing := queue.HostRecord{Breaker: breaker.Record{Failures: 1, Failed: true}, Scheme: "cavage", LastError: &refused}
 	for range 2 {

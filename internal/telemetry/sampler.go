@@ -1,5 +1,8 @@
 // Package telemetry has what the parts of a node share to show what they do.
 //
+// Traces exports spans as the OTEL_* variables say. A place in a trace is packed into few bytes, to be stored with an
+// activity, so that spans made later, on other nodes, are in the same trace.
+//
 // A Sampler keeps a log readable while something fails again and again: of lines with the same key it lets the first
 // through, and then one each Interval. A Writer does so for libraries that write their own lines. Histogram makes all
 // histograms alike.

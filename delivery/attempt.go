@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/queue"
@@ -33,6 +35,7 @@ type attempt struct {
 	refused  bool          // the host answered 401 to both schemes
 	began    time.Time
 	took     time.Duration
+	span     trace.Span // nil if the pool makes none
 }
 
 // attempt makes one attempt and reports it to the turn.
@@ -45,9 +48,16 @@ func (t *turn) attempt(d queue.Delivery, permit breaker.Permit, how approach) {
 	defer context.AfterFunc(p.work, func() { cancel(context.Cause(p.work)) })()
 	ctx = context.WithValue(ctx, gateKey{}, gate{p, t.share})
 	a := attempt{delivery: d, permit: permit, how: how, began: time.Now()}
+	a.makeTraced(ctx, p)
+	t.done <- a
+}
+
+// makeTraced makes the attempt, in a span if the pool makes spans.
+func (a *attempt) makeTraced(ctx context.Context, p *Pool) {
+	ctx, a.span = p.startSpan(ctx, &a.delivery)
 	a.tryToMake(ctx, p)
 	a.took = time.Since(a.began)
-	t.done <- a
+	a.endSpan()
 }
 
 // tryToMake makes the attempt. A panic concerns this one only: it is a fault.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postrider/postrider/internal/testinbox"
 	"github.com/postrider/postrider/queue"
@@ -25,16 +27,23 @@ func (nothing) Sign(context.Context, *http.Request, signer.Params) (signer.Schem
 
 func (nothing) Post(*http.Request) Answer { return Answer{Status: http.StatusAccepted} }
 
-// BenchmarkAttempt is what an attempt costs beside the signature and the POST.
+// BenchmarkAttempt is what an attempt costs beside the signature and the POST: without spans, and with spans of which none
+// or all are sampled.
 func BenchmarkAttempt(b *testing.B) {
-	p := NewPool(Options{Signer: nothing{}, Client: nothing{}, AttemptTimeout: time.Minute, UserAgent: "Postrider/test"})
-	d := queue.Delivery{Inbox: "https://one.example/inbox", Activity: &queue.Activity{KeyID: testKey, Body: []byte("{}")}}
-	b.ReportAllocs()
-	for b.Loop() {
-		a := attempt{delivery: d, how: approach{known: signer.Cavage}}
-		if a.make(b.Context(), p); a.outcome != OutcomeDelivered {
-			b.Fatal(a.outcome)
-		}
+	none := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	all := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))
+	for name, tracer := range map[string]trace.Tracer{"off": nil, "none": none.Tracer(""), "all": all.Tracer("")} {
+		b.Run(name, func(b *testing.B) {
+			p := NewPool(Options{Signer: nothing{}, Client: nothing{}, AttemptTimeout: time.Minute, UserAgent: "Postrider/test", Tracer: tracer})
+			d := queue.Delivery{Inbox: "https://one.example/inbox", Activity: &queue.Activity{KeyID: testKey, Body: []byte("{}"), Trace: testTrace}}
+			b.ReportAllocs()
+			for b.Loop() {
+				a := attempt{delivery: d, how: approach{known: signer.Cavage}}
+				if a.makeTraced(b.Context(), p); a.outcome != OutcomeDelivered {
+					b.Fatal(a.outcome)
+				}
+			}
+		})
 	}
 }
 

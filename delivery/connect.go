@@ -75,8 +75,10 @@ func (d *dialer) lookup(ctx context.Context, host string) iter.Seq2[[]netip.Addr
 		attempt := clockOf(ctx)
 		attempt.stop()
 		defer attempt.start()
+		done := step(ctx, "dns", "name", host)
 		for addrs, err := range d.resolver.Lookup(ctx, host) {
 			attempt.start()
+			done(err)
 			if !yield(addrs, err) {
 				return
 			}
@@ -158,7 +160,9 @@ func (d *dialer) dialOne(ctx context.Context, network string, target netip.AddrP
 	nd := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		return d.check(address)
 	}}
+	done := step(ctx, "connect", "address", target.String())
 	conn, err := nd.DialContext(ctx, network, target.String())
+	done(err)
 	return dialled{conn, err}
 }
 

@@ -56,7 +56,9 @@ func (d *dialer) handshake(ctx context.Context, raw *trackedConn, addr, name str
 		config.CurvePreferences = classicGroups
 	}
 	conn := tls.Client(raw, config)
+	done := step(ctx, "tls", "server_name", name)
 	err := conn.HandshakeContext(ctx)
+	done(err)
 	if err == nil {
 		raw.chain.Store(raw.read.Load())
 		return conn, nil

@@ -105,14 +105,14 @@ func (m *Metrics) attempt(o Outcome) {
 	m.rate.Add(time.Since(m.began).Milliseconds(), 1)
 }
 
-// delivered counts a delivery that arrived. A clock of the store that is ahead of the node's counts as no time.
+// delivered counts a delivery that arrived, with its trace as an exemplar. A clock of the store that is ahead of the node's counts as no time.
 func (m *Metrics) delivered(a *attempt) {
 	latency := m.later
 	if a.delivery.Attempts == 0 {
 		latency = m.first
 	}
 	arrived := a.began.Add(a.took)
-	latency.Observe(max(0, arrived.Sub(a.delivery.Activity.CreatedAt).Seconds()))
+	telemetry.Observe(latency, max(0, arrived.Sub(a.delivery.Activity.CreatedAt).Seconds()), a.spanContext())
 }
 
 // Arrived returns how many deliveries arrived, by the buckets of queue.LatencyBounds.

@@ -30,6 +30,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/postrider/postrider/breaker"
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/internal/resolver"
@@ -67,6 +69,7 @@ type Options struct {
 	UserAgent       string
 	Log             *slog.Logger
 	Metrics         *Metrics
+	Tracer          trace.Tracer // makes a span for each attempt; nil makes none, at no cost
 }
 
 // Pool makes deliveries.

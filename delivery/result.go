@@ -179,9 +179,13 @@ func (p *Pool) report(a *attempt, r queue.Result) {
 	}
 	d := &a.delivery
 	attrs := []slog.Attr{
-		slog.String("activity", d.Activity.ID), slog.String("delivery", d.ID), slog.String("inbox", d.Inbox),
+		slog.String("activity", d.Activity.ID), slog.String("activity_uri", d.Activity.URI), slog.String("delivery", d.ID),
+		slog.String("inbox", d.Inbox),
 		slog.Int("attempt", d.Attempts+1), slog.Int("status", a.answer.Status), slog.String("outcome", string(a.outcome)),
 		slog.Float64("duration_ms", float64(a.took.Microseconds())/1000),
+	}
+	if id := a.traceID(); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	if r.After > 0 {
 		attrs = append(attrs, slog.Time("retry_at", time.Now().Add(r.After)))

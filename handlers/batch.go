@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/postrider/postrider/queue"
 )
 
@@ -67,6 +69,7 @@ func (s *server) postBatch(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), batchTimeout)
 	defer cancel()
+	ctx = trace.ContextWithSpanContext(ctx, traceOf(r))
 	lines := make(chan *lineResult, len(texts))
 	go func() {
 		defer close(lines)
@@ -134,6 +137,7 @@ func (s *server) work(
 		working.Go(func() {
 			defer func() { <-slots }()
 			defer close(l.done)
+			defer s.traceLine(ctx, l)()
 			s.guard(l, func() { s.submitLine(ctx, l) })
 		})
 		lines <- l.lineResult

@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/internal/telemetry"
@@ -72,7 +73,9 @@ type Options struct {
 	// Node returns what the node did, for /v1/stats; without it, only the store's totals are shown.
 	Node func() NodeStats
 	// Forget drops what the node keeps in memory of the keys under an ID, when they are removed; it may be nil.
-	Forget  func(keyID string)
+	Forget func(keyID string)
+	// Tracer makes a span for each call that sends activities; nil makes none, at no cost.
+	Tracer  trace.Tracer
 	Version string       // shown in the stats and the OpenAPI document
 	Log     *slog.Logger // nil is slog.Default
 }
@@ -164,6 +167,7 @@ func (s *server) serve(rt route) http.Handler {
 	if next == nil {
 		next = s.answer(rt)
 	}
+	next = s.traced(rt, next)
 	name := rt.method + " " + rt.path
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := visitOf(r)

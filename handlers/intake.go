@@ -11,7 +11,9 @@ import (
 	"net/http"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/postrider/postrider/internal/telemetry"
 	"github.com/postrider/postrider/queue"
 )
 
@@ -36,10 +38,12 @@ func (s *server) postActivity(r *http.Request, body []byte) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	d.submission.Trace = telemetry.PackTrace(traceOf(r))
 	answer, replayed, err := s.submit(r.Context(), d)
 	if err != nil {
 		return reply{}, err
 	}
+	describe(trace.SpanFromContext(r.Context()), &d.submission.Activity, answer)
 	rep := reply{Status: http.StatusAccepted, Body: answer}
 	if replayed {
 		rep.Header = map[string]string{"Idempotent-Replayed": "true"}

@@ -18,6 +18,7 @@ type route struct {
 	timeout  time.Duration // of its work, storeTimeout if 0
 	limit    int64         // of the body; 0 if there is none
 	optional bool          // the body may be left out
+	traced   bool          // each request has a span, if the server makes spans
 	body     reflect.Type  // what the body is read into
 	example  string        // of the body
 	params   []param       // in the query and in headers; those in the path are in the path
@@ -143,12 +144,12 @@ func (s *server) activityRoutes() []route {
 	state := param{name: "state", in: "query", doc: "pending or dead only", enum: texts(deliveryStates)}
 	return []route{
 		{
-			method: "POST", path: "/v1/activities", id: "post-activity", summary: "Accept an activity for many inboxes",
+			method: "POST", path: "/v1/activities", id: "post-activity", traced: true, summary: "Accept an activity for many inboxes",
 			serve: s.postActivity, limit: maxCall, body: reflect.TypeFor[activityCall](), example: activityExample,
 			params: []param{idempotencyHeader}, replies: map[int]reflect.Type{202: reflect.TypeFor[accepted]()},
 		},
 		{
-			method: "POST", path: "/v1/activities/batch", id: "post-batch", summary: "Accept up to 1,000 activities, a call a line",
+			method: "POST", path: "/v1/activities/batch", id: "post-batch", traced: true, summary: "Accept up to 1,000 activities, a call a line",
 			raw: http.HandlerFunc(s.postBatch), params: []param{batchKeyHeader},
 			media: lineTypes[0], body: reflect.TypeFor[string](), example: batchExample,
 			stream: []reflect.Type{reflect.TypeFor[lineAccepted](), reflect.TypeFor[lineProblem]()},

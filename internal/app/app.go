@@ -126,6 +126,7 @@ func (p Program) serve(ctx context.Context, cfg *config.Config, log *slog.Logger
 	reread := func() (*config.Config, error) { return config.Parse(p.Args, lookup(p.Environ), io.Discard, io.Discard) }
 	s := &service{
 		cfg: cfg, log: log, listening: func(string) {}, hangups: hangups, reread: reread, nameServers: p.NameServers,
+		traces: telemetry.OpenTraces(lookup(p.Environ), config.BuildVersion(), log),
 	}
 	return s.run(ctx)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/netguard"
 	"github.com/postrider/postrider/internal/resolver"
+	"github.com/postrider/postrider/internal/telemetry"
 	"github.com/postrider/postrider/internal/webhook"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
@@ -135,6 +136,7 @@ type node struct {
 	signing      string
 	fingerprints []string // of the master keys
 	store        queue.Queue
+	traces       *telemetry.Traces
 	started      time.Time
 }
 
@@ -162,7 +164,7 @@ func (s *service) newNode(life context.Context, store queue.Queue, leases lockmg
 	client.Register(registry)
 	n := &node{
 		log: log, client: client, delivers: cfg.Deliver, timeout: cfg.ShutdownTimeout, signing: rsa.Name(),
-		fingerprints: sealer.Fingerprints(), store: store, started: time.Now(),
+		fingerprints: sealer.Fingerprints(), store: store, traces: s.traces, started: time.Now(),
 	}
 	keys := signer.New(signer.Options{Store: keyStore{store}, Sealer: sealer, RSA: rsa})
 	n.pool = delivery.NewPool(delivery.Options{
@@ -174,14 +176,14 @@ func (s *service) newNode(life context.Context, store queue.Queue, leases lockmg
 		},
 		Concurrency: cfg.Concurrency, Schedule: delivery.Schedule{Base: cfg.RetryBase, MaxAttempts: cfg.MaxAttempts},
 		AttemptTimeout: cfg.AttemptTimeout, ShutdownTimeout: cfg.ShutdownTimeout, AllowHTTP: cfg.AllowHTTP,
-		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry, rsa.Name()),
+		UserAgent: cfg.UserAgent, Log: log, Metrics: delivery.NewMetrics(registry, rsa.Name()), Tracer: s.traces.Tracer(),
 	})
 	registry.MustRegister(newCollector(store, n.ready))
 	n.calls = handlers.NewMetrics(registry)
 	n.api = handlers.New(handlers.Options{
 		Queue: store, Sealer: sealer, Policy: policy, AllowHTTP: cfg.AllowHTTP, Tokens: tokens(cfg), DeliveryTTL: cfg.DeliveryTTL,
-		Metrics: n.calls, Scrape: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), Ready: n.ready, Life: life, Node: n.stats,
-		Forget: keys.Forget, Version: config.BuildVersion(), Log: log,
+		Metrics: n.calls, Scrape: promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: s.traces != nil}),
+		Ready: n.ready, Life: life, Node: n.stats, Forget: keys.Forget, Tracer: s.traces.Tracer(), Version: config.BuildVersion(), Log: log,
 	})
 	if cfg.WebhookURL != "" {
 		if n.hook, err = newWebhook(cfg, store, leases, log); err != nil {
@@ -259,7 +261,25 @@ func (n *node) run(ctx context.Context, served <-chan error) (err error) {
 	}
 	pool.Wait()
 	_, _ = past.add(context.WithoutCancel(ctx)) // what it counted since the last minute; if that fails, it is lost
+	n.flush(drain)
 	return err
+}
+
+// flushTime is the most that a stopping node waits for the collector of its traces, and the least that it may.
+const (
+	flushTime  = 5 * time.Second
+	leastFlush = time.Second
+)
+
+// flush exports the last spans, within the time that is left to stop.
+func (n *node) flush(drain context.Context) {
+	until, _ := drain.Deadline()
+	left := min(flushTime, max(leastFlush, time.Until(until)))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(drain), left)
+	defer cancel()
+	if err := n.traces.Close(ctx); err != nil {
+		n.log.Warn("traces.not_flushed", "error", err)
+	}
 }
 
 // keyStore is the signer's view of the keys in a queue.

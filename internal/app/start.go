@@ -42,6 +42,9 @@ type service struct {
 	// nameServers are the name servers to use; without any, those of the system.
 	nameServers []string
 
+	// traces are those that the node exports; nil if it exports none.
+	traces *telemetry.Traces
+
 	files files
 	front front
 }

@@ -91,13 +91,13 @@ func TestRefusalsAreCountedInARow(t *testing.T) {
 				t.Errorf("%d refusals after %v, want %d", got, script[:i+1], counts[i])
 			}
 			if s == 0 || s == 429 { // it must not be tried again meanwhile
-				if _, err := r.store.Act(r.t.Context(), oneHost, queue.Block); err != nil {
+				if _, err := r.store.Act(r.t.Context(), oneHost, queue.Block, queue.Order{}); err != nil {
 					r.t.Fatal(err)
 				}
-				if _, err := r.store.Act(r.t.Context(), oneHost, queue.Unblock); err != nil {
+				if _, err := r.store.Act(r.t.Context(), oneHost, queue.Unblock, queue.Order{}); err != nil {
 					r.t.Fatal(err)
 				}
-				if _, err := r.store.Act(r.t.Context(), oneHost, queue.Probe); err != nil {
+				if _, err := r.store.Act(r.t.Context(), oneHost, queue.Probe, queue.Order{}); err != nil {
 					r.t.Fatal(err)
 				}
 			}

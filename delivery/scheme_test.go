@@ -186,7 +186,7 @@ func TestBothSchemesRefused(t *testing.T) {
 		r.answers(status(401))
 		r.sends(testKey, "cavage rfc9421", signer.Cavage)
 		r.sends(testKey, "cavage", signer.Cavage)
-		if _, err := r.store.Act(t.Context(), theHost, queue.Reset); err != nil {
+		if _, err := r.store.Act(t.Context(), theHost, queue.Reset, queue.Order{}); err != nil {
 			t.Fatal(err)
 		}
 		r.sends(testKey, "cavage rfc9421", "")

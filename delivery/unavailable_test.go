@@ -51,7 +51,7 @@ func (r *rig) stream(host string, days int) (accepted int) {
 // act does something to a host.
 func (r *rig) act(host string, action queue.HostAction) {
 	r.t.Helper()
-	if _, err := r.store.Act(r.t.Context(), host, action); err != nil {
+	if _, err := r.store.Act(r.t.Context(), host, action, queue.Order{}); err != nil {
 		r.t.Fatal(err)
 	}
 }

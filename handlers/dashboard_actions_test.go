@@ -14,14 +14,14 @@ func testLive(browser context.Context, t *testing.T) {
 	p := openTab(browser, t, w.url())
 	p.sees(25, rows+`.length`)
 	p.sees("Changes appear at once", title)
-	if _, err := w.store.Act(t.Context(), "h00.example", queue.Block); err != nil {
+	if _, err := w.store.Act(t.Context(), "h00.example", queue.Block, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	p.sees("blocked", stateOf("h00.example"))
 	p.sees("https://h00.example/inbox?"+evil, `document.querySelector('#letters tbody th').textContent`)
 	p.run(turn + `(true)`)
 	p.sees("", title)
-	if _, err := w.store.Act(t.Context(), "h00.example", queue.Unblock); err != nil {
+	if _, err := w.store.Act(t.Context(), "h00.example", queue.Unblock, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	p.run(turn + `(false)`)

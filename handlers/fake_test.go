@@ -262,7 +262,7 @@ func (f *fakeQueue) DeadLetters(_ context.Context, d queue.DeadLetterFilter, p q
 	return f.dead, f.ask(d, p)
 }
 
-func (f *fakeQueue) Act(_ context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
+func (f *fakeQueue) Act(_ context.Context, host string, a queue.HostAction, order queue.Order) (queue.HostStatus, error) {
 	return queue.HostStatus{Host: host, State: queue.HostPaused}, f.ask(host, a)
 }
 

@@ -76,7 +76,7 @@ func (s *server) actOn(action queue.HostAction) endpoint {
 		if err != nil {
 			return reply{}, err
 		}
-		status, err := s.Queue.Act(r.Context(), host, action)
+		status, err := s.Queue.Act(r.Context(), host, action, queue.Order{})
 		if err != nil {
 			return reply{}, fmt.Errorf("%s host %s: %w", action, host, err)
 		}

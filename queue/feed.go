@@ -74,9 +74,13 @@ const (
 type Event struct {
 	Cursor string    `json:"-"` // of an entry of the feed: the place behind it
 	Kind   EventKind `json:"kind,omitempty"`
-	At     time.Time `json:"at,omitzero"`     // by the store's clock or, if it is no entry, that of the node that told it
-	Host   string    `json:"host,omitempty"`  // but for EventActivityDone
-	State  HostState `json:"state,omitempty"` // of the host, with EventHostState
+	At     time.Time `json:"at,omitzero"`    // by the store's clock or, if it is no entry, that of the node that told it
+	Host   string    `json:"host,omitempty"` // but for EventActivityDone
+
+	// Of the host, with EventHostState.
+	State HostState  `json:"state,omitempty"`
+	Order *HostOrder `json:"order,omitempty"` // that made it so, if it is paused or blocked
+	By    string     `json:"by,omitempty"`    // the name of the token that did, "" if no operator did or there is none
 
 	// Of the activity, with all kinds but EventHostState.
 	ActivityID string          `json:"activity_id,omitempty"` // ours

@@ -8,12 +8,12 @@ import (
 // Moving hands all that a store holds to another store, of whatever kind. While a store is moved nobody may work on
 // it, nor on the one that it is moved to: what changes meanwhile may be missed.
 type Moving interface {
-	// Export hands over everything worth keeping, one record at a time, until next returns an error: keys, then hosts,
-	// then activities and tombstones in the order accepted, and receipts last. A record must not be kept longer than it
-	// is needed: a large fan-out is one record.
+	// Export hands over everything worth keeping, one record at a time, until next returns an error: keys, then orders that
+	// cover hosts, then hosts, then activities and tombstones in the order accepted, and receipts last. A record must not be
+	// kept longer than it is needed: a large fan-out is one record.
 	Export(ctx context.Context, next func(Record) error) error
 	// Import stores records of another store, each whole or not at all, and returns how many were new: what is there
-	// already (the same key, host, activity, tombstone's object or idempotency key) is left as it is. So a move that was cut short is simply
+	// already (the same key, order, host, activity, tombstone's object or idempotency key) is left as it is. So a move that was cut short is simply
 	// made again. Records must come as Export gave them. After ErrFull it can go on once there is room.
 	Import(ctx context.Context, records []Record) (stored int, err error)
 
@@ -32,7 +32,8 @@ type Mark struct {
 
 // Record is one thing that a store holds, on its way to another: exactly one field is set.
 type Record struct {
-	Key       *Key // with CreatedAt
+	Key       *Key        // with CreatedAt
+	Order     *MovedOrder // one with Subdomains; its host has it, too
 	Host      *MovedHost
 	Activity  *MovedActivity
 	Tombstone *MovedTombstone
@@ -41,13 +42,21 @@ type Record struct {
 
 // MovedHost is a host and its lane, without the deliveries.
 type MovedHost struct {
-	Host            string
-	Record          HostRecord
-	Wait            time.Duration // what is left of the lane's wait
-	Waited          time.Duration // since when SeenPause counts: how long ago, negative if the host asked for longer
-	Hastened        int           // how many probes Seen hastened since the last success
-	ChangedAt       time.Time     // when its state last changed, zero if it never did
-	Paused, Blocked bool
+	Host      string
+	Record    HostRecord
+	Wait      time.Duration // what is left of the lane's wait
+	Waited    time.Duration // since when SeenPause counts: how long ago, negative if the host asked for longer
+	Hastened  int           // how many probes Seen hastened since the last success
+	ChangedAt time.Time     // when its state last changed, zero if it never did
+	Orders    []MovedOrder  // its own: at most a Pause and a Block
+}
+
+// MovedOrder is an order that holds.
+type MovedOrder struct {
+	Host   string
+	Action HostAction // Pause or Block
+	Order             // For is what is left of it
+	Since  time.Time
 }
 
 // MovedActivity is an activity with all its deliveries that are kept. It keeps its ID; the deliveries keep their order,

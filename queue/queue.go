@@ -132,10 +132,10 @@ type Lanes interface {
 	// Deliveries that are taken are left for a later sweep, except where the host is blocked. Sweep drops what has outlived
 	// its retention, the oldest dead letters above Limits.DeadLetters (Stats.Dropped), and keys to be removed when idle
 	// (Key.WhenIdle) for which nothing pends, pinned ones not within PinGrace after they were put. It looks at throttled hosts
-	// that have waited as they asked.
+	// that have waited as they asked, ends orders whose time has passed, and does what Act left of those that cover hosts.
 	//
 	// Sweep also forgets a host of which nothing is worth keeping: it never answered (HostRecord.Reached), nothing is
-	// pending for it, it is neither paused nor blocked, and its last delivery was accepted, and its last wait ended, at least
+	// pending for it, it is neither paused nor blocked (nor covered), and its last delivery was accepted, and its last wait ended, at least
 	// HostRetention ago. (One of which nothing at all was learnt may go earlier.) Its failures and the state unavailable go
 	// with it, and watchers learn that it is healthy. Its dead letters stay, and can be retried. A settlement by an earlier lease
 	// is refused, also once the host is known again.
@@ -187,8 +187,10 @@ type Operating interface {
 	// CancelMany does so for many activities, in bounded steps. After an error it may be called again, for those that are
 	// left.
 	CancelMany(ctx context.Context, which CancelChoice) (CancelCount, error)
-	// Act does something to a host, also to one never heard of, and returns how it is then. It may be repeated.
-	Act(ctx context.Context, host string, action HostAction) (HostStatus, error)
+	// Act does something to a host, also to one never heard of, and returns how it is then. It may be repeated, also after an
+	// error. Of the order, every action has By, and Pause and Block have the rest. Resume or Unblock of a host that only an
+	// order for another one pauses or blocks is a *CoveredError, and changes nothing.
+	Act(ctx context.Context, host string, action HostAction, order Order) (HostStatus, error)
 	// ResetHosts does Reset to all hosts that are in a state, in bounded steps, and returns how many that were. A host that
 	// comes into the state meanwhile may be left out. After an error it may be called again, for those that are left.
 	ResetHosts(ctx context.Context, state HostState) (int, error)

@@ -110,9 +110,9 @@ type HostAction string
 
 // The actions. Those that stop a host from getting anything let attempts in flight end as they will.
 const (
-	Pause   HostAction = "pause"   // nothing more is taken from its lane; what comes is accepted and waits
+	Pause   HostAction = "pause"   // nothing more is taken from its lane; what comes is accepted and waits; see Order
 	Resume  HostAction = "resume"  // ends Pause
-	Block   HostAction = "block"   // intake refuses it, and all that pends becomes dead letters (ReasonHostBlocked)
+	Block   HostAction = "block"   // intake refuses it, and all that pends becomes dead letters (ReasonHostBlocked); see Order
 	Unblock HostAction = "unblock" // ends Block; what is dead stays so
 	// Reset makes the host one that never failed: the breaker closes, failures, days and the signature scheme are
 	// forgotten, its wait ends, and what waits because the host failed is due. The holder of the lease can't undo that
@@ -140,6 +140,8 @@ type HostStatus struct {
 	RetryAt         time.Time // when the lane's wait ends, zero if it has none
 	ChangedAt       time.Time // when State last changed, zero if it never did
 	Record          HostRecord
+	// Orders are those that hold: pauses before blocks, and of each the host's own before those that cover it, the nearest first.
+	Orders []HostOrder
 }
 
 // BreakerState is the state of the host's breaker now. The stored record says open until the probe has ended; as nothing

@@ -25,6 +25,8 @@ var (
 	Nothing = kind("nothing", "none")
 	Token   = kind("token", "string")
 	Excess  = kind("excess", "zset")
+	Covers  = kind("covers", "hash")
+	Review  = kind("review", "string")
 
 	Pending    = kind("pending", "zset")
 	Expires    = kind("expires", "zset")

@@ -226,7 +226,7 @@ func (c *checker) delayed(from, to time.Time) time.Duration { return overlap(c.d
 func (w *world) reportSeen(h *host) {
 	r := dice(w.seed, "heard", h.name)
 	for at := h.seenEvery; w.wait(at); at = w.since() + between(r, h.seenEvery/2, 2*h.seenEvery) {
-		_, _ = w.store().Act(w.life, h.name, queue.Seen)
+		_, _ = w.store().Act(w.life, h.name, queue.Seen, queue.Order{})
 	}
 }
 

@@ -21,11 +21,11 @@ type actionIgnorer struct {
 	to queue.HostAction
 }
 
-func (m actionIgnorer) Act(ctx context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
+func (m actionIgnorer) Act(ctx context.Context, host string, a queue.HostAction, order queue.Order) (queue.HostStatus, error) {
 	if a == m.to {
 		return m.Host(ctx, host)
 	}
-	return m.Queue.Act(ctx, host, a)
+	return m.Queue.Act(ctx, host, a, order)
 }
 
 // stubborn lets turns that began before a reset undo it.

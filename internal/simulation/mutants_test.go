@@ -202,11 +202,11 @@ func (f answering) Post(r *http.Request) delivery.Answer { return f(r) }
 
 type healer struct{ queue.Queue }
 
-func (m healer) Act(ctx context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
+func (m healer) Act(ctx context.Context, host string, a queue.HostAction, order queue.Order) (queue.HostStatus, error) {
 	if a == queue.Seen {
 		a = queue.Reset
 	}
-	return m.Queue.Act(ctx, host, a)
+	return m.Queue.Act(ctx, host, a, order)
 }
 
 type disordered struct{ queue.Queue }

@@ -47,9 +47,9 @@ func (o *observer) Settle(ctx context.Context, l lockmgr.Lease, s queue.Settleme
 	return next, err
 }
 
-func (o *observer) Act(ctx context.Context, host string, a queue.HostAction) (queue.HostStatus, error) {
+func (o *observer) Act(ctx context.Context, host string, a queue.HostAction, order queue.Order) (queue.HostStatus, error) {
 	defer o.c.calling(a != queue.Seen)()
-	h, err := o.Queue.Act(ctx, host, a)
+	h, err := o.Queue.Act(ctx, host, a, order)
 	switch {
 	case err != nil:
 	case a == queue.Seen:

@@ -52,7 +52,7 @@ func (w *world) insist(r *rand.Rand, call func() error) {
 
 func (w *world) act(r *rand.Rand, h *host, a queue.HostAction) {
 	w.insist(r, func() error {
-		_, err := w.store().Act(w.life, h.name, a)
+		_, err := w.store().Act(w.life, h.name, a, queue.Order{})
 		return err
 	})
 }

@@ -12,12 +12,16 @@ import (
 )
 
 // Act implements queue.Operating.
-func (s *Store) Act(ctx context.Context, host string, action queue.HostAction) (queue.HostStatus, error) {
+func (s *Store) Act(ctx context.Context, host string, action queue.HostAction, order queue.Order) (queue.HostStatus, error) {
 	if !slices.Contains(queue.HostActions, action) {
 		return queue.HostStatus{}, fmt.Errorf("unknown action %q", action)
 	}
-	o := &act{s: s, host: host, action: action}
+	o := &act{s: s, host: host, action: action, asked: order}
 	err := s.writer.do(ctx, o.run, o.apply)
+	if err == nil && o.cover != "" {
+		return queue.HostStatus{}, &queue.CoveredError{Host: o.cover}
+	}
+	s.reviewAll()
 	if err == nil && action == queue.Block {
 		err = o.clear(ctx)
 	}
@@ -32,6 +36,9 @@ type act struct {
 	s      *Store
 	host   string
 	action queue.HostAction
+	asked  queue.Order
+	order  *orderChange      // of a pause or a block, or the end of one
+	cover  string            // the host whose order covers this one, which cannot be ended here
 	id     int64             // the lane's, 0 if there is none and nothing to do
 	record *queue.HostRecord // of a host that is reset
 	until  int64             // the end of the wait
@@ -41,16 +48,15 @@ type act struct {
 }
 
 func (o *act) run(t *tx) error {
-	*o = act{s: o.s, host: o.host, action: o.action, now: t.now} // may run twice
+	*o = act{s: o.s, host: o.host, action: o.action, asked: o.asked, now: t.now} // may run twice
 	if err := o.find(t); err != nil || o.id == 0 {
 		return err
 	}
 	t.touch(o.id)
+	t.by[o.id] = o.asked.By
 	switch o.action {
-	case queue.Pause, queue.Resume:
-		return t.exec("UPDATE hosts SET paused = ? WHERE lane = ?", o.action == queue.Pause, o.id)
-	case queue.Block, queue.Unblock:
-		return t.exec("UPDATE hosts SET blocked = ? WHERE lane = ?", o.action == queue.Block, o.id)
+	case queue.Pause, queue.Resume, queue.Block, queue.Unblock:
+		return t.setOrder(*o.order)
 	case queue.Reset:
 		return o.reset(t)
 	case queue.Probe:
@@ -63,8 +69,18 @@ func (o *act) run(t *tx) error {
 	return nil
 }
 
-// find finds the lane. Only a pause or a block makes one for a host that is not known.
+// find finds what is to be changed: an order, and the lane. Only a pause or a block makes one for a host that is not known.
 func (o *act) find(t *tx) (err error) {
+	for kind, of := range orderActions {
+		if o.action == of.give {
+			o.order = &orderChange{o.host, kind, newOrder(o.asked, t.ordersOf(o.host)[kind], o.now)}
+		} else if o.action == of.end && o.ends(t, kind) {
+			o.order = &orderChange{host: o.host, kind: kind}
+		}
+	}
+	if o.cover != "" {
+		return nil
+	}
 	o.s.mu.Lock()
 	l := o.s.index.lanes[o.host]
 	o.s.mu.Unlock()
@@ -75,6 +91,19 @@ func (o *act) find(t *tx) (err error) {
 		o.id, err = t.lane(o.host)
 	}
 	return err
+}
+
+// ends reports that the host's own orders can be ended, unless only others cover it: then it notes the nearest.
+func (o *act) ends(t *tx, kind int) bool {
+	t.holding(o.host).each(kind, func(name string, order *order) {
+		if order.until > o.now && o.cover == "" {
+			o.cover = name
+		}
+	})
+	if o.cover == o.host {
+		o.cover = ""
+	}
+	return o.cover == ""
 }
 
 // lane returns the lane as it is in memory, or nil. The store's mutex must be held.
@@ -130,10 +159,8 @@ func (o *act) apply() {
 	x := o.s.index
 	l := x.lane(o.id, o.host)
 	switch o.action {
-	case queue.Pause, queue.Resume:
-		l.paused = o.action == queue.Pause
-	case queue.Block, queue.Unblock:
-		l.blocked = o.action == queue.Block
+	case queue.Pause, queue.Resume, queue.Block, queue.Unblock:
+		x.setOrder(*o.order, o.now)
 	case queue.Reset:
 		l.record, l.wait = *o.record, 0
 		l.quick = 0
@@ -210,8 +237,8 @@ func (o *act) clear(ctx context.Context) error {
 	for {
 		var vs []burial
 		s.mu.Lock()
-		if l := s.index.lanes[o.host]; l != nil && l.blocked {
-			vs = s.index.burials(l, clearAtOnce)
+		if l := s.index.lanes[o.host]; l != nil && l.held[blocking] > s.clock.now() {
+			vs = s.index.burials(l, clearAtOnce, s.clock.now())
 		}
 		s.mu.Unlock()
 		if len(vs) == 0 {

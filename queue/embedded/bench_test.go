@@ -152,7 +152,7 @@ func submitMany(b *testing.B, s *Store, hosts []string) {
 
 func actOn(b testing.TB, s *Store, host string, action queue.HostAction) {
 	b.Helper()
-	if _, err := s.Act(b.Context(), host, action); err != nil {
+	if _, err := s.Act(b.Context(), host, action, queue.Order{}); err != nil {
 		b.Fatal(err)
 	}
 }

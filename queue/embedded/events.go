@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"maps"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -20,10 +19,18 @@ func (s *Store) changed(l *lane) {
 	}
 }
 
-// takeRestless adds the lanes of hosts whose state the feed may not know, and forgets them.
+// restlessAtOnce is how many of them one transaction takes.
+const restlessAtOnce = 1000
+
+// takeRestless adds lanes of hosts whose state the feed may not know, and forgets them.
 func (s *Store) takeRestless(into map[int64]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.Copy(into, s.restless)
-	clear(s.restless)
+	for id := range s.restless {
+		if len(into) >= restlessAtOnce {
+			return
+		}
+		into[id] = true
+		delete(s.restless, id)
+	}
 }

@@ -18,7 +18,7 @@ import (
 func (s *Store) Export(ctx context.Context, next func(queue.Record) error) (err error) {
 	defer wrap(&err, "export")
 	e := &exporter{s: s, next: next}
-	for _, step := range []func(context.Context) error{e.keys, e.hosts, e.activities, e.receipts} {
+	for _, step := range []func(context.Context) error{e.keys, e.orders, e.hosts, e.activities, e.receipts} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -41,6 +41,27 @@ func (e *exporter) keys(ctx context.Context) error {
 	})
 }
 
+// orders exports those that cover other hosts.
+func (e *exporter) orders(_ context.Context) error {
+	var all []queue.MovedOrder
+	e.s.mu.Lock()
+	now := e.s.clock.now()
+	for host, own := range e.s.index.orders.byHost {
+		for kind, o := range own {
+			if o.covers() && o.until > now {
+				all = append(all, o.moved(e.s.clock, host, kind, now))
+			}
+		}
+	}
+	e.s.mu.Unlock()
+	for i := range all {
+		if err := e.next(queue.Record{Order: &all[i]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (e *exporter) hosts(_ context.Context) error {
 	var all []queue.MovedHost
 	e.s.mu.Lock()
@@ -48,7 +69,11 @@ func (e *exporter) hosts(_ context.Context) error {
 	for _, l := range e.s.index.lanes {
 		m := queue.MovedHost{
 			Host: l.host, Record: e.s.clock.shownRecord(l.record), Hastened: l.quick, ChangedAt: e.s.clock.shown(l.told.at),
-			Paused: l.paused, Blocked: l.blocked,
+		}
+		for kind, o := range e.s.index.orders.of(l.host) {
+			if o != nil && o.until > now {
+				m.Orders = append(m.Orders, o.moved(e.s.clock, l.host, kind, now))
+			}
 		}
 		if l.wait > now {
 			m.Wait, m.Waited = time.Duration(l.wait-now)*time.Millisecond, time.Duration(now-l.since)*time.Millisecond

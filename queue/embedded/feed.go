@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -130,12 +131,13 @@ func (t *tx) feedStates() error {
 		var host string
 		var was queue.HostState
 		var l lane
-		err := each(t.conn, "SELECT host, state, record, wait_until, paused, blocked FROM hosts WHERE lane = ?", []any{id}, func(row *sqlite.Stmt) error {
+		err := each(t.conn, "SELECT host, state, record, wait_until FROM hosts WHERE lane = ?", []any{id}, func(row *sqlite.Stmt) error {
 			host, was = row.ColumnText(0), queue.HostState(row.ColumnText(1))
-			l.wait, l.paused = row.ColumnInt64(3), row.ColumnBool(4)
-			l.blocked = row.ColumnBool(5)
+			l.wait = row.ColumnInt64(3)
 			return decode(row.ColumnText(2), &l.record)
 		})
+		holding := t.holding(host)
+		l.held = holding.ends()
 		state := l.stateAt(t.now)
 		if err != nil || host == "" || state == was {
 			continue // a record that can't be read is mended at the next start
@@ -144,11 +146,28 @@ func (t *tx) feedStates() error {
 		if err := t.exec("UPDATE hosts SET state = ?, changed = ? WHERE lane = ?", string(state), t.now, id); err != nil {
 			return err
 		}
-		if err := t.feed(queue.Event{Kind: queue.EventHostState, Host: host, State: state}); err != nil {
+		if err := t.feedState(id, holding, state); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// feedState adds the entry of a host's new state, with the order that made it so.
+func (t *tx) feedState(id int64, h holding, state queue.HostState) error {
+	e := queue.Event{Kind: queue.EventHostState, Host: h.host, State: state, By: t.by[id]}
+	var orders []queue.HostOrder
+	switch state {
+	case queue.HostPaused:
+		orders = h.shown(pausing, t.ledger.clock, t.now)
+	case queue.HostBlocked:
+		orders = h.shown(blocking, t.ledger.clock, t.now)
+	}
+	if len(orders) > 0 {
+		e.Order = &orders[0]
+		e.By = cmp.Or(e.By, e.Order.By)
+	}
+	return t.feed(e)
 }
 
 // dropEntries drops entries of the feed that have outlived their retention, but for the newest.

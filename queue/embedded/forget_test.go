@@ -35,7 +35,7 @@ func TestForgetWhileAccepting(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, action := range []queue.HostAction{queue.Pause, queue.Resume} {
-					if _, err := s.Act(t.Context(), "a.example", action); err != nil {
+					if _, err := s.Act(t.Context(), "a.example", action, queue.Order{}); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -55,7 +55,7 @@ func (i *idleLanes) over(now int64) (lanes []*lane) {
 
 // forgettable reports whether nothing of a lane is worth keeping for long.
 func (l *lane) forgettable() bool {
-	return l.pending == 0 && len(l.taken) == 0 && !l.paused && !l.blocked && !l.record.Reached()
+	return l.pending == 0 && len(l.taken) == 0 && l.held == (orderEnds{}) && !l.record.Reached()
 }
 
 // lastTried returns when something last happened to a lane that was loaded, as far as that is stored.

@@ -105,7 +105,7 @@ func fillFormat(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 	}
-	_, err = s.Act(bg, "blocked.example", queue.Block)
+	_, err = s.Act(bg, "blocked.example", queue.Block, queue.Order{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,16 +15,22 @@ func (s *Store) Host(_ context.Context, host string) (queue.HostStatus, error) {
 	now := s.clock.now()
 	s.index.endThrottles(now)
 	if l := s.index.lanes[host]; l != nil {
-		return l.status(s.clock, now), nil
+		return s.status(l, now), nil
 	}
-	return queue.HostStatus{Host: host, State: queue.HostHealthy}, nil
+	unknown := newLane(0, host)
+	unknown.held = s.index.orders.ends(host)
+	return s.status(unknown, now), nil
 }
 
 // status returns what the API shows of a lane.
-func (l *lane) status(k *clock, now int64) queue.HostStatus {
+func (s *Store) status(l *lane, now int64) queue.HostStatus {
+	k := s.clock
 	h := queue.HostStatus{
-		Host: l.host, State: l.state, Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)),
+		Host: l.host, State: l.stateAt(now), Pending: l.pending, InFlight: min(len(l.taken), max(1, l.record.Breaker.Window)),
 		Record: k.shownRecord(l.record), ChangedAt: k.shown(l.told.at),
+	}
+	if l.held != (orderEnds{}) {
+		h.Orders = s.index.ordersFor(l.host, k, now)
 	}
 	if l.wait > now {
 		h.RetryAt = k.shown(l.wait)
@@ -95,19 +101,19 @@ func (o *hostPage) add() {
 		}
 		looked++
 		o.after = l.host
-		if !o.passes(l) {
+		if !o.passes(l, now) {
 			return true
 		}
 		if len(o.list.Items) == o.limit {
 			o.list.Next = queue.NameCursor(o.list.Items[o.limit-1].Host)
 			return false
 		}
-		o.list.Items = append(o.list.Items, l.status(s.clock, now))
+		o.list.Items = append(o.list.Items, s.status(l, now))
 		return true
 	})
 }
 
-// passes reports whether a host passes the filter, but for its state.
-func (o *hostPage) passes(l *lane) bool {
-	return l.told.at >= o.since && strings.Contains(l.host, o.Query)
+// passes reports whether a host passes the filter.
+func (o *hostPage) passes(l *lane, now int64) bool {
+	return (o.State == "" || o.State == l.stateAt(now)) && l.told.at >= o.since && strings.Contains(l.host, o.Query)
 }

@@ -39,6 +39,8 @@ func (o *moving) run(t *tx) error {
 		switch {
 		case r.Key != nil:
 			isNew, err = o.key(t, r.Key)
+		case r.Order != nil:
+			isNew, err = o.order(t, r.Order)
 		case r.Host != nil:
 			isNew, err = o.host(t, r.Host)
 		case r.Activity != nil:
@@ -88,14 +90,22 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 	if m.Wait > 0 {
 		wait, since = o.now+m.Wait.Milliseconds(), o.now-m.Waited.Milliseconds()
 	}
+	if known, err := exists(t.conn, "SELECT 1 FROM hosts WHERE host = ?", m.Host); known || err != nil {
+		return false, err
+	}
 	l := newLane(0, m.Host)
 	l.record, l.wait = record, wait
 	l.since, l.quick = since, m.Hastened
-	l.paused, l.blocked = m.Paused, m.Blocked
+	for i := range m.Orders {
+		if _, err := o.order(t, &m.Orders[i]); err != nil {
+			return false, err
+		}
+	}
+	l.held = t.holding(m.Host).ends()
 	l.told = turned{l.stateAt(o.now), o.s.clock.stored(m.ChangedAt)} // which is nothing new
-	err = t.exec("INSERT OR IGNORE INTO hosts (host, record, wait_until, wait_since, hastened, paused, blocked, state, changed) VALUES (?,?,?,?,?,?,?,?,?)",
-		m.Host, toJSON(record), wait, since, m.Hastened, m.Paused, m.Blocked, string(l.told.state), l.told.at)
-	if err != nil || t.conn.Changes() == 0 {
+	err = t.exec("INSERT INTO hosts (host, record, wait_until, wait_since, hastened, state, changed) VALUES (?,?,?,?,?,?,?)",
+		m.Host, toJSON(record), wait, since, m.Hastened, string(l.told.state), l.told.at)
+	if err != nil {
 		return false, err
 	}
 	l.id = t.conn.LastInsertRowID()
@@ -104,6 +114,20 @@ func (o *moving) host(t *tx, m *queue.MovedHost) (isNew bool, err error) {
 		o.s.index.place(l, o.now)
 	})
 	return true, nil
+}
+
+// order stores an order, unless its host has one.
+func (o *moving) order(t *tx, m *queue.MovedOrder) (isNew bool, err error) {
+	for kind := range orderActions {
+		if orderActions[kind].give != m.Action || t.ordersOf(m.Host)[kind] != nil {
+			continue
+		}
+		c := orderChange{m.Host, kind, newOrder(m.Order, nil, o.now)}
+		c.order.since = o.s.clock.stored(m.Since)
+		o.later(func() { o.s.index.setOrder(c, o.now) })
+		return true, t.setOrder(c)
+	}
+	return false, nil
 }
 
 // receipt gives an activity its idempotency key and receipt back. A receipt ends a day after its activity was created; that time

@@ -28,8 +28,9 @@ type index struct {
 	busy       map[*lane]struct{} // lanes with pending deliveries
 	unused     idleLanes
 	answers    [queue.AnswerKinds]int // hosts that ever answered, by how they did so last
-	excess     map[*lane]struct{}     // lanes in which Sweep may have something to shed
-	gone       int                    // how many entries are gone
+	orders     *orders
+	excess     map[*lane]struct{} // lanes in which Sweep may have something to shed
+	gone       int                // how many entries are gone
 	keys       *keyring
 	sweepAt    int64 // when Sweep may find something, in ms
 	throttled  int64 // when the wait of the first throttled host ends, or before
@@ -112,6 +113,7 @@ func newIndex(keys *keyring) *index {
 		tails: map[chainKey]*entry{}, awaiting: map[string]map[int64]*entry{},
 		signing: map[string]int{}, retiring: map[string]struct{}{},
 		tombstones: newTombstones(), inboxes: newInboxes(), names: names{}, unused: newIdleLanes(), excess: map[*lane]struct{}{}, busy: map[*lane]struct{}{},
+		orders:    newOrders(),
 		future:    newLaneTree(func(l *lane) int64 { return l.at }),
 		waiting:   newLaneTree(func(l *lane) int64 { return l.dueSince }),
 		throttled: never, keys: keys, random: rand.IntN,
@@ -122,6 +124,7 @@ func newIndex(keys *keyring) *index {
 func (x *index) add(l *lane) {
 	x.lanes[l.host] = l
 	x.byID[l.id] = l
+	l.held = x.orders.ends(l.host)
 	x.names.add(l)
 }
 
@@ -252,7 +255,7 @@ func (x *index) waitingSince() int64 {
 // reclassify updates what follows from the state of a lane.
 func (x *index) reclassify(l *lane, now int64) {
 	x.classify(l, now)
-	if x.excessive(l) {
+	if x.excessive(l, now) {
 		x.excess[l] = struct{}{}
 	} else {
 		delete(x.excess, l)

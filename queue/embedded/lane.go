@@ -12,15 +12,14 @@ type lane struct {
 	id      int64
 	host    string
 	record  queue.HostRecord
-	state   queue.HostState // as of the last place
-	told    turned          // as the feed has it
-	wait    int64           // nothing is due before
-	since   int64           // from when SeenPause counts
-	quick   int             // probes hastened by Seen since the last success
-	hidden  int64           // offered or leased until
-	token   uint64          // the latest seen
-	paused  bool
-	blocked bool
+	state   queue.HostState  // as of the last place
+	told    turned           // as the feed has it
+	wait    int64            // nothing is due before
+	since   int64            // from when SeenPause counts
+	quick   int              // probes hastened by Seen since the last success
+	hidden  int64            // offered or leased until
+	token   uint64           // the latest seen
+	held    orderEnds        // by orders, as index.orders has them
 	answer  queue.AnswerKind // as counted last
 	pending int
 	*backlog
@@ -154,7 +153,7 @@ func (l *lane) probing() bool { return l.record.Probed() }
 
 // dueAt returns when the lane is due, or never.
 func (l *lane) dueAt(now int64) int64 {
-	if l.paused || l.blocked {
+	if l.held[blocking] > now || l.held[pausing] == never {
 		return never
 	}
 	at := int64(never)
@@ -171,7 +170,7 @@ func (l *lane) dueAt(now int64) int64 {
 	if at == never {
 		return never
 	}
-	if at = max(at, l.wait, l.hidden); at <= now {
+	if at = max(at, l.wait, l.hidden, l.held[pausing]); at <= now {
 		return 0
 	}
 	return at
@@ -199,9 +198,9 @@ func (l *lane) class() int {
 // stateAt returns the state of a lane.
 func (l *lane) stateAt(now int64) queue.HostState {
 	switch {
-	case l.blocked:
+	case l.held[blocking] > now:
 		return queue.HostBlocked
-	case l.paused:
+	case l.held[pausing] > now:
 		return queue.HostPaused
 	case l.record.Unavailable:
 		return queue.HostUnavailable

@@ -48,7 +48,7 @@ func (l *loader) run() error {
 	l.ledger.receipts, l.ledger.bodies = newReceipts(l.now), bodies{}
 	l.ledger.tombstones = s.index.tombstones
 	for _, step := range []func() error{
-		l.receipts, l.next, l.totals, l.keys, l.lanes, l.tombstones, l.activities, l.deliveries, l.bodies, l.marks,
+		l.receipts, l.next, l.totals, l.keys, l.orders, l.lanes, l.tombstones, l.activities, l.deliveries, l.bodies, l.marks,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -57,6 +57,7 @@ func (l *loader) run() error {
 	for _, id := range slices.Sorted(maps.Keys(s.index.byID)) {
 		lane := s.index.byID[id]
 		s.index.place(lane, l.now)
+		s.changed(lane) // it may have while the store was closed
 		s.index.unused.note(lane, lane.lastTried())
 	}
 	for table, n := range l.lost {
@@ -201,13 +202,12 @@ func (l *loader) keys() error {
 }
 
 func (l *loader) lanes() error {
-	query := "SELECT lane, host, record, wait_until, paused, blocked, wait_since, hastened, state, changed FROM hosts ORDER BY lane"
+	query := "SELECT lane, host, record, wait_until, wait_since, hastened, state, changed FROM hosts ORDER BY lane"
 	return l.rows("hosts", query, nil, func(row *sqlite.Stmt) error {
 		n := newLane(row.ColumnInt64(0), row.ColumnText(1))
-		n.wait, n.paused = row.ColumnInt64(3), row.ColumnBool(4)
-		n.blocked = row.ColumnBool(5)
-		n.since, n.quick = row.ColumnInt64(6), row.ColumnInt(7)
-		n.told = turned{queue.HostState(row.ColumnText(8)), row.ColumnInt64(9)}
+		n.wait, n.since = row.ColumnInt64(3), row.ColumnInt64(4)
+		n.quick = row.ColumnInt(5)
+		n.told = turned{queue.HostState(row.ColumnText(6)), row.ColumnInt64(7)}
 		err := decode(row.ColumnText(2), &n.record)
 		if err != nil {
 			n.record = queue.HostRecord{}

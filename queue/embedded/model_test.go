@@ -79,7 +79,7 @@ func (m *monkey) step() {
 	case n < 13:
 		m.settle(host, m.settlement(host), m.rand.IntN(3))
 	case n < 15:
-		_, err = m.s.Act(bg, m.name(host), queue.HostActions[m.rand.IntN(len(queue.HostActions))])
+		_, err = m.s.Act(bg, m.name(host), queue.HostActions[m.rand.IntN(len(queue.HostActions))], queue.Order{})
 	case n < 16:
 		_, err = m.s.RetryDead(bg, queue.DeadLetterChoice{Filter: queue.DeadLetterFilter{Host: m.name(host)}}, time.Hour)
 	case n < 17:
@@ -206,13 +206,13 @@ type picture struct {
 }
 
 type laneView struct {
-	Record          queue.HostRecord
-	Wait, Since     int64
-	Paused, Blocked bool
-	State           queue.HostState
-	Fifos           [queue.Priorities][]int64
-	Heads           []int64
-	Pending         int
+	Record      queue.HostRecord
+	Wait, Since int64
+	Held        orderEnds
+	State       queue.HostState
+	Fifos       [queue.Priorities][]int64
+	Heads       []int64
+	Pending     int
 }
 
 type entryView struct {
@@ -272,7 +272,7 @@ func upcoming(due int64) int64 {
 
 func (l *lane) view() laneView {
 	v := laneView{
-		Record: l.record, Wait: l.wait, Since: l.since, Paused: l.paused, Blocked: l.blocked, State: l.state, Pending: l.pending,
+		Record: l.record, Wait: l.wait, Since: l.since, Held: l.held, State: l.state, Pending: l.pending,
 	}
 	// None of these is worth an fsync.
 	v.Record.Breaker.Window, v.Record.LastAnswer = 0, time.Time{}

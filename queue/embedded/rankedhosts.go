@@ -52,7 +52,7 @@ func (o *rankedPage) add(lanes []*lane) {
 	now := o.s.clock.now()
 	o.s.index.endThrottles(now)
 	for _, l := range lanes {
-		if l.pending == 0 || o.State != "" && l.state != o.State || !o.passes(l) {
+		if l.pending == 0 || !o.passes(l, now) {
 			continue
 		}
 		at := queue.HostRank{Number: o.number(l), Host: l.host}
@@ -60,7 +60,7 @@ func (o *rankedPage) add(lanes []*lane) {
 		if i > o.limit || at.Compare(o.after) <= 0 {
 			continue
 		}
-		o.first = slices.Insert(o.first, i, rankedHost{at, l.status(o.s.clock, now)})
+		o.first = slices.Insert(o.first, i, rankedHost{at, o.s.status(l, now)})
 		o.first = o.first[:min(len(o.first), o.limit+1)]
 	}
 }

@@ -61,7 +61,9 @@ func copyReadable(path, made string, log *slog.Logger) (err error) {
 	if err := sqlitex.ExecuteTransient(to, "BEGIN", nil); err != nil {
 		return err
 	}
-	for _, table := range []string{"activities", "bodies", "deliveries", "dead", "hosts", "keys", "died", "meta", "tombstones", "feed", "positions", "minutes"} {
+	for _, table := range []string{
+		"activities", "bodies", "deliveries", "dead", "hosts", "orders", "keys", "died", "meta", "tombstones", "feed", "positions", "minutes",
+	} {
 		c := &copying{log: log, from: from, to: to, table: table}
 		if err := c.run(); err != nil {
 			return fmt.Errorf("%s: %w", table, err)

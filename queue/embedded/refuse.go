@@ -9,7 +9,7 @@ func (e *enqueue) refuse(t *tx) {
 	taken := e.accepted[:0]
 	for _, a := range e.accepted {
 		switch a.lane = e.s.index.lanes[a.Host]; {
-		case a.lane != nil && a.lane.blocked:
+		case e.s.index.blocks(a.Host, a.lane, e.now):
 			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: a.Inbox, Reason: queue.ReasonHostBlocked})
 		case a.lane != nil && a.lane.record.Unavailable && !e.probes(t, a.lane):
 			e.receipt.Refused = append(e.receipt.Refused, queue.Refusal{Inbox: a.Inbox, Reason: queue.ReasonHostUnavailable})
@@ -18,6 +18,14 @@ func (e *enqueue) refuse(t *tx) {
 		}
 	}
 	e.accepted = taken
+}
+
+// blocks reports whether a host is blocked, which may have no lane.
+func (x *index) blocks(host string, l *lane, now int64) bool {
+	if l == nil {
+		return x.orders.ends(host)[blocking] > now
+	}
+	return l.held[blocking] > now
 }
 
 // probes reports whether a delivery may be the next probe of an unavailable host.

@@ -166,7 +166,7 @@ func (b *batch) refused(host string) bool {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	l := b.s.index.lanes[host]
-	return l != nil && (l.blocked || l.record.Unavailable)
+	return b.s.index.blocks(host, l, b.s.clock.now()) || l != nil && l.record.Unavailable
 }
 
 // change makes a dead letter pending again, or drops it.

@@ -109,11 +109,19 @@ const schema = `
 		wait_until INTEGER NOT NULL DEFAULT 0,
 		wait_since INTEGER NOT NULL DEFAULT 0,
 		hastened INTEGER NOT NULL DEFAULT 0,
-		paused INTEGER NOT NULL DEFAULT 0,
-		blocked INTEGER NOT NULL DEFAULT 0,
 		state TEXT NOT NULL DEFAULT 'healthy',
 		changed INTEGER NOT NULL DEFAULT 0
 	) STRICT;
+
+	-- The orders that hold: name is the action and the host. token is the name of the token that gave it.
+	CREATE TABLE orders (
+		name TEXT PRIMARY KEY,
+		since INTEGER NOT NULL,
+		until INTEGER NOT NULL,
+		subdomains INTEGER NOT NULL,
+		reason TEXT NOT NULL,
+		token TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;
 
 	-- What the feed tells. The newest entry always stays, so that no seq is used twice. entry is what is not in another column.
 	CREATE TABLE feed (

@@ -15,9 +15,9 @@ type burial struct {
 }
 
 // excessive reports whether a lane may hold deliveries to shed.
-func (x *index) excessive(l *lane) bool {
+func (x *index) excessive(l *lane, now int64) bool {
 	switch {
-	case l.blocked:
+	case l.held[blocking] > now:
 		return l.pending > 0
 	case l.record.Unavailable:
 		return l.pending > 1
@@ -27,11 +27,11 @@ func (x *index) excessive(l *lane) bool {
 }
 
 // burials returns at most n deliveries of a lane to shed.
-func (x *index) burials(l *lane, n int) []burial {
+func (x *index) burials(l *lane, n int, now int64) []burial {
 	var es []*entry
 	why := queue.ReasonHostBlocked
 	switch {
-	case l.blocked:
+	case l.held[blocking] > now:
 		es = l.oldestOf(n, func(*entry) bool { return false }, queue.High, queue.Normal, queue.Low)
 	case l.record.Unavailable:
 		why = queue.ReasonHostUnavailable
@@ -49,12 +49,12 @@ func (x *index) burials(l *lane, n int) []burial {
 }
 
 // allBurials returns at most n deliveries to shed, of any lanes. A lane without any is not checked again before it changes.
-func (x *index) allBurials(n int) (all []burial) {
+func (x *index) allBurials(n int, now int64) (all []burial) {
 	for _, l := range slices.SortedFunc(maps.Keys(x.excess), func(a, b *lane) int { return cmp.Compare(a.id, b.id) }) {
 		if len(all) == n {
 			break
 		}
-		vs := x.burials(l, n-len(all))
+		vs := x.burials(l, n-len(all), now)
 		if len(vs) == 0 {
 			delete(x.excess, l)
 		}
@@ -85,7 +85,7 @@ func (x *index) forgetBuried(vs []burial, now int64) {
 		switch e := v.e; {
 		case x.entries[e.id] != e:
 			continue
-		case e.lane.blocked || v.why == queue.ReasonDamaged:
+		case v.why == queue.ReasonHostBlocked || v.why == queue.ReasonDamaged:
 			x.remove(e, now)
 		default:
 			x.drop(e, now)

@@ -41,16 +41,17 @@ func (s *Store) sweepIn() time.Duration {
 	defer s.mu.Unlock()
 	now := s.clock.now()
 	s.index.endThrottles(now)
-	if len(s.index.excess) > 0 || s.opts.DeadLetters > 0 && s.stats.dead > s.opts.DeadLetters {
+	if len(s.index.excess)+len(s.restless)+len(s.index.orders.reviews) > 0 || s.opts.DeadLetters > 0 && s.stats.dead > s.opts.DeadLetters {
 		return 0
 	}
-	return max(0, time.Duration(min(s.index.sweepAt, s.index.throttled, s.index.unused.next())-now)*time.Millisecond)
+	next := min(s.index.sweepAt, s.index.throttled, s.index.unused.next(), s.index.orders.next)
+	return max(0, time.Duration(next-now)*time.Millisecond)
 }
 
 // sweepSteps are what a sweep does.
 var sweepSteps = []func(*sweep, *tx) error{
 	(*sweep).expire, (*sweep).shed, (*sweep).dropLetters, (*sweep).capLetters, (*sweep).dropTombstones, (*sweep).dropActivities,
-	(*sweep).retireKeys, (*sweep).dropEntries, (*sweep).capEntries,
+	(*sweep).endOrders, (*sweep).retireKeys, (*sweep).dropEntries, (*sweep).capEntries,
 }
 
 // sweep is one bounded step of cleaning up.
@@ -60,7 +61,8 @@ type sweep struct {
 	next    int64
 	burials []burial
 	retired map[string]bool // keys that no sweep need check again, and whether they were removed
-	only    int             // which step it does, counted from 1; all if it is 0
+	ended   []orderChange
+	only    int // which step it does, counted from 1; all if it is 0
 }
 
 // around does each step by itself, and leaves out those that need pages that cannot be read.
@@ -191,7 +193,7 @@ func (o *sweep) shed(t *tx) error {
 		return nil
 	}
 	o.s.mu.Lock()
-	o.burials = o.s.index.allBurials(sweepRows)
+	o.burials = o.s.index.allBurials(sweepRows, o.now)
 	o.s.mu.Unlock()
 	return t.buryAll(o.burials)
 }
@@ -291,6 +293,11 @@ func (t *tx) dropActivities(which string, args ...any) (dropped int, err error) 
 func (o *sweep) apply() {
 	x := o.s.index
 	x.forgetBuried(o.burials, o.now)
+	for _, c := range o.ended {
+		x.setOrder(c, o.now)
+	}
+	x.orders.ended(o.now)
+	x.review(o.now)
 	for name, removed := range o.retired {
 		delete(x.retiring, name)
 		if removed {

@@ -101,7 +101,7 @@ func (c *choice) pick(n int, now int64) bool {
 	if l.probing() {
 		n = min(n, 1-len(l.taken))
 	}
-	for n > 0 && len(c.superseded) < supersededAtOnce && l.wait <= now && !l.paused && !l.blocked {
+	for n > 0 && len(c.superseded) < supersededAtOnce && max(l.wait, l.held[pausing], l.held[blocking]) <= now {
 		e, early := l.pop(l.probing(), c.s.index.random)
 		if e == nil {
 			break

@@ -20,6 +20,7 @@ type ledger struct {
 	bodies     bodies
 	marks      marks      // those to be written; changed under the store's mutex
 	tombstones tombstones // those of the index; changed under the store's mutex
+	orders     *orders    // those of the index; changed under the store's mutex
 }
 
 // begin returns a transaction that has yet to begin in the database.
@@ -28,6 +29,7 @@ func (l *ledger) begin(c *sqlite.Conn) *tx {
 		conn: c, ledger: l, now: l.clock.now(), counts: map[int64]*delta{}, reset: map[int64]bool{}, probes: map[int64]bool{},
 		receipts: map[uint64]int64{}, uris: map[uint32][]int64{}, tails: map[uint32]*newTails{}, bodies: bodies{},
 		tombstones: newTombstones(), lanes: map[string]*lane{}, touched: map[int64]bool{}, turned: map[int64]turned{},
+		by: map[int64]string{}, orders: map[string]hostOrders{},
 	}
 }
 
@@ -56,20 +58,22 @@ type tx struct {
 	reset  map[int64]bool // lanes of hosts that it resets
 	probes map[int64]bool // lanes that it gives their next probe
 
-	seq        int64                // of the next activity, 0 if it makes none
-	next       int64                // the id of the next delivery, 0 if it makes none
-	receipts   map[uint64]int64     // activities that it makes, by idempotency key
-	uris       map[uint32][]int64   // those with something pending, by hash of their URI
-	tails      map[uint32]*newTails // what it adds to chains, by hash of the ordering key
-	bodies     bodies               // that it changes
-	marks      marks                // of activities that it makes
-	marked     int                  // how many of the ledger's it writes
-	tombstones tombstones           // that it changes
-	lanes      map[string]*lane     // that it makes
-	touched    map[int64]bool       // lanes whose hosts may change state
-	turned     map[int64]turned     // those whose hosts do
-	kept       int64                // the time, if it writes that
-	moved      int64                // how far the wall clock has moved, in ms
+	seq        int64                 // of the next activity, 0 if it makes none
+	next       int64                 // the id of the next delivery, 0 if it makes none
+	receipts   map[uint64]int64      // activities that it makes, by idempotency key
+	uris       map[uint32][]int64    // those with something pending, by hash of their URI
+	tails      map[uint32]*newTails  // what it adds to chains, by hash of the ordering key
+	bodies     bodies                // that it changes
+	marks      marks                 // of activities that it makes
+	marked     int                   // how many of the ledger's it writes
+	tombstones tombstones            // that it changes
+	lanes      map[string]*lane      // that it makes
+	touched    map[int64]bool        // lanes whose hosts may change state
+	turned     map[int64]turned      // those whose hosts do
+	by         map[int64]string      // names of the tokens that asked for it
+	orders     map[string]hostOrders // that it changes, by host
+	kept       int64                 // the time, if it writes that
+	moved      int64                 // how far the wall clock has moved, in ms
 }
 
 // latest returns what a map of the ledger has under a key, with the changes of a transaction.

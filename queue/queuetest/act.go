@@ -33,7 +33,13 @@ var actCases = []testCase{
 // act does something to a host, and checks that the answer is what Host says then.
 func (s *suite) act(host string, action queue.HostAction) queue.HostStatus {
 	s.t.Helper()
-	got, err := s.Act(s.t.Context(), host, action)
+	return s.order(host, action, queue.Order{})
+}
+
+// order does something to a host with an order, and checks likewise.
+func (s *suite) order(host string, action queue.HostAction, order queue.Order) queue.HostStatus {
+	s.t.Helper()
+	got, err := s.Act(s.t.Context(), host, action, order)
 	if err != nil {
 		s.t.Fatalf("Act(%s, %s): %v", host, action, err)
 	}
@@ -102,7 +108,7 @@ func actsOnUnknown(s *suite) {
 func actsNoOther(s *suite) {
 	s.put("1", "a.example")
 	for _, action := range []queue.HostAction{"", "Pause", "heal"} {
-		if _, err := s.Act(s.t.Context(), "a.example", action); err == nil {
+		if _, err := s.Act(s.t.Context(), "a.example", action, queue.Order{}); err == nil {
 			s.t.Errorf("the action %q is known", action)
 		}
 	}

@@ -199,8 +199,8 @@ func (f *Faults) Events(ctx context.Context) (<-chan queue.Event, error) {
 }
 
 // Act implements queue.Operating.
-func (f *Faults) Act(ctx context.Context, host string, action queue.HostAction) (queue.HostStatus, error) {
-	return call(ctx, f, "Act", func() (queue.HostStatus, error) { return f.Queue.Act(ctx, host, action) })
+func (f *Faults) Act(ctx context.Context, host string, action queue.HostAction, order queue.Order) (queue.HostStatus, error) {
+	return call(ctx, f, "Act", func() (queue.HostStatus, error) { return f.Queue.Act(ctx, host, action, order) })
 }
 
 // ResetHosts implements queue.Operating.

@@ -34,6 +34,7 @@ func RunMove(t *testing.T, from, to Backend) {
 		{"keeps dead letters and counts", moveLetters},
 		{"keeps TTLs", moveExpiry},
 		{"keeps what operators did to hosts", moveActed},
+		{"keeps orders", moveOrders},
 		{"keeps unavailable hosts", moveUnavailable},
 		{"keeps what deletions supersede", moveSupersedes},
 		{"keeps tombstones", moveTombstones},
@@ -118,7 +119,7 @@ func (s *suite) moved(what string, began, want, got time.Time) {
 
 // left returns durations that pass while a store is moved.
 var left = gocmp.FilterPath(func(p gocmp.Path) bool {
-	return slices.Contains([]string{"Wait", "Waited", "After", "TTL", "Finished"}, strings.TrimPrefix(p.Last().String(), "."))
+	return slices.Contains([]string{"Wait", "Waited", "After", "TTL", "Finished", "For"}, strings.TrimPrefix(p.Last().String(), "."))
 }, gocmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < time.Minute }))
 
 // sameRecords checks that two stores held the same. Records without a promised order may be in any.
@@ -136,8 +137,10 @@ func inOrder(records []queue.Record) []queue.Record {
 		switch {
 		case r.Key != nil:
 			return "1" + r.Key.ID
+		case r.Order != nil:
+			return "2" + r.Order.Host + string(r.Order.Action)
 		case r.Host != nil:
-			return "2" + r.Host.Host
+			return "2." + r.Host.Host
 		case r.Tombstone != nil:
 			return "5" + r.Tombstone.Object
 		case r.Receipt != nil:
@@ -162,8 +165,11 @@ func isPending(d queue.MovedDelivery) bool { return d.Reason == "" }
 // furnish gives a store something of everything.
 func furnish(s *suite) {
 	hosts := []queue.Record{
-		{Host: &queue.MovedHost{Host: "blocked.example", Blocked: true}},
-		{Host: &queue.MovedHost{Host: "paused.example", Paused: true, Wait: time.Hour, Record: fullRecord()}},
+		{Host: &queue.MovedHost{Host: "blocked.example", Orders: []queue.MovedOrder{{Host: "blocked.example", Action: queue.Block, Since: time.Now()}}}},
+		{Host: &queue.MovedHost{Host: "paused.example", Wait: time.Hour, Record: fullRecord(), Orders: []queue.MovedOrder{{
+			Host: "paused.example", Action: queue.Pause, Since: time.Now().Add(-time.Hour),
+			Order: queue.Order{Reason: "moves house", By: "ops", For: time.Hour},
+		}}}},
 		{Host: &queue.MovedHost{Host: "reset.example", Record: queue.HostRecord{Scheme: "cavage", Epoch: 3}}},
 	}
 	s.load(hosts, 3)

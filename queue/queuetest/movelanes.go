@@ -93,6 +93,7 @@ func moveHosts(from, to *suite) {
 	} {
 		want, got := from.host(host), to.host(host)
 		to.moved("end of the wait", began, want.RetryAt, got.RetryAt)
+		to.sameEnds(began, want.Orders, got.Orders)
 		to.near("oldest pending", want.OldestPendingAt, got.OldestPendingAt)
 		want.RetryAt, want.OldestPendingAt = got.RetryAt, got.OldestPendingAt
 		to.same("host", want, got)

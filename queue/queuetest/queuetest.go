@@ -75,6 +75,7 @@ func Run(t *testing.T, b Backend) {
 		{"Host", hostCases},
 		{"Health", healthCases},
 		{"Act", actCases},
+		{"Orders", ordersCases},
 		{"Seen", seenCases},
 		{"Sweep", sweepCases},
 		{"Forget", forgetCases},

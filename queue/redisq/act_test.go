@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/internal/testredis"
 	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
@@ -82,7 +83,7 @@ func TestBlockCutShort(t *testing.T) {
 		enqueue(t, s, submission(strconv.Itoa(i), 10, "a.example"))
 	}
 	p := s.partitionOf("a.example")
-	if err := p.run(t.Context(), script.Act, p.lane(nil, "a.example"), []string{"a.example", string(queue.Block)}); err != nil {
+	if err := p.run(t.Context(), script.Act, p.lane(nil, "a.example"), []string{"a.example", string(queue.Block), "1", "0", "0", "", ""}); err != nil {
 		t.Fatal(err)
 	}
 	if n := pending(t, s); n != 300 {
@@ -132,10 +133,10 @@ func TestRevivesIntoBacklog(t *testing.T) {
 		enqueue(t, s, sub)
 		ids = append(ids, sub.ID)
 	}
-	if _, err := s.Act(t.Context(), "a.example", queue.Block); err != nil {
+	if _, err := s.Act(t.Context(), "a.example", queue.Block, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Act(t.Context(), "a.example", queue.Unblock); err != nil {
+	if _, err := s.Act(t.Context(), "a.example", queue.Unblock, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, first := range []int{3, 0, 4, 1, 2} { // each fifth, so that the later ones belong between the earlier ones
@@ -182,7 +183,7 @@ func TestEventsReachOtherNodes(t *testing.T) {
 		}
 	}
 	a.Publish(queue.Event{Kind: queue.EventDelivered, Host: "b.example", Inbox: "https://b.example/inbox"})
-	if _, err := a.Act(t.Context(), "a.example", queue.Pause); err != nil {
+	if _, err := a.Act(t.Context(), "a.example", queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	want := []queue.Event{{Kind: queue.EventDelivered, Host: "b.example", Inbox: "https://b.example/inbox"}, {Kind: queue.EventFed}}
@@ -242,7 +243,7 @@ func TestListsHosts(t *testing.T) {
 	}
 	var paused []string
 	for i := 0; i < len(hosts); i += 7 {
-		if _, err := s.Act(t.Context(), hosts[i], queue.Pause); err != nil {
+		if _, err := s.Act(t.Context(), hosts[i], queue.Pause, queue.Order{}); err != nil {
 			t.Fatal(err)
 		}
 		paused = append(paused, hosts[i])
@@ -282,5 +283,69 @@ func TestUnknownHost(t *testing.T) {
 	found, err := s.hostStatuses(t.Context(), []string{"a.example", "b.example", "c.example"})
 	if err != nil || len(found) != 2 || found[1].Host != "c.example" {
 		t.Errorf("found %+v, %v", found, err)
+	}
+}
+
+// TestOrderCutShort checks that an order that covers hosts holds from the moment it is stored, and that another node's Sweep does
+// what a node that died then left.
+func TestOrderCutShort(t *testing.T) {
+	o := Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: 3}
+	s := openStore(t, o)
+	var hosts []string
+	for i := range 300 {
+		hosts = append(hosts, fmt.Sprintf("h%d.a.example", i))
+	}
+	enqueue(t, s, submission("1", 10, hosts...))
+	if err := s.change(t.Context(), change{"a.example", queue.Block, queue.Order{Subdomains: true, Reason: "spam"}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := pending(t, s); n != len(hosts) {
+		t.Fatalf("%d deliveries are pending before the sweep", n)
+	}
+	if r, err := s.Enqueue(t.Context(), submission("2", 10, "h1.a.example", "new.a.example")); err != nil || len(r.Refused) != 2 {
+		t.Errorf("%+v, %v: a covered host is not refused", r, err)
+	}
+	other := openStore(t, o)
+	sweepAll(t, other)
+	st, err := other.Stats(t.Context())
+	want := map[queue.HostState]int{queue.HostBlocked: len(hosts) + 1}
+	if diff := cmp.Diff(want, st.Hosts); err != nil || diff != "" || st.Pending != 0 || st.Died[queue.ReasonHostBlocked] != int64(len(hosts)) {
+		t.Errorf("stats are %+v, %v: %s", st, err, diff)
+	}
+	list, err := other.Feed(t.Context(), queue.FeedFilter{Kinds: []queue.EventKind{queue.EventHostState}}, queue.Page{Limit: 500})
+	if err != nil || len(list.Items) != len(hosts)+1 {
+		t.Errorf("%d entries, %v, want one for each host", len(list.Items), err)
+	}
+}
+
+// TestOrderInSomePartitions checks that an order that did not come to all partitions can be given again, and be ended.
+func TestOrderInSomePartitions(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: 4})
+	c := change{"a.example", queue.Pause, queue.Order{Subdomains: true}}
+	held := func() (n int) {
+		for _, p := range s.parts {
+			covers, err := s.client.Do(t.Context(), s.client.B().Hlen().Key(p.Key(rediskeys.Covers)).Build()).AsInt64()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += int(covers)
+		}
+		return n
+	}
+	home := s.partitionOf(c.host)
+	for _, action := range []queue.HostAction{queue.Pause, queue.Resume} {
+		if _, _, err := s.changeHome(t.Context(), home, c, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := held(); got != 1 {
+			t.Fatalf("%d partitions have the order, want that of its host", got)
+		}
+		want := map[queue.HostAction]int{queue.Pause: len(s.parts), queue.Resume: 0}[action]
+		if _, err := s.Act(t.Context(), c.host, action, c.order); err != nil || held() != want {
+			t.Errorf("after %s %d partitions have the order, %v, want %d", action, held(), err, want)
+		}
+		if _, err := s.Act(t.Context(), c.host, queue.Resume, queue.Order{}); err != nil || held() != 0 {
+			t.Errorf("%d partitions have an order that was ended, %v", held(), err)
+		}
 	}
 }

@@ -62,7 +62,7 @@ func furnishForDocs(t *testing.T, url string) *Store {
 	high.Priority = queue.High
 	enqueue(t, s, high)
 	enqueue(t, s, submission("1", 10, "mastodon.example", "blocked.example"))
-	if _, err := s.Act(t.Context(), "blocked.example", queue.Block); err != nil {
+	if _, err := s.Act(t.Context(), "blocked.example", queue.Block, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	leases, err := s.Leases(time.Minute).Acquire(t.Context(), []string{"mastodon.example"})

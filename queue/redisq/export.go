@@ -25,7 +25,7 @@ import (
 func (s *Store) Export(ctx context.Context, next func(queue.Record) error) (err error) {
 	defer wrap(&err, "export")
 	x := &export{s: s, next: next, details: map[deliveryKey]*detail{}}
-	for _, step := range []func(context.Context) error{x.decideAll, x.keys, x.hosts, x.activities, x.receipts} {
+	for _, step := range []func(context.Context) error{x.decideAll, x.keys, x.orders, x.hosts, x.activities, x.receipts} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -134,8 +134,11 @@ func (x *export) lanes(ctx context.Context, p *partition, hosts []string, found 
 		h := &queue.MovedHost{Host: hosts[i]}
 		var record string
 		var epoch, wait, waited, changed, deep int64
-		var told []rueidis.RedisMessage
-		if err := scan(m, &told, &record, &epoch, &h.Paused, &h.Blocked, &wait, &waited, &h.Hastened, &changed, &deep); err != nil {
+		var told, orders []rueidis.RedisMessage
+		if err := scan(m, &told, &record, &epoch, &orders, &wait, &waited, &h.Hastened, &changed, &deep); err != nil {
+			return err
+		}
+		if h.Orders, err = p.movedOrders(h.Host, orders); err != nil {
 			return err
 		}
 		h.Wait = time.Duration(wait) * time.Millisecond

@@ -76,7 +76,7 @@ func TestFeedListsCausesFirst(t *testing.T) {
 	}
 	work(t, s, 1, hosts, func(int) queue.Result { return queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone} })
 	s.reporting.Wait()
-	if _, err := s.Act(t.Context(), "later.example", queue.Pause); err != nil {
+	if _, err := s.Act(t.Context(), "later.example", queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	dead := 0
@@ -134,7 +134,7 @@ func TestFeedOfManyPartitions(t *testing.T) {
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: partitions})
 	for _, host := range manyHosts(3 * partitions) {
-		if err := s.act(t.Context(), host, queue.Pause); err != nil {
+		if err := s.act(t.Context(), host, queue.Pause, queue.Order{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestFeedKeepsTheNewest(t *testing.T) {
 	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 3, Limits: queue.Limits{Feed: queue.FeedLimits{Cap: 25}}})
 	hosts := manyHosts(60)
 	for _, host := range hosts {
-		if err := s.act(t.Context(), host, queue.Pause); err != nil {
+		if err := s.act(t.Context(), host, queue.Pause, queue.Order{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Millisecond) // so that no two are of one time
@@ -193,7 +193,7 @@ func TestBrokenFeed(t *testing.T) {
 		t.Errorf("Feed gave %v", err)
 	}
 	server.Must("DEL", "p:{p0}:feed")
-	if _, err := s.Act(t.Context(), hosts[0], queue.Pause); err != nil {
+	if _, err := s.Act(t.Context(), hosts[0], queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	if all := feedOf(t, s, ""); len(all) != 1 {

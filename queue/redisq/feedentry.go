@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -46,6 +47,13 @@ func (p *partition) entry(id, text string) feedEntry {
 		e.Kind = queue.EventHostState
 		e.Host = u.string()
 		e.State = queue.HostState(u.string())
+		if u.text == "" {
+			break // of an earlier version
+		}
+		e.By = u.string()
+		if e.Order = p.readOrder(u); e.Order != nil {
+			e.By = cmp.Or(e.By, e.Order.By)
+		}
 	case fedDone:
 		e.readDone(u)
 	case fedDelivered, fedDead:

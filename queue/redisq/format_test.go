@@ -140,7 +140,7 @@ func fillFormat(t *testing.T, s *Store) {
 	if _, err := s.PutKey(t.Context(), queue.Key{ID: "key", Sealed: []byte("sealed"), WhenIdle: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Act(t.Context(), "blocked.example", queue.Block); err != nil {
+	if _, err := s.Act(t.Context(), "blocked.example", queue.Block, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	put("dead", "failing.example", chain)

@@ -54,8 +54,12 @@ func (s *reader) hostStatuses(ctx context.Context, hosts []string) ([]queue.Host
 func (p *partition) hostStatus(host string, m rueidis.RedisMessage) (h queue.HostStatus, err error) {
 	var text, state string
 	var epoch, oldest, retry, changed int64
+	var orders []rueidis.RedisMessage
 	h.Host = host
-	if err := scan(m, &text, &epoch, &state, &h.Pending, &h.InFlight, &oldest, &retry, &changed); err != nil {
+	if err := scan(m, &text, &epoch, &state, &h.Pending, &h.InFlight, &oldest, &retry, &changed, &orders); err != nil {
+		return h, err
+	}
+	if h.Orders, err = p.readOrders(orders); err != nil {
 		return h, err
 	}
 	h.State = queue.HostState(state)
@@ -115,6 +119,13 @@ func (s *reader) Hosts(ctx context.Context, f queue.HostFilter, p queue.Page) (l
 // hostNames returns names of hosts after one, in their order: about as many as wanted. It returns too after which name
 // to go on, and whether there may be more.
 func (s *reader) hostNames(ctx context.Context, f queue.HostFilter, after string, want int) (names []string, last string, more bool, err error) {
+	return s.namesIn(ctx, s.parts, f, after, want)
+}
+
+// namesIn does so in some partitions.
+func (s *reader) namesIn(
+	ctx context.Context, parts []*partition, f queue.HostFilter, after string, want int,
+) (names []string, last string, more bool, err error) {
 	if f.Query != "" || !f.ChangedSince.IsZero() {
 		want = chunk // most may be left out
 	}
@@ -122,12 +133,17 @@ func (s *reader) hostNames(ctx context.Context, f queue.HostFilter, after string
 	if f.State != "" {
 		states = []queue.HostState{f.State}
 	}
-	args := []string{after, strconv.Itoa(min(want, max(20, 2*want/len(s.parts))))}
+	args := []string{after, strconv.Itoa(min(want, max(20, 2*want/len(parts))))}
 	for _, state := range states {
 		args = append(args, string(state[:1])) // names.lua knows a state by its first letter
 	}
 	answers := make([][]rueidis.RedisMessage, len(s.parts))
-	err = s.forEach(func(p *partition) error { return p.run(ctx, script.Names, nil, args, &answers[p.N]) })
+	err = s.forEach(func(p *partition) error {
+		if !slices.Contains(parts, p) {
+			return nil
+		}
+		return p.run(ctx, script.Names, nil, args, &answers[p.N])
+	})
 	end := "" // what comes from here on may not be here
 	for _, m := range slices.Concat(answers...) {
 		var some []string

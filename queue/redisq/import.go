@@ -26,6 +26,8 @@ func (s *Store) Import(ctx context.Context, records []queue.Record) (stored int,
 		switch {
 		case r.Key != nil:
 			isNew, err = s.importKey(ctx, r.Key)
+		case r.Order != nil:
+			isNew, err = s.importOrder(ctx, r.Order)
 		case r.Host != nil:
 			isNew, err = s.importHost(ctx, r.Host)
 		case r.Activity != nil:
@@ -69,10 +71,15 @@ func (s *keyring) importKey(ctx context.Context, k *queue.Key) (isNew bool, err 
 func (s *conn) importHost(ctx context.Context, m *queue.MovedHost) (isNew bool, err error) {
 	p := s.partitionOf(m.Host)
 	record := p.lag.storedRecord(m.Record)
-	n, err := p.number(ctx, script.ImportHost, p.lane(nil, m.Host), []string{
+	args := []string{
 		m.Host, shrinkRecord(&record), strconv.FormatInt(m.Record.Epoch, 10), strconv.Itoa(recordFlags(&m.Record)), upMillis(m.Wait),
-		millis(m.Waited), strconv.Itoa(m.Hastened), strconv.FormatInt(p.lag.stored(m.ChangedAt), 10), flag(m.Paused), flag(m.Blocked),
-	})
+		millis(m.Waited), strconv.Itoa(m.Hastened), strconv.FormatInt(p.lag.stored(m.ChangedAt), 10),
+	}
+	for _, o := range m.Orders {
+		args = append(args, letters[o.Action], strconv.FormatInt(p.lag.stored(o.Since), 10))
+		args = append(args, orderArgs(o.Subdomains, o.Order)...)
+	}
+	n, err := p.number(ctx, script.ImportHost, p.lane(nil, m.Host), args)
 	return n == 1, err
 }
 

@@ -26,10 +26,10 @@ func TestLater(t *testing.T) {
 	if got := offered(t, s); len(got) != 0 {
 		t.Fatalf("%d lanes were offered before it was time", len(got))
 	}
-	if err := s.act(t.Context(), hosts[0], queue.Pause); err != nil {
+	if err := s.act(t.Context(), hosts[0], queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.act(t.Context(), hosts[1], queue.Probe); err != nil {
+	if err := s.act(t.Context(), hosts[1], queue.Probe, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	enqueue(t, s, submission("2", 10, hosts[2]))

@@ -283,7 +283,7 @@ func buryAndRetry(t *testing.T, s *Store, hosts []string) {
 	enqueue(t, s, sub)
 	for _, action := range []queue.HostAction{queue.Block, queue.Unblock} {
 		for _, host := range hosts {
-			if _, err := s.Act(t.Context(), host, action); err != nil {
+			if _, err := s.Act(t.Context(), host, action, queue.Order{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -394,7 +394,7 @@ func TestMemoryOfFeed(t *testing.T) {
 	}{
 		{"changes of hosts", 60, func() {
 			for _, host := range hosts {
-				if err := s.act(t.Context(), host, queue.Pause); err != nil {
+				if err := s.act(t.Context(), host, queue.Pause, queue.Order{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -408,7 +408,7 @@ func TestMemoryOfFeed(t *testing.T) {
 				}
 			}
 			for _, host := range hosts {
-				if err := s.act(t.Context(), host, queue.Resume); err != nil {
+				if err := s.act(t.Context(), host, queue.Resume, queue.Order{}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -160,7 +160,7 @@ func (m *model) act() {
 			continue
 		}
 		m.same(string(action), func(q queue.Queue) (any, error) {
-			h, err := q.Act(m.t.Context(), modelHost, action)
+			h, err := q.Act(m.t.Context(), modelHost, action, queue.Order{})
 			return []any{h.State, h.Pending, h.InFlight, h.Record.Epoch}, err
 		})
 		if undone != "" {

@@ -101,7 +101,7 @@ func TestBodiesBeginAlike(t *testing.T) {
 func TestRunTwice(t *testing.T) {
 	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
 	enqueue(t, s, submission("1", 100, "a.example"))
-	if _, err := s.Act(t.Context(), "blocked.example", queue.Block); err != nil {
+	if _, err := s.Act(t.Context(), "blocked.example", queue.Block, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	sub := submission("1", 100, "a.example", "b.example", "c.example", "blocked.example")
@@ -192,7 +192,7 @@ func BenchmarkOneInbox(b *testing.B) {
 		b.Run(map[bool]string{true: "different", false: "same"}[different], func(b *testing.B) {
 			r := startBench(b)
 			for n := range 500 {
-				if _, err := r.store.Act(b.Context(), oneInbox(n, false).Recipients[0].Host, queue.Pause); err != nil {
+				if _, err := r.store.Act(b.Context(), oneInbox(n, false).Recipients[0].Host, queue.Pause, queue.Order{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -163,7 +163,7 @@ func TestDoneBeforeAllIsReleased(t *testing.T) {
 	hosts := manyHosts(2 * laneChunk)
 	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
 	for _, host := range hosts[laneChunk:] {
-		if _, err := s.Act(t.Context(), host, queue.Block); err != nil {
+		if _, err := s.Act(t.Context(), host, queue.Block, queue.Order{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -187,7 +187,7 @@ func TestPartOfStagedIsNotDone(t *testing.T) {
 	refusing := s.partitionOf(hosts[0])
 	for _, host := range hosts {
 		if s.partitionOf(host) == refusing {
-			if _, err := s.Act(t.Context(), host, queue.Block); err != nil {
+			if _, err := s.Act(t.Context(), host, queue.Block, queue.Order{}); err != nil {
 				t.Fatal(err)
 			}
 		}

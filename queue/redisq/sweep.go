@@ -96,10 +96,11 @@ type bounded struct{ letters, entries int } // entries of the feed
 // sweep does one bounded step in a partition, and returns when there is more to do, and what there was.
 func (s *sweeper) sweep(ctx context.Context, p *partition) (next time.Duration, there bounded, err error) {
 	var lists []rueidis.RedisMessage
-	var wait int64 // in how many ms there is more
+	var wait int64  // in how many ms there is more
+	var mark string // how far a review is
 	err = p.run(ctx, script.Sweep, nil, []string{
 		millis(s.opts.Retention), millis(s.opts.DeadRetention), millis(stageTTL), millis(s.opts.Feed.Retention), strconv.Itoa(sweepActivities),
-	}, &wait, &there.letters, &there.entries, &lists)
+	}, &wait, &there.letters, &there.entries, &lists, &mark)
 	if err != nil {
 		return 0, there, err
 	}
@@ -108,6 +109,12 @@ func (s *sweeper) sweep(ctx context.Context, p *partition) (next time.Duration, 
 	}
 	did := 0
 	found := 0
+	if mark != "" {
+		if err := s.review(ctx, p, mark); err != nil {
+			return 0, there, err
+		}
+		did++
+	}
 	for i, step := range swept {
 		var names []string
 		if err := scan(lists[i], &names); err != nil {

@@ -72,8 +72,6 @@ CREATE TABLE hosts (
 		wait_until INTEGER NOT NULL DEFAULT 0,
 		wait_since INTEGER NOT NULL DEFAULT 0,
 		hastened INTEGER NOT NULL DEFAULT 0,
-		paused INTEGER NOT NULL DEFAULT 0,
-		blocked INTEGER NOT NULL DEFAULT 0,
 		state TEXT NOT NULL DEFAULT 'healthy',
 		changed INTEGER NOT NULL DEFAULT 0
 	) STRICT;
@@ -98,6 +96,14 @@ CREATE TABLE meta (
 		marked INTEGER NOT NULL DEFAULT 0
 	) STRICT;
 CREATE TABLE minutes (at INTEGER PRIMARY KEY, numbers TEXT NOT NULL) STRICT;
+CREATE TABLE orders (
+		name TEXT PRIMARY KEY,
+		since INTEGER NOT NULL,
+		until INTEGER NOT NULL,
+		subdomains INTEGER NOT NULL,
+		reason TEXT NOT NULL,
+		token TEXT NOT NULL
+	) STRICT, WITHOUT ROWID;
 CREATE TABLE positions (reader TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE tombstones (
 		seq INTEGER PRIMARY KEY,
@@ -126,18 +132,19 @@ INSERT INTO deliveries VALUES (1, 1, 2, 'https://failing.example/inbox', '[{"nam
 INSERT INTO deliveries VALUES (2, 1, 3, 'https://keyless.example/inbox', '[{"name":"X-Host","value":"keyless.example"}]', '["https://keyless.example/users/bob"]', 0, 946684800000, 946944000000, 50, '[{"at":"2000-01-01T00:00:00Z","status":500,"outcome":"server_error","error":"Oops","duration":1000000000}]');
 INSERT INTO deliveries VALUES (5, 2, 2, 'https://failing.example/inbox', '[{"name":"X-Host","value":"failing.example"}]', '["https://failing.example/users/bob"]', 0, 946684800000, 946944000000, 32, NULL);
 INSERT INTO died VALUES ('gone', 1);
-INSERT INTO feed VALUES (1, 946684800000, 'host_state', 'blocked.example', '{"state":"blocked"}');
+INSERT INTO feed VALUES (1, 946684800000, 'host_state', 'blocked.example', '{"state":"blocked","order":{"action":"block","host":"blocked.example","since":"2000-01-01T00:00:00Z"}}');
 INSERT INTO feed VALUES (2, 946684800000, 'host_state', 'failing.example', '{"state":"open"}');
 INSERT INTO feed VALUES (3, 946684800000, 'dead', 'dead.example', '{"activity_id":"018f0000-0000-7000-8000-000000000001","uri":"https://app.example/1","metadata":{"status_id":42},"id":"018f0000-0000-7000-8000-000000000001.2","inbox":"https://dead.example/inbox","ids":["https://dead.example/users/bob"],"reason":"gone","attempts":1,"attempt":{"at":"2000-01-01T00:00:00Z","status":500,"outcome":"server_error","error":"Oops","duration":1000000000}}');
-INSERT INTO hosts VALUES (1, 'blocked.example', '{}', 0, 0, 0, 0, 1, 'blocked', 946684800000);
-INSERT INTO hosts VALUES (2, 'failing.example', '{"breaker":{"state":1,"failures":3,"trips":1,"window":1,"days":[10957],"failed":true,"opened_at":"2000-01-01T00:00:00Z"},"scheme":"cavage","last_error":{"at":"2000-01-01T00:00:00Z","outcome":"unreachable","duration":1000000000}}', 946688400000, 946684800000, 0, 0, 0, 'open', 946684800000);
-INSERT INTO hosts VALUES (3, 'keyless.example', '{}', 0, 0, 0, 0, 0, 'healthy', 0);
-INSERT INTO hosts VALUES (4, 'dead.example', '{}', 0, 0, 0, 0, 0, 'healthy', 0);
-INSERT INTO hosts VALUES (5, 'fine.example', '{}', 0, 0, 0, 0, 0, 'healthy', 0);
+INSERT INTO hosts VALUES (1, 'blocked.example', '{}', 0, 0, 0, 'blocked', 946684800000);
+INSERT INTO hosts VALUES (2, 'failing.example', '{"breaker":{"state":1,"failures":3,"trips":1,"window":1,"days":[10957],"failed":true,"opened_at":"2000-01-01T00:00:00Z"},"scheme":"cavage","last_error":{"at":"2000-01-01T00:00:00Z","outcome":"unreachable","duration":1000000000}}', 946688400000, 946684800000, 0, 'open', 946684800000);
+INSERT INTO hosts VALUES (3, 'keyless.example', '{}', 0, 0, 0, 'healthy', 0);
+INSERT INTO hosts VALUES (4, 'dead.example', '{}', 0, 0, 0, 'healthy', 0);
+INSERT INTO hosts VALUES (5, 'fine.example', '{}', 0, 0, 0, 'healthy', 0);
 INSERT INTO keys VALUES ('https://app.example/alice#key', 'rsa', 'PEM', 'SHA256:abc', X'7365616C6564', 946684800000, 1);
 INSERT INTO marks VALUES (120123916289);
 INSERT INTO marks VALUES (230399180801);
 INSERT INTO meta VALUES (1, 1, 0, 0, 946684800000, 946684800000, 7, 1);
 INSERT INTO minutes VALUES (946684800000, '{"deliveries":6,"pending":4}');
+INSERT INTO orders VALUES ('block blocked.example', 946684800000, 9223372036854775807, 0, '', '');
 INSERT INTO positions VALUES ('webhook', '7-3');
 INSERT INTO tombstones VALUES (2, 'https://app.example/notes/1', 'https://app.example/2', X'018F0000000070008000000000000002', 946684800000);

@@ -42,6 +42,8 @@ const (
 
 	Act    Name = "act"
 	Reset  Name = "reset"
+	Cover  Name = "cover"
+	Review Name = "review"
 	Names  Name = "names"
 	Hosts  Name = "hosts"
 	Glance Name = "glance"

@@ -1,11 +1,18 @@
 #!lua flags=allow-oom
 -- Does to a host what an operator or the app asks for, but for a reset.
 --
--- USES lane(now, band, has, due, end_throttle, read, set, hasten), feed(newly_fed), place(heads_due, write, signal)
+-- USES lane(clock, now, band, has, due, order_of, apply_orders, orders_for, end_throttle, read, set, hasten)
+-- USES feed(newly_fed), covers(cover, new_order), place(heads_due, write, signal)
 -- KEYS.lane×6 the lane
 -- ARGV.host   the host
 -- ARGV.action the action, see queue.HostAction
--- RETURNS     how many entries were written to the feed
+-- ARGV.spread whether the other partitions no longer have an order of this host for others, if it is not given again
+-- ARGV.lasts  how long an order holds, in ms, 0: without end
+-- ARGV.covers whether it covers others
+-- ARGV.reason why
+-- ARGV.by     by whom
+-- RETURNS     {how many entries were written to the feed, ''}; {-1, the host whose order covers this one}; {-2, ''} if the
+--             other partitions have an order of this host that has to end there first
 local l = read(KEYS.lane, ARGV.host)
 local s = l.state
 
@@ -21,11 +28,25 @@ local function first_later()
   if first and due(first) > now and not heads_due(l, now) then return first end
 end
 
+local function give_order(letter)
+  local before = s[letter] > 0 and order_of(letter, l.host, redis.call('HGET', l.h, letter) or '')
+  local covers = tonumber(ARGV.covers)
+  local packed, ends = new_order(before, tonumber(ARGV.lasts), covers, ARGV.reason, ARGV.by)
+  redis.call('HSET', l.h, letter, packed)
+  cover(letter, l.host, covers == 1 and packed or nil)
+  s[letter], l.ordered, l.lapsed = ends > 0 and ends or 1, true, nil
+end
+
+local function end_order(letter)
+  redis.call('HDEL', l.h, letter)
+  cover(letter, l.host)
+  s[letter], l.ordered = 0, true
+end
+
+local letters = {pause = 'p', resume = 'p', block = 'b', unblock = 'b'}
+local letter, gives = letters[ARGV.action], ARGV.action == 'pause' or ARGV.action == 'block'
 local actions = {
-  pause = function() s.p = 1 end,
-  resume = function() s.p = 0 end,
-  block = function() s.b = 1 end,
-  unblock = function() s.b = 0 end,
+  pause = give_order, resume = end_order, block = give_order, unblock = end_order,
   seen = function() hasten(l) end,
   probe = function()
     s.w = 0
@@ -37,9 +58,18 @@ local actions = {
   end,
 }
 
-if not l.known and ARGV.action ~= 'pause' and ARGV.action ~= 'block' then return 0 end
-actions[ARGV.action]()
+if letter and not gives and s[letter] == 0 then
+  local other = orders_for(l, letter)[1]
+  if other then return {-1, other.host} end
+end
+if not l.known and not gives then return {0, ''} end
+if letter and clock[3] and ARGV.spread == '0' and not (gives and ARGV.covers == '1') then
+  if redis.call('HEXISTS', COVERS, letter .. l.host) == 1 then return {-2, ''} end
+end
+l.by = ARGV.by
+actions[ARGV.action](letter)
+if letter then apply_orders(l) end
 end_throttle(s)
 write(l)
 signal()
-return newly_fed()
+return {newly_fed(), ''}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Forgets hosts that never answered, have nothing pending, and to which nothing happened for long.
 --
--- USES pages(exclude), lane(HOSTS, now, band, created, answer_kind, new_lane, open_state), feed(feed, newly_fed)
+-- USES pages(exclude), lane(HOSTS, now, band, created, is_paused, is_blocked, answer_kind, new_lane, open_state), feed(feed, newly_fed)
 -- USES place(total, signal)
 -- KEYS.lanes… six keys for each lane
 -- ARGV.unused for how long, in ms
@@ -28,7 +28,7 @@ for i = ARGV.hosts, #ARGV do
   if type(packed) == 'string' then -- else it is not known, or something else has written its key
     local s = open_state(l, packed).state
     local reached = answer_kind(s) > 0 or band(s.f, GOOD) > 0
-    if s.n == 0 and s.p == 0 and s.b == 0 and not reached and happened_at(s) + ARGV.unused <= now then forget(l) end
+    if s.n == 0 and not is_paused(s) and not is_blocked(s) and not reached and happened_at(s) + ARGV.unused <= now then forget(l) end
   end
 end
 signal()

@@ -2,8 +2,8 @@
 -- Makes dead letters of deliveries that choose.lua chose, as far as they may still go, and sees whether the host has waited
 -- as it asked.
 --
--- USES lane(LANE, now, band, has, from_numbered, end_throttle, read), feed(newly_fed), backlog(take_out)
--- USES place(write, signal), activity(new_activity, finish, died)
+-- USES lane(LANE, now, band, has, from_numbered, is_blocked, end_throttle, read), feed(newly_fed), backlog(take_out)
+-- USES place(changes_at, write, signal), activity(new_activity, finish, died)
 -- KEYS.lane×6      the lane
 -- KEYS.activities… a and r of each activity
 -- ARGV.host        the host
@@ -15,7 +15,7 @@ local l, why, buried, touched = read(KEYS.lane, ARGV.host), ARGV.why, 0, {}
 local s = l.state
 
 local function may_go(e)
-  if why == 'host_blocked' then return s.b > 0 end
+  if why == 'host_blocked' then return is_blocked(s) end
   if has(e, TAKEN) then return false end
   if why == 'host_unavailable' then return band(s.f, UNAVAILABLE) > 0 and s.n > 1 end
   return LANE > 0 and s.n > LANE
@@ -41,6 +41,6 @@ end
 for _, act in pairs(touched) do finish(act) end
 end_throttle(s)
 if l.known then write(l) end
-if buried == 0 then redis.call('ZADD', EXCESS, 'XX', s.v == 2 and s.w or now + RETRY, l.host) end
+if buried == 0 then redis.call('ZADD', EXCESS, 'XX', s.v == 2 and changes_at(l) or now + RETRY, l.host) end
 signal()
 return {buried, newly_fed()}

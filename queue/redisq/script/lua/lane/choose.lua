@@ -1,14 +1,14 @@
 #!lua flags=no-writes
 -- Chooses what is to be given up of a lane, the oldest first.
 --
--- USES lane(LANE, kept, band, has, from_numbered, read, behind_of, last_behind), place(exceeds)
+-- USES lane(LANE, kept, band, has, from_numbered, is_blocked, read, behind_of, last_behind), place(exceeds)
 -- KEYS.lane×6 the lane
 -- ARGV.host   the host
 -- ARGV.most   how many deliveries at most
 -- RETURNS     {why, of each where it is (see take_out), its number, activity, and what is stored there}
 local l, most = read(KEYS.lane, ARGV.host), tonumber(ARGV.most)
 local s = l.state
-local why = s.b > 0 and 'host_blocked' or band(s.f, UNAVAILABLE) > 0 and 'host_unavailable' or 'lane_full'
+local why = is_blocked(s) and 'host_blocked' or band(s.f, UNAVAILABLE) > 0 and 'host_unavailable' or 'lane_full'
 if not exceeds(s) then return {why} end
 
 -- Each place is in the order accepted, and who waits behind another is behind one of the window: so the oldest of the

@@ -1,11 +1,10 @@
 #!lua
 -- Makes dead letters pending again.
 --
--- USES lane(now, micros, band, has, due, NO_BODY, number, with_number, put, read, set, behind_of, behind, step_back)
+-- USES lane(now, micros, band, has, due, NO_BODY, number, with_number, is_blocked, put, read, set, behind_of, behind, step_back)
 -- USES backlog(backlog_of, join_backlog, find_tail), bodies(about_object), tombstones(is_superseded)
 -- USES place(at_end, total, write, signal)
--- USES activity(new_activity, field, look_up, count, counts, letter_name, letter_of, unfile)
--- USES search(own_chain)
+-- USES activity(new_activity, field, look_up, count, counts, letter_name, letter_of, unfile), search(own_chain)
 -- KEYS.lanes… six keys for each lane, then a and r of each activity
 -- ARGV.ttl    how long they last, in ms
 -- ARGV.lanes  how many lanes
@@ -48,7 +47,7 @@ end
 
 -- revive makes a delivery of a letter again.
 local function revive(l, act, ordinal, inbox)
-  if l.state.b > 0 or band(l.state.f, UNAVAILABLE) > 0 then return end
+  if is_blocked(l.state) or band(l.state.f, UNAVAILABLE) > 0 then return end
   local id, body = look_up(act).id, act.body or NO_BODY
   local letter = id and letter_of(letter_name(id, ordinal))
   if not letter then return end

@@ -2,7 +2,8 @@
 --
 --   feed  STREAM: entries, the ID of each its time (ms, by the partition's clock, never before that of an earlier one) and a
 --         number, its field e packed: its kind, and
---         host_state      host, state
+--         host_state      host, state, name of the token that changed it, and where an order did: p or b, its host, since when
+--                         and until when it holds (0: without end), whether it covers others, why, by whom
 --         dead, delivered host, path, IDs of recipients, activity, ordinal, attempts, last attempt, URI and metadata, reason
 --         activity_done   activity, how many deliveries, delivered, dead and cancelled, URI and metadata, and after which
 --                         entries of other partitions it has to be listed: for each its number, ms and number of the entry

@@ -160,7 +160,7 @@ end
 -- OUTDATED), and what else is ready.
 local function give(l, n)
   local s, answer, superseded, ready = l.state, {}, {}, ready_heads(l)
-  if s.w > now or s.p > 0 or s.b > 0 then return answer, superseded, ready end
+  if s.w > now or is_paused(s) or is_blocked(s) then return answer, superseded, ready end
   local probing = band(s.f, PROBING) > 0
   if probing then n = math.min(n, 1 - taken(l)) end
   while #answer < n do

@@ -32,21 +32,23 @@ local function look_around(d, passed)
 end
 
 -- refuses reports whether there is anything that a lane doesn't take.
-local function refuses(s) return s.b > 0 or band(s.f, UNAVAILABLE) > 0 end
+local function refuses(s) return is_blocked(s) or band(s.f, UNAVAILABLE) > 0 end
 
 -- read_refusing reads a lane's state if there is anything that the lane doesn't take.
 local function read_refusing(at, host)
   local packed = redis.call('HGET', KEYS[at], 's')
-  if not packed then return end
-  local values = all_numbers(packed) or {}
-  if refuses({f = values[6] or 0, b = values[16] or 0}) then return open_state(new_lane(at, host), packed) end
+  if not packed and not clock[3] then return end
+  local values = packed and all_numbers(packed) or {}
+  if not clock[3] and not refuses({f = values[6] or 0, b = values[16] or 0, h = values[18] or 0}) then return end
+  local l = open_state(new_lane(at, host), packed)
+  if refuses(l.state) then return l end
 end
 
 -- refusal returns why a lane takes nothing of a priority, or nil. accepted is whether it takes something of this submission
 -- already.
 local function refusal(l, priority, accepted)
   local s = l.state
-  if s.b > 0 then return 'host_blocked' end
+  if is_blocked(s) then return 'host_blocked' end
   if band(s.f, UNAVAILABLE) == 0 or priority == 0 then return end
   if accepted or s.w > now or s.n > 0 then return 'host_unavailable' end
 end
@@ -176,8 +178,8 @@ end
 -- keeps its time.
 local function arrive(l, priority)
   local s = l.state
-  if s.p > 0 or s.b > 0 then return move(l, IDLE, 0) end
-  local at, before = math.max(s.w, s.x), found_at(l)
+  if is_blocked(s) or l.pause_ends == math.huge then return move(l, IDLE, 0) end
+  local at, before = math.max(s.w, s.x, l.pause_ends), found_at(l)
   if before and before > math.max(at, now) then at = math.max(at, offered_until(l.host)) end -- what is offered is found by then
   if at <= now then at = AT_ONCE end
   local class = band(s.f, GOOD) > 0 and 0 or 1

@@ -7,7 +7,7 @@
 --             the channel on which nodes are woken
 --
 -- A lane is kept in six keys, most of them there only while they are needed:
---   h       HASH: s its state, r the host's record but for e its last error, and the window: deliveries that may go next,
+--   h       HASH: s its state, r the host's record but for e its last error, p and b the host's own orders, and the window: deliveries that may go next,
 --           by their number. No field takes more than 64 bytes as a rule, for that makes Redis use a few hundred more
 --   c       HASH of the chains in the backlog: "PRIORITY:COUNT:BODY", the body that of the newest
 --   w       ZSET, by name, of what waits behind a delivery of the window: chain, number, delivery
@@ -21,11 +21,14 @@
 -- State: n pending, i last number, z the set it is due in (0: none), k how many of those pending are in the backlog, t
 -- token, f what the record says (bits below), u turn among the priorities, d when it is due in s if it is among the later
 -- ones, x hidden until (leased), w waits until, o from when SeenPause counts, g epoch, y how many probes Seen hastened since
--- the last success, v why it is in excess (1 to give something up, 2 to see that it has waited), p paused, b blocked, c when
--- what state() returns last changed (0: never). It is packed in this order, which may only grow, without zeros at the end.
+-- the last success, v why it is in excess (1 to give something up, 2 to see that it has waited), p and b until when its own
+-- orders pause and block it (0: there is none, 1: without end), c when what state() returns last changed (0: never), h by which
+-- orders for others it is paused (1) and blocked (2), as it is listed. It is packed in this order, which may only grow,
+-- without zeros at the end.
 local STATS, EXCESS, OFFERED, EXPIRES, PENDING = KEYS.stats, KEYS.excess, KEYS.offered, KEYS.expires, KEYS.pending
 local DONE, DEAD, LETTERS, PARKED, STAGED = KEYS.done, KEYS.dead, KEYS.letters, KEYS.parked, KEYS.staged
 local FILED, SIGNING, ORDERED, OUTDATED = KEYS.filed, KEYS.signing, KEYS.ordered, KEYS.outdated
+local COVERS = KEYS.covers
 local BODIES, BODY_INFO, TOMBSTONES, TOMBS = KEYS.bodies, KEYS.bodyinfo, KEYS.tombstones, KEYS.tombs
 
 local HOSTS = {index = KEYS.hosts, pages = KEYS.hostpages}
@@ -53,7 +56,7 @@ local RETRY = 1000 -- in how many ms to look again at what could not be given up
 -- MAX_STOP can't be told from a jump, so for it too the clock goes on from where it was. A script that may not write goes by
 -- what one that does would keep.
 local MAX_STOP, MINUTE = 600000, 60000
-local redis_time, clock = redis.call('TIME'), redis.call('HMGET', STATS, 'lag', 'kept')
+local redis_time, clock = redis.call('TIME'), redis.call('HMGET', STATS, 'lag', 'kept', 'covers')
 local lag, kept = tonumber(clock[1] or 0), tonumber(clock[2] or 0)
 local now = redis_time[1] * 1000 + math.floor(redis_time[2] / 1000) - lag
 if kept > 0 and (now > kept + MAX_STOP or now < kept - MINUTE) then
@@ -155,9 +158,72 @@ local function from_numbered(text)
   return unpack_delivery(struct.unpack('>I8', text), string.sub(text, 9))
 end
 
+-- Orders for other hosts cover a host, of which the hash COVERS has those by letter and name. It is not looked at if the field
+-- covers of STATS says that there are none. An order is packed: since when and until when it holds (0: without end), whether it
+-- covers others, why, and the name of the token that asked for it.
+local PAUSED, BLOCKED = 1, 2 -- of h
+
+local function is_paused(s) return s.p > 0 or band(s.h, PAUSED) > 0 end
+
+local function is_blocked(s) return s.b > 0 or band(s.h, BLOCKED) > 0 end
+
+-- cover_fields returns the fields that COVERS may have for a host, those of the nearest first; see queue.Over.
+local function cover_fields(host)
+  local name, fields = string.match(host, '^(.*):%d+$'), {}
+  if name then name = '.' .. name else name = host end
+  while true do
+    name = string.match(name, '%.(.*)')
+    if not name or not string.find(name, '.', 1, true) then return fields end
+    fields[#fields + 1], fields[#fields + 2] = 'p' .. name, 'b' .. name
+  end
+end
+
+-- order_of unpacks an order, or returns nil if it is over or cannot be read.
+local function order_of(letter, host, packed)
+  local read, since, until_at, covers, reason, by = pcall(cmsgpack.unpack, packed)
+  if not read or type(until_at) ~= 'number' or until_at > 0 and until_at <= now then return end
+  return {letter = letter, host = host, since = since, ends = until_at, covers = covers, reason = reason, by = by}
+end
+
+-- covering returns the orders that cover a host, the nearest first.
+local function covering(host)
+  local orders, fields = {}, clock[3] and cover_fields(host) or {}
+  if #fields == 0 then return orders end
+  for i, packed in ipairs(redis.call('HMGET', COVERS, unpack(fields))) do
+    if packed then orders[#orders + 1] = order_of(string.sub(fields[i], 1, 1), string.sub(fields[i], 2), packed) end
+  end
+  return orders
+end
+
+-- apply_orders updates a lane's state by the orders that hold now. l.lapsed are those of its own whose time has passed.
+local function apply_orders(l)
+  local s = l.state
+  for _, letter in ipairs({'p', 'b'}) do
+    if s[letter] > 1 and s[letter] <= now then
+      s[letter], l.lapsed = 0, l.lapsed or {}
+      table.insert(l.lapsed, letter)
+    end
+  end
+  l.pause_ends, s.h = s.p == 1 and math.huge or s.p, 0
+  for _, order in ipairs(covering(l.host)) do
+    s.h = bor(s.h, order.letter == 'p' and PAUSED or BLOCKED)
+    if order.letter == 'p' then l.pause_ends = math.max(l.pause_ends, order.ends == 0 and math.huge or order.ends) end
+  end
+end
+
+-- orders_for returns the orders of a letter that hold for a host: its own first, then those that cover it, the nearest first.
+local function orders_for(l, letter)
+  local own = l.state[letter] > 0 and order_of(letter, l.host, redis.call('HGET', l.h, letter) or cmsgpack.pack(0, 0, 0, '', ''))
+  local orders = {own or nil}
+  for _, order in ipairs(covering(l.host)) do
+    if order.letter == letter then orders[#orders + 1] = order end
+  end
+  return orders
+end
+
 local function state(s)
-  if s.b > 0 then return 'blocked' end
-  if s.p > 0 then return 'paused' end
+  if is_blocked(s) then return 'blocked' end
+  if is_paused(s) then return 'paused' end
   if band(s.f, UNAVAILABLE) > 0 then return 'unavailable' end
   if band(s.f, PROBING) > 0 then return 'open' end
   if band(s.f, FAILED) > 0 then return 'failing' end
@@ -195,11 +261,11 @@ local function is_number(name) return #name <= 16 and string.find(name, '^%d+$')
 local function all_numbers(packed)
   local values = {pcall(cmsgpack.unpack, packed)}
   if not table.remove(values, 1) then return end
-  local highest = {[3] = 6, [14] = 2, [15] = 1, [16] = 1} -- z, v, p and b
-  for i = 1, 17 do
+  local highest = {[3] = 6, [14] = 2, [18] = 3} -- z, v and h
+  for i = 1, 18 do
     if not may_be('number', values[i]) or (values[i] or 0) > (highest[i] or 2 ^ 53) then return end
   end
-  return #values <= 17 and values or nil
+  return #values <= 18 and values or nil
 end
 
 -- count_again makes the state of a lane whose state cannot be read: its deliveries are counted, and all else is forgotten.
@@ -217,20 +283,22 @@ end
 
 -- open_state reads a lane's state from its field, or makes that of a lane not known before.
 local function open_state(l, packed)
-  local n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c
-  if packed then n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c = unpack(all_numbers(packed) or count_again(l), 1, 17) end
+  local n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c, h
+  if packed then n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c, h = unpack(all_numbers(packed) or count_again(l), 1, 18) end
   l.known, l.packed = packed and true, packed
   l.state = {
     n = n or 0, i = i or 0, z = z or 0, k = k or 0, t = t or 0, f = f or 0, u = u or 0, d = d or 0,
-    x = x or 0, w = w or 0, o = o or 0, g = g or 0, y = y or 0, v = v or 0, p = p or 0, b = b or 0, c = c or 0,
+    x = x or 0, w = w or 0, o = o or 0, g = g or 0, y = y or 0, v = v or 0, p = p or 0, b = b or 0, c = c or 0, h = h or 0,
   }
   l.label, l.answer = l.known and state(l.state), answer_kind(l.state)
+  l.was_covered = l.state.h > 0
+  apply_orders(l)
   return l
 end
 
 -- pack_state undoes open_state.
 local function pack_state(s)
-  local values, last = {s.n, s.i, s.z, s.k, s.t, s.f, s.u, s.d, s.x, s.w, s.o, s.g, s.y, s.v, s.p, s.b, s.c}, 17
+  local values, last = {s.n, s.i, s.z, s.k, s.t, s.f, s.u, s.d, s.x, s.w, s.o, s.g, s.y, s.v, s.p, s.b, s.c, s.h}, 18
   while last > 1 and values[last] == 0 do last = last - 1 end
   return cmsgpack.pack(unpack(values, 1, last))
 end
@@ -248,7 +316,7 @@ local function read(at, host)
   local packed, record = fields.s, fields.r
   l.failure = fields.e or ''
   if record then l.record = struct.pack('>I2', #record) .. record .. l.failure end
-  fields.s, fields.r, fields.e = nil, nil, nil
+  fields.s, fields.r, fields.e, fields.p, fields.b = nil, nil, nil, nil, nil
   for id, text in pairs(fields) do
     if is_number(id) then put(l, unpack_delivery(tonumber(id), text, l.failure)) else l.gone[#l.gone + 1] = id end
   end

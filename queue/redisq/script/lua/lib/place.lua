@@ -35,10 +35,10 @@ local AT_ONCE = -now
 -- place_of returns the set that a lane belongs into, and when it is due.
 local function place_of(l)
   local s = l.state
-  if s.p > 0 or s.b > 0 or s.n == 0 then return IDLE, 0 end
+  if is_blocked(s) or l.pause_ends == math.huge or s.n == 0 then return IDLE, 0 end
   local best, later = heads_due(l, now, true)
   if not best and not later then return IDLE, 0 end
-  local at = math.max(s.w, s.x)
+  local at = math.max(s.w, s.x, l.pause_ends)
   if l.known and not l.held and s.z ~= IDLE then at = math.max(at, offered_until(l.host)) end
   if best or band(s.f, PROBING) > 0 then
     if at <= now then at = AT_ONCE end
@@ -127,6 +127,12 @@ local function count_all()
   redis.call('HSET', STATS, unpack(sums))
 end
 
+-- order_behind returns the order that made a host's state, as the feed has it, or nothing.
+local function order_behind(l, label)
+  local order = (label == 'paused' or label == 'blocked') and orders_for(l, string.sub(label, 1, 1))[1]
+  return order and {order.letter, order.host, order.since, order.ends, order.covers, order.reason, order.by} or {}
+end
+
 -- note_state keeps the hosts by their states, and writes to the feed where one has changed, unless the lane is imported.
 local function note_state(l)
   local label = state(l.state)
@@ -139,14 +145,14 @@ local function note_state(l)
   host_adds[#host_adds + 1] = string.sub(label, 1, 1) .. l.host
   if label ~= (l.label or 'healthy') and not l.imported then
     l.state.c = now
-    feed(FED_STATE, l.host, label)
+    feed(FED_STATE, l.host, label, l.by or '', unpack(order_behind(l, label)))
   end
   l.label = label
 end
 
 -- exceeds reports whether Sweep has something to drop from a lane.
 local function exceeds(s)
-  return s.b > 0 and s.n > 0 or band(s.f, UNAVAILABLE) > 0 and s.n > 1 or LANE > 0 and s.n > LANE
+  return is_blocked(s) and s.n > 0 or band(s.f, UNAVAILABLE) > 0 and s.n > 1 or LANE > 0 and s.n > LANE
 end
 
 -- note_answer counts the hosts that ever answered by how they did so last.
@@ -158,13 +164,23 @@ local function note_answer(l)
   l.answer = kind
 end
 
+-- changes_at returns when a host's state changes by itself, for it has waited as it asked or an order of its own ends; nil if
+-- it doesn't.
+local function changes_at(l)
+  local s, at = l.state, math.huge
+  if l.label == 'throttled' then at = s.w end
+  if s.p > 1 then at = math.min(at, s.p) end
+  if s.b > 1 then at = math.min(at, s.b) end
+  return at < math.huge and at or nil
+end
+
 -- note_excess has Sweep look at a lane: at once and again when deliveries came to it or came back where something is to be
--- given up, and once the host has waited where it is throttled. It comes after note_state.
+-- given up, and when the host's state changes by itself. It comes after note_state.
 local function note_excess(l)
-  local s = l.state
-  local why = exceeds(s) and 1 or l.label == 'throttled' and 2 or 0
+  local s, at = l.state, changes_at(l)
+  local why = exceeds(s) and 1 or at and 2 or 0
   if why == 1 and (s.v ~= 1 or l.changed) then redis.call('ZADD', EXCESS, now, l.host) end
-  if why == 2 and s.v ~= 2 then redis.call('ZADD', EXCESS, s.w, l.host) end
+  if why == 2 and (s.v ~= 2 or l.ordered) then redis.call('ZADD', EXCESS, at, l.host) end
   if why == 0 and s.v > 0 then redis.call('ZREM', EXCESS, l.host) end
   s.v = why
 end
@@ -176,6 +192,7 @@ local function write_state(l)
   local packed = pack_state(l.state)
   if packed ~= l.packed then set_field(l, 's', packed) end
   call_all('HSET', l.h, l.fields)
+  if l.lapsed then redis.call('HDEL', l.h, unpack(l.lapsed)) end
   l.packed, l.fields = packed, {}
 end
 

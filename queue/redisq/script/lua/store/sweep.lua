@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Looks for what is over.
 --
--- USES lane(now, keep_time, created)
+-- USES lane(now, keep_time, created), covers(end_covers)
 -- ARGV.retention      how long finished activities last, in ms
 -- ARGV.dead_retention how long dead letters do, 0: without end
 -- ARGV.staging        how long staged activities do
@@ -9,9 +9,11 @@
 -- ARGV.most           how many of a kind at most
 -- RETURNS             {in how many ms there is more, how many dead letters and entries of the feed there are, {expired
 --                     activities, dead letters, finished activities, staged activities, hosts in excess, tombstones,
---                     deliveries that are superseded and not yet counted, activities whose homes are to hear of them}}
+--                     deliveries that are superseded and not yet counted, activities whose homes are to hear of them},
+--                     how far the review of lanes is, '' if there is none}
 keep_time()
-local soonest = -1
+local lapse, soonest = end_covers(), -1
+if lapse then soonest = lapse - now end
 
 -- over returns what is in a set for longer than it lasts, and notes when that is true for the next.
 local function over(key, lasts)
@@ -53,4 +55,5 @@ local function fed_entries(lasts)
 end
 local entries = fed_entries(tonumber(ARGV.feed_retention))
 local reports = over(ENDED, tonumber(ARGV.staging))
-return {soonest, redis.call('ZCARD', DEAD), entries, {expired, letters, done, staged, excess, tombs, outdated, reports}}
+return {soonest, redis.call('ZCARD', DEAD), entries, {expired, letters, done, staged, excess, tombs, outdated, reports},
+  redis.call('GET', REVIEW) or ''}

@@ -36,13 +36,14 @@ const (
 	codeForeignHost         code = "foreign_host"         // without api-tokens, Host must be localhost or a loopback address
 	codeCrossOrigin         code = "cross_origin"         // a web page of another origin sent it
 	codeMissingScope        code = "missing_scope"        // the token does not allow it
+	codeCovered             code = "covered"              // an order for another host covers it, named in host
 )
 
 var codes = append([]code{
 	codeMalformed, codeInvalidUTF8, codeLoneSurrogate, codeMissing, codeEmpty, codeWrongType, codeInvalidValue, codeTooLong,
 	codeTooMany, codeRepeated, codeControlCharacter, codeUnknownMember, codeUnknownParameter, codeConflict,
 	codeHiddenRecipients, codeInvalidHeader, codeReservedHeader, codeUnknownKey, codeInvalidKey, codeIdempotencyMismatch,
-	codeOwnActor, codeForeignHost, codeCrossOrigin, codeMissingScope,
+	codeOwnActor, codeForeignHost, codeCrossOrigin, codeMissingScope, codeCovered,
 }, rejectionReasons...)
 
 // rejectionReasons are the reasons why an inbox is not delivered to.

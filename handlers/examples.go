@@ -38,6 +38,12 @@ var (
 		FailureDays: 1, FailedOn: []string{"2026-01-02"}, SignatureScheme: "cavage", LastSuccessAt: exampleTime,
 		LastError: &attempt{At: exampleTime, Outcome: "unreachable", Error: "connection refused", Duration: 12},
 	}
+	examplePaused = withOrder(exampleHostView, queue.HostPaused, orderView{
+		Action: "pause", Host: exampleHost, Reason: "they move", By: "moderators", Since: exampleTime,
+	})
+	exampleBlocked = withOrder(exampleHostView, queue.HostBlocked, orderView{
+		Action: "block", Host: exampleHost, Reason: "spam, see ticket 42", By: "moderators", Since: exampleTime, Subdomains: true,
+	})
 	exampleAccepted = accepted{
 		ID: exampleID, ActivityID: exampleURI, Accepted: 2, URL: activityURL(exampleID),
 		Rejected: []rejection{{Inbox: "http://10.0.0.1/inbox", Reason: "http_not_allowed", Detail: "only https inboxes are accepted"}},
@@ -55,6 +61,11 @@ var (
 		},
 	}
 )
+
+func withOrder(h hostView, state queue.HostState, o orderView) hostView {
+	h.State, h.Orders = string(state), []*orderView{&o}
+	return h
+}
 
 // examples are the answers that the document shows, by operation. Of a stream it is one of its parts.
 var examples = map[string]any{
@@ -76,8 +87,8 @@ var examples = map[string]any{
 	}},
 
 	"list-hosts": page[hostView]{Items: []hostView{exampleHostView}},
-	"get-host":   exampleHostView, "pause-host": exampleHostView, "resume-host": exampleHostView,
-	"block-host": exampleHostView, "unblock-host": exampleHostView, "reset-host": exampleHostView,
+	"get-host":   exampleHostView, "pause-host": examplePaused, "resume-host": exampleHostView,
+	"block-host": exampleBlocked, "unblock-host": exampleHostView, "reset-host": exampleHostView,
 	"probe-host": exampleHostView, "seen-host": exampleHostView, "reset-hosts": hostsReset{Reset: 12},
 
 	"list-dead-letters": page[deadLetter]{Items: []deadLetter{{

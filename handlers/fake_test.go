@@ -263,7 +263,10 @@ func (f *fakeQueue) DeadLetters(_ context.Context, d queue.DeadLetterFilter, p q
 }
 
 func (f *fakeQueue) Act(_ context.Context, host string, a queue.HostAction, order queue.Order) (queue.HostStatus, error) {
-	return queue.HostStatus{Host: host, State: queue.HostPaused}, f.ask(host, a)
+	if host == "covered.example" {
+		return queue.HostStatus{}, fmt.Errorf("act: %w", &queue.CoveredError{Host: "example.com"})
+	}
+	return queue.HostStatus{Host: host, State: queue.HostPaused}, f.ask(host, a, order)
 }
 
 func (f *fakeQueue) ResetHosts(_ context.Context, state queue.HostState) (int, error) {

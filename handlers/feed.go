@@ -24,6 +24,8 @@ type entry struct {
 	IDs         []string        `json:"ids,omitempty" nullable:"false" doc:"of the actors behind the inbox, as the call named them"`
 	Host        string          `json:"host,omitempty"`
 	State       string          `json:"state,omitempty" enum:"healthy,throttled,refusing,failing,open,unavailable,paused,blocked,done,cancelled" doc:"of the host, or of the activity that is done"`
+	Order       *orderView      `json:"order,omitempty" doc:"the order that paused or blocked the host"`
+	By          string          `json:"by,omitempty" doc:"the name of the API token that changed the host's state"`
 	Reason      reason          `json:"reason,omitempty" doc:"why the delivery is dead"`
 	Attempts    *int            `json:"attempts,omitempty"`
 	LastAttempt *attempt        `json:"last_attempt,omitempty"`
@@ -38,6 +40,7 @@ func entryOf(e *queue.Event) entry {
 	}
 	switch e.Kind {
 	case queue.EventHostState:
+		v.Order, v.By = orderViewOf(e.Order), e.By
 		return v
 	case queue.EventActivityDone:
 		v.ID, v.Counts = e.ActivityID, (*counts)(e.Counts)

@@ -32,6 +32,8 @@ type hostView struct {
 	LastSuccessAt   string      `json:"last_success_at,omitempty" format:"date-time" doc:"when it last answered with a 2xx"`
 	LastAnswerAt    string      `json:"last_answer_at,omitempty" format:"date-time" doc:"when it last answered, with any status"`
 	LastError       *attempt    `json:"last_error,omitempty" doc:"the last attempt that was not answered with a 2xx"`
+
+	Orders []*orderView `json:"orders,omitempty" nullable:"false" doc:"pauses and blocks that hold: pauses first, and the host's own before those that cover it"`
 }
 
 // breakerView shows a host's breaker.
@@ -69,24 +71,25 @@ func (s *server) getHost(r *http.Request, _ []byte) (reply, error) {
 	return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, nil
 }
 
-// actOn returns the endpoint that does something to a host, and answers with how it is then.
-func (s *server) actOn(action queue.HostAction) endpoint {
-	return func(r *http.Request, _ []byte) (reply, error) {
-		host, err := pathHost(r)
-		if err != nil {
-			return reply{}, err
-		}
-		status, err := s.Queue.Act(r.Context(), host, action, queue.Order{})
-		if err != nil {
-			return reply{}, fmt.Errorf("%s host %s: %w", action, host, err)
-		}
-		level := slog.LevelInfo
-		if action == queue.Seen { // which apps send often
-			level = slog.LevelDebug
-		}
-		s.Log.Log(r.Context(), level, "host.action", "action", action, "host", host, "token", visitOf(r).token)
-		return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, nil
+// logActionOn logs what was done to a host.
+func (s *server) logActionOn(r *http.Request, action queue.HostAction, host string, order queue.Order) {
+	level := slog.LevelInfo
+	if action == queue.Seen { // which apps send often
+		level = slog.LevelDebug
 	}
+	attrs := []slog.Attr{
+		slog.String("action", string(action)), slog.String("host", host), slog.String("token", order.By),
+	}
+	if order.Reason != "" {
+		attrs = append(attrs, slog.String("reason", order.Reason))
+	}
+	if order.For > 0 {
+		attrs = append(attrs, slog.Duration("for", order.For))
+	}
+	if order.Subdomains {
+		attrs = append(attrs, slog.Bool("subdomains", true))
+	}
+	s.Log.LogAttrs(r.Context(), level, "host.action", attrs...)
 }
 
 // hostsReset is the answer of resetHosts: how many hosts that were.
@@ -122,7 +125,7 @@ func hostViewOf(h *queue.HostStatus) hostView {
 		},
 		FailureDays: rec.Breaker.FailureDays(), FailedOn: dates(rec.Breaker.FailedOn()), Refusals: rec.Refusals,
 		SignatureScheme: cmp.Or(rec.Scheme, "unknown"), LastSuccessAt: stamp(rec.LastSuccess), LastAnswerAt: stamp(rec.LastAnswer),
-		LastError: attemptView(rec.LastError),
+		LastError: attemptView(rec.LastError), Orders: orderViews(h.Orders),
 	}
 }
 

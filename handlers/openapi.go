@@ -55,7 +55,7 @@ type (
 )
 
 // strict are the schemas of what is in calls.
-var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "PinnedKey": true, "CancelCall": true, "DeadLetterCall": true}
+var strict = map[string]bool{"ActivityCall": true, "Recipient": true, "KeyCall": true, "PinnedKey": true, "CancelCall": true, "DeadLetterCall": true, "OrderCall": true}
 
 // serveDocument serves the document, which is the same for every call. It is written for the first: most nodes never need
 // it, and it takes more memory than all else that they do at start.
@@ -193,7 +193,7 @@ var problemFaults = map[int][]fault{
 
 var problemDetails = map[int]string{
 	400: "unknown in the query: hots", 401: "a bearer token is needed",
-	403: "the token does not have the scope operate", 404: "there is no such thing, or not any more",
+	403: "the token does not have the scope operate", 404: "there is no such thing, or not any more", 409: "what the call asks for contradicts how things are",
 	408: "the body took too long", 413: "the body is larger than 64 MiB", 415: "Content-Type must be application/json",
 	422: "the call is not valid", 429: "too many calls at once", 500: "a fault of our own; it was logged", 503: "the store is away",
 }

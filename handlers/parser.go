@@ -217,14 +217,14 @@ func dotted(pointer jsontext.Pointer) string {
 		if _, err := strconv.ParseUint(name, 10, 32); err == nil {
 			b.WriteString("[" + name + "]")
 		} else {
-			b.WriteString("." + printable(name))
+			b.WriteString("." + repeatable(name))
 		}
 	}
 	return b.String()
 }
 
-// printable is a name fit to be repeated: what is long or holds control characters may be anything, a secret too.
-func printable(name string) string {
+// repeatable is a name fit to be repeated: what is long or holds control characters may be anything, a secret too.
+func repeatable(name string) string {
 	if len(name) > maxName || strings.ContainsFunc(name, isControl) {
 		return "?"
 	}

@@ -32,6 +32,7 @@ type fault struct {
 	Location string `json:"location" doc:"where the fault is, beginning with body, query, path or header" example:"body.activity.id"`
 	Message  string `json:"message" doc:"for people" example:"is missing"`
 	Code     code   `json:"code" doc:"a stable word for the kind of fault; the reason where an inbox was rejected" example:"missing"`
+	Host     string `json:"host,omitempty" doc:"whose order it is, where an order covers the host of the call"`
 	Inbox    string `json:"inbox,omitempty"`
 	Reason   string `json:"reason,omitempty" enum:"private_address,bad_url,http_not_allowed,host_blocked,host_unavailable"`
 	Detail   string `json:"detail,omitempty"`

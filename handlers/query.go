@@ -79,9 +79,9 @@ func (rt *route) checkQuery(raw string) error {
 	var unknown []string
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		i := slices.IndexFunc(rt.params, func(p param) bool { return p.in == "query" && p.name == name })
-		switch location := "query." + printable(name); {
+		switch location := "query." + repeatable(name); {
 		case i < 0:
-			unknown = append(unknown, printable(name))
+			unknown = append(unknown, repeatable(name))
 			faults = append(faults, flaw{codeUnknownParameter, "is unknown"}.at(location))
 		case !rt.params[i].list && len(query[name]) > 1:
 			faults = append(faults, standsTwice.at(location))

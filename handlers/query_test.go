@@ -89,5 +89,5 @@ func TestUnknownMembers(t *testing.T) {
 	}
 	wantStatus(t, g.do("POST", "/v1/hosts/one.example/pause", `{}`), 200)
 	wantProblem(t, g.do("POST", "/v1/hosts/one.example/pause", `{}`, "Content-Type", "", "Content-Type", "text/plain"), 415)
-	wantProblem(t, g.do("POST", "/v1/hosts/one.example/pause", strings.Repeat(" ", maxNoBody+1)), 413)
+	wantProblem(t, g.do("POST", "/v1/hosts/one.example/resume", strings.Repeat(" ", maxNoBody+1)), 413)
 }

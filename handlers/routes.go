@@ -220,11 +220,19 @@ func (s *server) hostRoutes() []route {
 		},
 	}
 	for _, action := range queue.HostActions {
-		routes = append(routes, route{
+		rt := route{
 			method: "POST", path: "/v1/hosts/{host}/" + string(action), id: string(action) + "-host",
 			summary: actionSummary[action], serve: s.actOn(action), timeout: bulkTimeout,
 			replies: ok[hostView](), faults: []int{422},
-		})
+		}
+		switch action {
+		case queue.Pause, queue.Block:
+			rt.limit, rt.optional = maxOrderCall, true
+			rt.body, rt.example = reflect.TypeFor[orderCall](), orderExample
+		case queue.Resume, queue.Unblock:
+			rt.faults = append(rt.faults, http.StatusConflict)
+		}
+		routes = append(routes, rt)
 	}
 	return routes
 }

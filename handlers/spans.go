@@ -87,7 +87,7 @@ func (s *server) traceLine(ctx context.Context, l *line) (end func()) {
 			span.SetAttributes(semconv.ErrorTypeKey.Int(problemOf(l.err).Status))
 			span.SetStatus(otelcodes.Error, "")
 		} else {
-			describe(span, &l.draft.submission.Activity, l.answer.accepted)
+			describe(span, &l.draft.submission.Activity, l.answer.AcceptedView)
 		}
 		span.End()
 	}

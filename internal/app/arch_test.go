@@ -24,7 +24,7 @@ func mayImport() map[string][]string {
 			"breaker", "delivery", "handlers", "internal/bench", "internal/config", "internal/demo", "internal/keyctl", "internal/netguard", "internal/relay", "internal/resolver", "internal/telemetry", "internal/webhook", "lockmgr",
 			"queue", "queue/embedded", "queue/redisq", "signer",
 		},
-		"handlers": {"internal/netguard", "internal/telemetry", "queue", "signer"},
+		"handlers": {"internal/netguard", "internal/printable", "internal/telemetry", "queue", "signer"},
 		"delivery": {"breaker", "internal/netguard", "internal/printable", "internal/resolver", "internal/telemetry", "lockmgr", "queue", "signer"},
 
 		"queue":               {"breaker", "lockmgr"},

@@ -251,6 +251,8 @@ export interface components {
             at: string;
             /** Format: int64 */
             attempts?: number;
+            /** @description the name of the API token that changed the host's state */
+            by?: string;
             /** @description of the activity that is done */
             counts?: components["schemas"]["Counts"];
             /** @description goes on behind this entry; absent if it is not kept in the feed */
@@ -264,6 +266,8 @@ export interface components {
             last_attempt?: components["schemas"]["Attempt"];
             /** @description what the call that brought the activity said */
             metadata?: unknown;
+            /** @description the order that paused or blocked the host */
+            order?: components["schemas"]["OrderView"];
             /**
              * @description why the delivery is dead
              * @enum {string}
@@ -287,8 +291,10 @@ export interface components {
              * @example missing
              * @enum {string}
              */
-            code: "malformed" | "invalid_utf8" | "lone_surrogate" | "missing" | "empty" | "wrong_type" | "invalid_value" | "too_long" | "too_many" | "repeated" | "control_character" | "unknown_member" | "unknown_parameter" | "conflict" | "hidden_recipients" | "invalid_header" | "reserved_header" | "unknown_key" | "invalid_key" | "idempotency_mismatch" | "own_actor" | "foreign_host" | "cross_origin" | "missing_scope" | "private_address" | "bad_url" | "http_not_allowed" | "host_blocked" | "host_unavailable";
+            code: "malformed" | "invalid_utf8" | "lone_surrogate" | "missing" | "empty" | "wrong_type" | "invalid_value" | "too_long" | "too_many" | "repeated" | "control_character" | "unknown_member" | "unknown_parameter" | "conflict" | "hidden_recipients" | "invalid_header" | "reserved_header" | "unknown_key" | "invalid_key" | "idempotency_mismatch" | "own_actor" | "foreign_host" | "cross_origin" | "missing_scope" | "covered" | "private_address" | "bad_url" | "http_not_allowed" | "host_blocked" | "host_unavailable";
             detail?: string;
+            /** @description whose order it is, where an order covers the host of the call */
+            host?: string;
             inbox?: string;
             /**
              * @description where the fault is, beginning with body, query, path or header
@@ -399,6 +405,8 @@ export interface components {
             last_success_at?: string;
             /** Format: date-time */
             oldest_pending_at?: string;
+            /** @description pauses and blocks that hold: pauses first, and the host's own before those that cover it */
+            orders?: components["schemas"]["OrderView"][];
             /** Format: int64 */
             pending: number;
             /**
@@ -599,6 +607,44 @@ export interface components {
             state: "pending" | "dead";
             /** @description where the activity can be watched */
             url: string;
+        } & {
+            [key: string]: unknown;
+        };
+        OrderCall: {
+            /** @description shown with the host and in the feed; one line */
+            reason?: string;
+            /** @description it covers every host under this name too, also those that are only heard of later */
+            subdomains?: boolean;
+            /**
+             * Format: date-time
+             * @description when it ends by itself, within ten years; it has no end if this is absent
+             */
+            until?: string;
+        };
+        OrderView: {
+            /** @enum {string} */
+            action: "pause" | "block";
+            /**
+             * @description the name of the API token that gave it
+             * @example moderators
+             */
+            by?: string;
+            /**
+             * @description the host that it was given for; another host if that one's subdomains are covered
+             * @example one.example
+             */
+            host: string;
+            /** @example spam, see ticket 42 */
+            reason?: string;
+            /** Format: date-time */
+            since?: string;
+            /** @description it covers the subdomains of its host */
+            subdomains: boolean;
+            /**
+             * Format: date-time
+             * @description when it ends by itself; absent if it has no end
+             */
+            until?: string;
         } & {
             [key: string]: unknown;
         };
@@ -866,6 +912,8 @@ export type LineProblem = components['schemas']['LineProblem'];
 export type NodeRates = components['schemas']['NodeRates'];
 export type NodeView = components['schemas']['NodeView'];
 export type OneDelivery = components['schemas']['OneDelivery'];
+export type OrderCall = components['schemas']['OrderCall'];
+export type OrderView = components['schemas']['OrderView'];
 export type PageActivityView = components['schemas']['PageActivityView'];
 export type PageDeadLetter = components['schemas']['PageDeadLetter'];
 export type PageDeliveryView = components['schemas']['PageDeliveryView'];

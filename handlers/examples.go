@@ -56,7 +56,7 @@ var (
 			OldestPendingAt: exampleTime,
 		},
 		Node: &nodeView{
-			Version: "1.2.3", Signing: "openssl", StartedAt: exampleTime, Uptime: 86_400, InFlight: 3,
+			Version: "1.2.3", Signing: "openssl", StartedAt: exampleTime, Uptime: 86_400, InFlight: 3, Concurrency: 512,
 			Attempts: map[string]int64{"delivered": 981_234}, PerSecond: nodeRates{Attempts: 12.1},
 		},
 	}

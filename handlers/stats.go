@@ -50,6 +50,9 @@ type NodeStats struct {
 	InFlight  int              // attempts
 	Attempts  map[string]int64 // that ended, by outcome
 	PerSecond float64          // attempts that ended, over the last minute
+
+	Concurrency int           // how many attempts may be in flight; 0 if the node does not deliver
+	WebhookLag  time.Duration // the age of the oldest entry that the app has not taken; 0 if another node sends, or none
 }
 
 // nodeView shows what a node did.
@@ -61,6 +64,9 @@ type nodeView struct {
 	InFlight  int              `json:"in_flight" doc:"attempts"`
 	Attempts  map[string]int64 `json:"attempts" doc:"attempts that ended since the start, by outcome"`
 	PerSecond nodeRates        `json:"per_second"`
+
+	Concurrency int     `json:"concurrency" doc:"how many attempts may be in flight; 0 if the node does not deliver"`
+	WebhookLag  float64 `json:"webhook_lag_seconds" doc:"the age of the oldest entry that the webhook has not delivered; 0 if another node sends it, or none"`
 }
 
 // nodeRates are rates of a node.
@@ -114,6 +120,7 @@ func (s *server) nodeView() *nodeView {
 	return &nodeView{
 		Version: s.Version, Signing: n.Signing, StartedAt: stamp(n.StartedAt), Uptime: int64(time.Since(n.StartedAt).Seconds()),
 		InFlight: n.InFlight, Attempts: n.Attempts, PerSecond: nodeRates{Attempts: n.PerSecond},
+		Concurrency: n.Concurrency, WebhookLag: n.WebhookLag.Seconds(),
 	}
 }
 

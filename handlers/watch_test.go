@@ -258,10 +258,11 @@ func TestStats(t *testing.T) {
 		g.server.Node = func() NodeStats {
 			return NodeStats{
 				StartedAt: time.Now().Add(-90 * time.Minute), Signing: "go", InFlight: 3, Attempts: map[string]int64{"delivered": 4, "gone": 0}, PerSecond: .5,
+				Concurrency: 512, WebhookLag: 1500 * time.Millisecond,
 			}
 		}
 		want += `,"node":{"version":"1.2.3","signing":"go","started_at":"1999-12-31T22:30:00.000Z","uptime_seconds":5400,"in_flight":3,` +
-			`"attempts":{"delivered":4,"gone":0},"per_second":{"attempts":0.5}}` + warnings
+			`"attempts":{"delivered":4,"gone":0},"per_second":{"attempts":0.5},"concurrency":512,"webhook_lag_seconds":1.5}` + warnings
 		if diff := cmp.Diff(want, g.do("GET", "/v1/stats", "").Body.String()); diff != "" {
 			t.Error(diff)
 		}

@@ -129,6 +129,7 @@ type node struct {
 	pool         *delivery.Pool
 	hook         *webhook.Sender // nil without a webhook
 	delivers     bool
+	concurrency  int // attempts
 	api          *handlers.API
 	calls        *handlers.Metrics
 	server       *http.Server
@@ -163,7 +164,7 @@ func (s *service) newNode(life context.Context, store queue.Queue, leases lockmg
 	})
 	client.Register(registry)
 	n := &node{
-		log: log, client: client, delivers: cfg.Deliver, timeout: cfg.ShutdownTimeout, signing: rsa.Name(),
+		log: log, client: client, delivers: cfg.Deliver, concurrency: cfg.Concurrency, timeout: cfg.ShutdownTimeout, signing: rsa.Name(),
 		fingerprints: sealer.Fingerprints(), store: store, traces: s.traces, started: time.Now(),
 	}
 	keys := signer.New(signer.Options{Store: keyStore{store}, Sealer: sealer, RSA: rsa})
@@ -230,9 +231,16 @@ func (n *node) stats() handlers.NodeStats {
 	for outcome, count := range stats.Attempts {
 		attempts[string(outcome)] = count
 	}
-	return handlers.NodeStats{
+	view := handlers.NodeStats{
 		StartedAt: n.started, Signing: n.signing, InFlight: stats.InFlight, Attempts: attempts, PerSecond: stats.PerSecond,
 	}
+	if n.delivers {
+		view.Concurrency = n.concurrency
+	}
+	if n.hook != nil {
+		view.WebhookLag = n.hook.Stats().Lag
+	}
+	return view
 }
 
 // run delivers until ctx ends or the server does, which served reports, and then stops both.

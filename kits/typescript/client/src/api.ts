@@ -559,6 +559,11 @@ export interface components {
             };
             /**
              * Format: int64
+             * @description how many attempts may be in flight; 0 if the node does not deliver
+             */
+            concurrency: number;
+            /**
+             * Format: int64
              * @description attempts
              */
             in_flight: number;
@@ -570,6 +575,11 @@ export interface components {
             /** Format: int64 */
             uptime_seconds: number;
             version: string;
+            /**
+             * Format: double
+             * @description the age of the oldest entry that the webhook has not delivered; 0 if another node sends it, or none
+             */
+            webhook_lag_seconds: number;
         } & {
             [key: string]: unknown;
         };

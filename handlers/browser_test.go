@@ -68,8 +68,14 @@ const setTimer = setTimeout, clearTimer = clearTimeout;
 window.setTimeout = (f, ms) => ms < 1000 ? setTimer(f, ms) : (window.due = f, 'due');
 window.clearTimeout = (id) => { if (id === 'due') window.due = null; else clearTimer(id); };`
 
-// openTab opens a page. Messages of the browser with the text expected in them are no fault.
+// openTab opens the overview of a dashboard. Messages of the browser with the text expected in them are no fault.
 func openTab(browser context.Context, t *testing.T, url string, expected ...string) *tab {
+	t.Helper()
+	return openPage(browser, t, url, "", expected...)
+}
+
+// openPage opens the page at an address of a dashboard.
+func openPage(browser context.Context, t *testing.T, url, at string, expected ...string) *tab {
 	t.Helper()
 	ctx, closeTab := chromedp.NewContext(browser)
 	t.Cleanup(closeTab)
@@ -81,7 +87,7 @@ func openTab(browser context.Context, t *testing.T, url string, expected ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.do(chromedp.Navigate(url))
+	p.do(chromedp.Navigate(url + "/#/" + at))
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -99,7 +105,7 @@ func (p *tab) note(event any) {
 	complaint := ""
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		if !strings.HasPrefix(e.Request.URL, p.url+"/") {
+		if !strings.HasPrefix(e.Request.URL, p.url+"/") && !strings.HasPrefix(e.Request.URL, "data:") { // the browser's own icons
 			complaint = "asked for " + e.Request.URL
 		}
 	case *log.EventEntryAdded:
@@ -143,6 +149,24 @@ func (p *tab) press(selector string) {
 func (p *tab) write(selector, keys string) {
 	p.t.Helper()
 	p.do(chromedp.SendKeys(selector, keys))
+}
+
+// visit goes to the page at an address.
+func (p *tab) visit(at string) {
+	p.t.Helper()
+	p.run("location.hash = '#/" + at + "'")
+}
+
+// follow clicks the first link with a text.
+func (p *tab) follow(text string) {
+	p.t.Helper()
+	p.sees(true, `(a => { a?.click(); return !!a })([...document.querySelectorAll('#page a, nav a')].find(a => a.textContent === '`+text+`'))`)
+}
+
+// choose chooses an option of a list.
+func (p *tab) choose(selector, value string) {
+	p.t.Helper()
+	p.run(`(list => { list.value = '` + value + `'; list.dispatchEvent(new Event('change')) })(document.querySelector('` + selector + `'))`)
 }
 
 // poll makes the page's next poll, and those that bring the lists too.

@@ -2,7 +2,9 @@ package handlers
 
 import (
 	"embed"
+	"io/fs"
 	"net/http"
+	"path"
 	"strconv"
 
 	"github.com/go-chi/chi/v5"
@@ -16,13 +18,34 @@ var assets embed.FS
 // asset is a file of the dashboard.
 type asset struct{ file, contentType string }
 
-// dashboard is the page at / with what it loads. None of it needs a token: the files are the same for everybody and
-// hold no data. The page reads the API, with the token that its user entered.
-var dashboard = map[string]asset{
-	"/":                    {"index.html", "text/html; charset=utf-8"},
-	"/dashboard/app.js":    {"app.js", "text/javascript; charset=utf-8"},
-	"/dashboard/style.css": {"style.css", "text/css; charset=utf-8"},
-	"/dashboard/icon.svg":  {"icon.svg", "image/svg+xml"},
+// dashboard is the page at / with what it loads, by path. None of it needs a token: the files are the same for everybody
+// and hold no data. The page reads the API, with the token that its user entered.
+var dashboard = dashboardFiles()
+
+// contentTypes are those of the dashboard's files.
+var contentTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
+// dashboardFiles returns the files in assets by the paths that they are served at: index.html is at /.
+func dashboardFiles() map[string]asset {
+	served := map[string]asset{}
+	// The files are in the program: reading them can't fail.
+	_ = fs.WalkDir(assets, "dashboard", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		at := "/" + file
+		if file == "dashboard/index.html" {
+			at = "/"
+		}
+		served[at] = asset{file, contentTypes[path.Ext(file)]}
+		return nil
+	})
+	return served
 }
 
 // dashboardPolicy lets the page load its own files and talk to its own node, and nothing else. Hosts, inboxes and
@@ -33,16 +56,16 @@ const dashboardPolicy = "default-src 'self'; base-uri 'none'; form-action 'none'
 
 // mountDashboard puts the dashboard on a router.
 func mountDashboard(mux chi.Router) {
-	for path, a := range dashboard {
+	for at, a := range dashboard {
 		serve := a.serve()
-		mux.Get(path, serve)
-		mux.Head(path, serve)
+		mux.Get(at, serve)
+		mux.Head(at, serve)
 	}
 }
 
 // serve serves the file.
 func (a asset) serve() http.HandlerFunc {
-	text, err := assets.ReadFile("dashboard/" + a.file)
+	text, err := assets.ReadFile(a.file)
 	if err != nil {
 		panic("handlers: " + err.Error()) // the program was built without it
 	}

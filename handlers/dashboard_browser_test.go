@@ -2,71 +2,94 @@ package handlers
 
 import (
 	"context"
-	"fmt"
 	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/google/uuid"
 
 	"github.com/postrider/postrider/breaker"
-	"github.com/postrider/postrider/lockmgr"
 	"github.com/postrider/postrider/queue"
-	"github.com/postrider/postrider/queue/embedded"
 )
 
 // The dashboard in a real browser, over a real store. Its polls come when a test calls them, so that nothing waits for
 // the clock.
 
 const (
-	evil     = `<img src=x onerror="window.hit = 1"><script>window.hit = 1</script>`
-	evilHost = `<b onclick="window.hit=1">bold</b>.example`
-	rows     = `[...document.querySelectorAll('#hosts tbody th')].map(th => th.textContent)`
+	rows    = `[...document.querySelectorAll('.list tbody th')].map(th => th.textContent)`
+	heading = `document.querySelector('#page h1').textContent`
+	result  = `document.querySelector('.result').textContent`
 )
 
 func TestDashboardInBrowser(t *testing.T) {
 	browser := startBrowser(t)
 	w := newWorld(t)
-	t.Run("fleet", func(t *testing.T) { testFleet(w, openTab(browser, t, w.url())) })
-	t.Run("strangers' texts", func(t *testing.T) { testTexts(openTab(browser, t, w.url(), "TrustedHTML")) })
-	t.Run("health", func(t *testing.T) { testHealth(browser, t) })
-	t.Run("filter", func(t *testing.T) { testFilter(openTab(browser, t, w.url())) })
-	t.Run("late answer", func(t *testing.T) { testLate(openTab(browser, t, w.url())) })
-	t.Run("pages", func(t *testing.T) { testPages(openTab(browser, t, w.url())) })
-	t.Run("phone", func(t *testing.T) { testPhone(openTab(browser, t, w.url())) })
+	t.Run("overview", func(t *testing.T) { testOverview(w, openTab(browser, t, w.url())) })
+	t.Run("strangers' texts", func(t *testing.T) { testTexts(w, openPage(browser, t, w.url(), "hosts", "TrustedHTML")) })
+	t.Run("problems", func(t *testing.T) { testProblems(browser, t) })
+	t.Run("charts", func(t *testing.T) { testCharts(openTab(browser, t, w.url())) })
+	t.Run("no history", func(t *testing.T) { testNoHistory(browser, t) })
+	t.Run("hosts", func(t *testing.T) { testHosts(openPage(browser, t, w.url(), "hosts")) })
+	t.Run("late answer", func(t *testing.T) { testLate(openPage(browser, t, w.url(), "hosts")) })
+	t.Run("pages", func(t *testing.T) { testPages(openPage(browser, t, w.url(), "hosts")) })
+	t.Run("phone", func(t *testing.T) { testPhone(w, openTab(browser, t, w.url())) })
+	t.Run("keyboard", func(t *testing.T) { testKeyboard(openTab(browser, t, w.url())) })
+	t.Run("lost", func(t *testing.T) { testLost(openPage(browser, t, w.url(), "hosts/a%/b")) })
 	t.Run("hidden", func(t *testing.T) { testHidden(openTab(browser, t, w.url())) })
-	t.Run("token", func(t *testing.T) { testToken(openTab(browser, t, w.url(withTokens), "401")) })
+	t.Run("token", func(t *testing.T) { testToken(openPage(browser, t, w.url(withTokens), "hosts", "401")) })
+	t.Run("scopes", func(t *testing.T) { testScopes(browser, t) })
 	t.Run("live", func(t *testing.T) { testLive(browser, t) })
+	t.Run("still", func(t *testing.T) { testStill(browser, t) })
 	t.Run("host actions", func(t *testing.T) { testHostActions(browser, t) })
+	t.Run("many hosts", func(t *testing.T) { testManyHosts(browser, t) })
 	t.Run("letters", func(t *testing.T) { testLetters(browser, t) })
+	t.Run("four clicks", func(t *testing.T) { testFourClicks(browser, t) })
+	t.Run("activity", func(t *testing.T) { testActivity(browser, t) })
+	t.Run("keys and node", func(t *testing.T) { testKeysAndNode(browser, t) })
 	t.Run("away", func(t *testing.T) { testAway(browser, t) })
 }
 
-func testFleet(w *world, p *tab) {
+// problems are the lines of the overview, without what stands below them.
+const problems = `[...document.querySelectorAll('.problems b')].map(b => b.textContent)`
+
+func testOverview(w *world, p *tab) {
 	p.sees("Live", text("#status"))
-	p.sees([]string{"–", "2", "32", "2"}, `['rate', 'delivered', 'pending', 'dead'].map(id => document.getElementById(id).textContent)`)
-	p.sees([]string{"34", "32", "0", "0", "1", "1", "0", "0", "0"}, `[...document.querySelectorAll('output')].map(o => o.textContent)`)
+	p.sees([]string{"1 host does not answer: its circuit breaker is open"}, problems)
+	p.sees([]string{"62", "2", "66", "64"}, `(v => [v[1], v[3], v[4], v[5]])([...document.querySelectorAll('.tiles dd')].map(d => d.textContent))`)
 	w.post("ok.example", 1)
-	w.settle("ok.example", queue.Settlement{}, queue.Result{Verdict: queue.Delivered})
 	p.poll()
-	p.sees("3", text("#delivered"))
-	p.sees(true, `Number(document.getElementById('rate').textContent) > 0`)
+	p.sees("63", `document.querySelectorAll('.tiles dd')[1].textContent`)
+	p.sees("Overview · Postrider", `document.title`)
+	p.sees("Overview", `document.querySelector('nav [aria-current=page]').textContent`)
+	p.follow("open.example")
+	p.sees("open.example", heading)
+	p.sees("#/hosts/open.example", `location.hash`)
+	w.settle("ok.example", queue.Settlement{}, queue.Result{Verdict: queue.Delivered})
 }
 
 // testTexts: what strangers wrote is shown letter by letter and does nothing, and could not if the page had a hole.
-func testTexts(p *tab) {
-	p.sees([]string{evilHost, "failing", "502 " + evil}, `(tr => [tr.cells[0].textContent, tr.cells[1].textContent,
-		tr.querySelector('.error').textContent])(document.querySelector('#hosts tbody tr'))`)
-	p.sees([]string{"https://gone.example/inbox?" + evil, "gone", "410 " + evil}, `(tr => [tr.cells[0].textContent, tr.cells[1].textContent,
-		tr.querySelector('.error').textContent])(document.querySelector('#letters tbody tr'))`)
-	p.sees(0, `document.querySelectorAll('main :is(img, script, b, a)').length`)
+func testTexts(w *world, p *tab) {
+	p.sees([]string{evilHost, "failing", "502 " + evil}, `(tr => [tr.cells[1].textContent, tr.cells[2].textContent,
+		tr.querySelector('.error').textContent])(document.querySelector('.list tbody tr'))`)
+	p.visit("hosts/gone.example")
+	p.sees("410 "+evil, text(".list .error"))
+	p.visit("dead-letters")
+	p.sees([]string{"https://gone.example/inbox?" + evil, "gone", "410 " + evil}, `(tr => [tr.cells[1].textContent, tr.cells[3].textContent,
+		tr.querySelector('.error').textContent])(document.querySelector('.list tbody tr'))`)
+	p.follow("https://gone.example/inbox?" + evil)
+	p.sees("410 "+evil, text(".said"))
+	p.visit("activities/" + w.accept(&queue.Activity{URI: evil, Type: evil, Actor: evil, Body: []byte(`{"x":"<script>1</script>"}`)}, "https://ok.example/inbox"))
+	p.sees(evil+" "+evil, heading)
+	p.run(`document.querySelector('details').open = true`)
+	p.sees("{\n  \"x\": \"<script>1</script>\"\n}", text("pre"))
+	p.sees(0, `document.querySelectorAll('#page :is(img, script)').length`)
+	p.sees(0, `document.querySelectorAll('#page [onclick], #page [onerror]').length`)
 	p.sees("undefined", `typeof window.hit`)
 	p.sees("TypeError", `(() => { try { document.body.innerHTML = '<b>' } catch (e) { return e.name } })()`)
 }
 
-// testHealth: hosts that answer and take nothing show, and that all do so is said, for as long as it is so.
-func testHealth(browser context.Context, t *testing.T) {
+// testProblems: hosts that answer and take nothing show, and that all do so is said, for as long as it is so.
+func testProblems(browser context.Context, t *testing.T) {
 	now := time.Now()
 	refused := &queue.LastAttempt{At: now, Status: 401, Outcome: "unauthorized", Error: "no such key"}
 	refuses := queue.HostRecord{Refusals: 10, Breaker: breaker.Record{LastSuccess: now}, LastAnswer: now, LastError: refused}
@@ -80,44 +103,92 @@ func testHealth(browser context.Context, t *testing.T) {
 		w.post(host, 1)
 		w.settle(host, s, queue.Result{Verdict: queue.Retry, After: time.Hour, Attempt: s.Host.LastError})
 	}
-	p := openTab(browser, t, w.url())
-	p.sees([]string{"3", "0", "1", "2", "0", "0", "0", "0", "0"}, `[...document.querySelectorAll('output')].map(o => o.textContent)`)
-	const warning = `(w => [w.hidden, w.textContent])(document.getElementById('warnings'))`
-	p.sees([]any{false, "most hosts answer 401 and none accepts: check that receivers can fetch your public key"}, warning)
-	p.click(`#states input[value=throttled]`)
-	p.sees([]string{"c.example"}, rows)
-	p.sees([]string{"throttled", "in 1 hr.", "429 throttled"}, `(c => [c[1].textContent, c[5].textContent,
-		c[6].querySelector('.error').textContent])(document.querySelector('#hosts tbody tr').cells)`)
-	p.sees("probe reset pause block", offered)
-	p.click(`#states input[value=refusing]`)
-	p.sees([]string{"a.example", "b.example"}, rows)
-	p.press(`#hosts button[data-key="reset a.example"]`)
-	p.sees("a.example is healthy.", text("#done"))
-	p.sees([]string{"b.example"}, rows)
+	lag := func(o *Options) {
+		o.Node = func() NodeStats { return NodeStats{StartedAt: now, WebhookLag: 3 * time.Minute} }
+	}
+	p := openTab(browser, t, w.url(lag))
+	p.sees([]string{
+		"Most hosts answer 401 and none accepts: check that receivers can fetch your public key.",
+		"2 hosts answer, but refuse everything", "The webhook is behind by 3 minutes.",
+	}, problems)
 	accepts := queue.HostRecord{Breaker: breaker.Record{LastSuccess: now}, LastAnswer: now, LastSuccess: now}
 	w.post("ok.example", 1)
 	w.settle("ok.example", queue.Settlement{Host: &accepts}, queue.Result{Verdict: queue.Delivered})
 	p.poll()
-	p.sees([]any{true, ""}, warning)
+	p.sees([]string{"2 hosts answer, but refuse everything", "The webhook is behind by 3 minutes."}, problems)
+	p.follow("2 hosts answer, but refuse everything")
+	p.sees([]string{"a.example", "b.example"}, rows)
+	p.visit("hosts?state=throttled")
+	p.sees([]string{"throttled", "in 1 hr.", "429 throttled"}, `(c => [c[2].textContent, c[6].textContent,
+		c[7].querySelector('.error').textContent])(document.querySelector('.list tbody tr').cells)`)
+
+	empty := openTab(browser, t, newStore(t).url())
+	empty.sees([]string{"No problems. "}, problems)
+	empty.visit("hosts")
+	empty.sees("No hosts yet. They appear once your app hands over its first activity.", text(".none"))
 }
 
-func testFilter(p *tab) {
-	p.sees(25, rows+`.length`)
-	p.click(`#states input[value=open]`)
+// testCharts: charts say by keyboard and in a table what they show.
+func testCharts(p *tab) {
+	p.sees(4, `document.querySelectorAll('.chart svg').length`)
+	p.sees(true, `document.querySelectorAll('.column').length > 60 && document.querySelectorAll('.line').length === 5`)
+	p.run(`window.field = document.querySelector('.field'); field.focus()`)
+	p.sees([]any{false, "59"}, `[field.querySelector('.tip').hidden, field.ariaValueNow]`)
+	key := func(name string) {
+		p.run(`field.dispatchEvent(new KeyboardEvent('keydown', {key: '` + name + `', bubbles: true}))`)
+	}
+	key("Home")
+	p.sees([]any{"0", true}, `[field.ariaValueNow, /^\d\d:\d\d: delivered 2,500, dead letters 60$/.test(field.ariaValueText)]`)
+	key("ArrowRight")
+	p.sees("1", `field.ariaValueNow`)
+	p.poll() // what is pointed at stays
+	p.sees([]any{"1", false}, `[field.ariaValueNow, field.querySelector('.tip').hidden]`)
+	key("Escape")
+	p.sees(true, `field.querySelector('.tip').hidden`)
+	p.run(`document.querySelector('.chart details').open = true`)
+	p.sees([]any{60, "2,500"}, `(rows => [rows.length, rows[59].cells[1].textContent])(document.querySelector('.chart table').tBodies[0].rows)`)
+	p.follow("Last day")
+	p.sees([]any{144, "#/?range=day"}, `[document.querySelector('.chart table').tBodies[0].rows.length, location.hash]`)
+	p.sees("Last day", text(".ranges [aria-current=true]"))
+}
+
+// testNoHistory: a node without a history says so, and shows the rest.
+func testNoHistory(browser context.Context, t *testing.T) {
+	srv := httptest.NewServer(newRig(t, func(o *Options) { o.Queue = newStore(t).store }).handler)
+	t.Cleanup(srv.Close)
+	p := openTab(browser, t, srv.URL, "404")
+	p.sees("This node keeps no history, so there are no charts.", text("section .none"))
+	p.sees([]any{true, "Live"}, `[document.querySelector('.charts').hidden, document.getElementById('status').textContent]`)
+}
+
+func testHosts(p *tab) {
+	p.sees(50, rows+`.length`)
+	p.sees("open (1)", `[...document.querySelector('#f-state').options].find(o => o.value === 'open').textContent`)
+	p.choose("#f-state", "open")
 	p.sees([]string{"open.example"}, rows)
-	p.sees([]string{"open", "1", "0", "in 1 hr."}, `(c => [1, 2, 3, 5].map(i => c[i].textContent))(document.querySelector('#hosts tbody tr').cells)`)
-	p.click(`#states input[value=blocked]`)
-	p.sees([]any{false, true, []string{}}, `[document.getElementById('no-hosts').hidden, document.getElementById('hosts').hidden, `+rows+`]`)
-	p.click(`#states input[value=""]`)
-	p.write("#search", "K.EX")
+	p.sees([]string{"open", "1", "0", "in 1 hr."}, `(c => [2, 3, 4, 6].map(i => c[i].textContent))(document.querySelector('.list tbody tr').cells)`)
+	p.choose("#f-state", "blocked")
+	p.sees([]any{"No host matches.", []string{}}, `[document.querySelector('.none').textContent, `+rows+`]`)
+	p.choose("#f-state", "")
+	p.write("#f-q", "K.EX")
 	p.sees([]string{"ok.example"}, rows)
 	p.poll()
-	p.sees([]string{"ok.example"}, rows)
+	p.sees([]any{[]string{"ok.example"}, "#/hosts?q=K.EX"}, `[`+rows+`, location.hash]`)
+	p.do(chromedp.Reload())
+	p.sees([]any{[]string{"ok.example"}, "K.EX"}, `[`+rows+`, document.querySelector('#f-q').value]`)
+	p.run(`document.querySelector('#f-q').value = ''`)
+	p.choose("#f-q", "")
+	p.visit("hosts?sort=pending")
+	p.sees("descending", `document.querySelector('th[aria-sort]').ariaSort`)
+	p.press(`[data-key="sort name"]`)
+	p.sees([]any{"#/hosts", "ascending"}, `[location.hash, document.querySelector('th[aria-sort]').ariaSort]`)
+	p.run(`history.back()`)
+	p.sees("#/hosts?sort=pending", `location.hash`)
 }
 
 // testLate: an answer that comes after that to a later question is not shown.
 func testLate(p *tab) {
-	p.sees(25, rows+`.length`)
+	p.sees(50, rows+`.length`)
 	p.run(`const realFetch = fetch;
 	window.fetch = async (url, options) => {
 		const response = await realFetch(url, options);
@@ -131,9 +202,9 @@ func testLate(p *tab) {
 		}
 		return response;
 	}`)
-	p.click(`#states input[value=open]`)
+	p.choose("#f-state", "open")
 	p.sees("function", `typeof window.free`)
-	p.click(`#states input[value=failing]`)
+	p.choose("#f-state", "failing")
 	p.sees([]string{evilHost}, rows)
 	p.run(`window.free()`)
 	p.sees(true, `window.seen`)
@@ -141,24 +212,73 @@ func testLate(p *tab) {
 }
 
 func testPages(p *tab) {
-	const seen = `[document.getElementById('page').textContent, ` + rows + `.length, ` + rows + `[0],
-		...['previous', 'next'].map(id => document.getElementById(id).disabled)]`
-	p.sees([]any{"Page 1", 25, evilHost, true, false}, seen)
-	p.click("#next")
-	p.sees([]any{"Page 2", 9, "h23.example", false, true}, seen)
-	p.click("#previous")
-	p.sees([]any{"Page 1", 25, evilHost, true, false}, seen)
-	p.click("#next")
-	p.write("#search", "ok")
-	p.sees([]any{"Page 1", 1, "ok.example", true, true}, seen)
+	const seen = `[document.querySelector('.pager span').textContent, ` + rows + `[0], [...document.querySelectorAll('.pager a')].map(a => a.textContent)]`
+	p.sees([]any{"Page 1, 50 rows", evilHost, []string{"Next"}}, seen)
+	p.follow("Next")
+	second := []any{"Page 2, 14 rows", "h48.example", []string{"First", "Previous"}}
+	p.sees(second, seen)
+	p.do(chromedp.Reload())
+	p.sees(second, seen)
+	p.follow("Previous")
+	p.sees([]any{"Page 1, 50 rows", evilHost, []string{"Next"}}, seen)
+	p.follow("Next")
+	p.sees(second, seen)
+	p.write("#f-q", "ok")
+	p.sees([]any{[]string{"ok.example"}, true}, `[`+rows+`, document.querySelector('.pager').hidden]`)
+}
+
+// everyPage lists the addresses of the pages, each with things on it.
+func (w *world) everyPage() []string {
+	w.t.Helper()
+	list, err := w.store.DeadLetters(w.t.Context(), queue.DeadLetterFilter{}, queue.Page{Limit: 1})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_ = w.putKey()
+	activity := list.Items[0].ActivityID
+	return []string{
+		"", "?range=day", "hosts", "hosts?sort=pending", "hosts?q=nothing", "hosts/open.example", "hosts/gone.example", "activities", "activities/" + activity,
+		"deliveries/" + list.Items[0].ID, "deliveries/none", "dead-letters", "dead-letters?reason=gone", "keys", "nodes", "nowhere",
+	}
 }
 
 // testPhone: nothing is wider than a small screen, and each value stands beside its name.
-func testPhone(p *tab) {
-	p.do(chromedp.EmulateViewport(320, 640, chromedp.EmulateMobile))
-	p.sees(25, rows+`.length`)
-	p.sees(320, `document.documentElement.scrollWidth`)
-	p.sees(`"Last error"`, `getComputedStyle(document.querySelector('#hosts tbody tr').cells[6], '::before').content`)
+func testPhone(w *world, p *tab) {
+	p.expected = "404" // a delivery that there is not
+	for _, width := range []int64{320, 390} {
+		p.do(chromedp.EmulateViewport(width, 640, chromedp.EmulateMobile))
+		for _, at := range w.everyPage() {
+			p.visit(at)
+			p.sees([]any{true, width}, `[!document.querySelector('#page [aria-busy]') && document.querySelector('#page h1') !== null && location.hash === '#/`+at+`', document.documentElement.scrollWidth]`)
+		}
+	}
+	p.visit("hosts")
+	p.sees(`"Last error"`, `getComputedStyle(document.querySelector('.list tbody tr').cells[7], '::before').content`)
+}
+
+// testKeyboard: the first stop leads past the head, the page's heading takes the focus, and a dialog gives it back.
+func testKeyboard(p *tab) {
+	p.sees("Live", text("#status"))
+	p.run(`document.getElementById('skip').focus(); document.getElementById('skip').click()`)
+	p.sees([]string{"main", "#/"}, `[document.activeElement.id, location.hash]`)
+	p.follow("Hosts")
+	p.sees("Hosts", `document.activeElement.textContent`)
+	p.visit("hosts/ok.example")
+	p.press(`[data-verb=pause]`)
+	p.sees([]any{true, "reason"}, `[document.querySelector('dialog').open, document.activeElement.name]`)
+	p.do(chromedp.KeyEvent("\x1b"))
+	p.sees([]any{nil, "pause"}, `[document.querySelector('dialog'), document.activeElement.dataset.verb]`)
+}
+
+// testLost: an address without a page, or of something that there is not, leads on.
+func testLost(p *tab) {
+	p.expected = "404"
+	p.sees("There is no such page", heading)
+	p.visit("activities/0197f3a0-0000-7000-8000-000000000001")
+	p.sees("There is nothing here: it is unknown to the node, or was dropped after its time.", text(".none.alone"))
+	p.visit("nowhere")
+	p.follow("Go to the overview")
+	p.sees("Overview", heading)
 }
 
 // turn hides the page, or shows it again.
@@ -169,39 +289,20 @@ const turn = `(hidden => {
 
 // testHidden: a hidden tab sends no requests.
 func testHidden(p *tab) {
-	p.sees("Live", text("#status"))
+	p.sees([]any{"Live", "function"}, `[document.getElementById('status').textContent, typeof window.due]`)
 	p.run(turn + `(true)`)
 	p.sees([]any{"Paused", nil}, `[document.getElementById('status').textContent, window.due]`)
 	p.run(turn + `(false)`)
 	p.sees([]any{"Live", "function"}, `[document.getElementById('status').textContent, typeof window.due]`)
 }
 
-// testToken: the page asks for a token, says so if it is wrong, and keeps the right one for the tab.
-func testToken(p *tab) {
-	const hidden = `['main', 'sign-in'].map(id => document.getElementById(id).hidden)`
-	p.sees([]any{true, false, "token"}, `[...`+hidden+`, document.activeElement.id]`)
-	p.sees(nil, `window.due`)
-	p.write("#token", "not the right one!\n") // a space can't be in a token
-	p.sees([]any{"not the right one!", false}, `(field => [field.value, field.checkValidity()])(document.getElementById('token'))`)
-	p.run(`document.getElementById('token').value = ''`)
-	p.write("#token", "0123456789abcdeX\n")
-	p.sees("The node did not accept this token.", text("#why"))
-	p.write("#token", "0123456789abcdef\n")
-	p.sees("Live", text("#status"))
-	p.sees([]any{false, true, 25}, `[...`+hidden+`, `+rows+`.length]`)
-	p.sees([]any{"0123456789abcdef", 0, "", ""}, `[sessionStorage.getItem('token'), localStorage.length, document.cookie, location.search]`)
-	p.click("#forget")
-	p.sees([]any{nil, "token"}, `[sessionStorage.getItem('token'), document.activeElement.id]`)
-}
-
 // testAway: the page says when what it shows is old, and goes on by itself.
 func testAway(browser context.Context, t *testing.T) {
 	g := newRig(t)
-	srv := httptest.NewServer(g.handler)
+	srv := httptest.NewServer(withPast(g.handler))
 	t.Cleanup(srv.Close)
 	p := openTab(browser, t, srv.URL, "503")
 	p.sees("Live", text("#status"))
-	p.sees([]any{false, false}, `['no-hosts', 'no-letters'].map(id => document.getElementById(id).hidden)`)
 	g.queue.fail(errAway)
 	p.poll()
 	p.sees("Not up to date: the store is away", text("#status"))
@@ -212,92 +313,3 @@ func testAway(browser context.Context, t *testing.T) {
 
 // text is the text of the element with a selector.
 func text(selector string) string { return "document.querySelector('" + selector + "').textContent" }
-
-// world is a store with hosts in several states and two dead letters.
-type world struct {
-	t     *testing.T
-	store *embedded.Store
-	token uint64
-}
-
-func newWorld(t *testing.T) *world {
-	w := newStore(t)
-	for i := range 30 {
-		w.post(fmt.Sprintf("h%02d.example", i), 1)
-	}
-	alive := &queue.HostRecord{Breaker: breaker.Record{LastSuccess: time.Now()}}
-	w.post("ok.example", 2)
-	w.settle("ok.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Delivered})
-	w.settle("ok.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Delivered})
-
-	bad := &queue.LastAttempt{At: time.Now(), Status: 502, Outcome: "server_error", Error: evil}
-	w.post(evilHost, 1)
-	w.settle(evilHost, queue.Settlement{Host: &queue.HostRecord{Breaker: breaker.Record{Failed: true, Failures: 1}, LastError: bad}},
-		queue.Result{Verdict: queue.Retry, After: time.Hour, Attempt: bad})
-	w.post("open.example", 1)
-	w.settle("open.example", queue.Settlement{Wait: 90 * time.Minute, Host: &queue.HostRecord{
-		Breaker: breaker.Record{State: breaker.Open, Failed: true, Failures: 10},
-	}}, queue.Result{Verdict: queue.Retry, After: time.Hour})
-
-	refused := &queue.LastAttempt{At: time.Now(), Status: 403, Outcome: "rejected", Error: "who are you?"}
-	gone := &queue.LastAttempt{At: time.Now(), Status: 410, Outcome: "gone", Error: evil}
-	w.post("gone.example", 2)
-	w.settle("gone.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Dead, Reason: queue.ReasonRejected, Attempt: refused})
-	w.settle("gone.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Attempt: gone})
-	return w
-}
-
-// newStore is a world without anything in it.
-func newStore(t *testing.T) *world {
-	store, err := embedded.Open(t.TempDir(), embedded.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &world{t: t, store: store}
-}
-
-// url serves the API of the world, as long as the world lasts.
-func (w *world) url(change ...func(*Options)) string {
-	g := newRig(w.t, append(change, func(o *Options) { o.Queue = w.store })...)
-	srv := httptest.NewServer(g.handler)
-	w.t.Cleanup(srv.Close)
-	return srv.URL
-}
-
-// post accepts n activities for an inbox of a host.
-func (w *world) post(host string, n int) {
-	w.t.Helper()
-	for range n {
-		id := uuid.Must(uuid.NewV7()).String()
-		s := queue.Submission{
-			Activity:    queue.Activity{ID: id, URI: id, KeyID: alice, OrderingKey: id, Priority: queue.Normal, Body: []byte("{}")},
-			Recipients:  []queue.Recipient{{Inbox: "https://" + host + "/inbox?" + evil, Host: host}},
-			TTL:         time.Hour,
-			Idempotency: queue.Idempotency{Key: [32]byte([]byte(id))},
-		}
-		if _, err := w.store.Enqueue(w.t.Context(), &s); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-}
-
-// settle takes one delivery of a host and settles it with the result.
-func (w *world) settle(host string, s queue.Settlement, r queue.Result) {
-	w.t.Helper()
-	w.token++
-	lease := lockmgr.Lease{Host: host, Token: w.token, TTL: time.Minute}
-	turns, err := w.store.Take(w.t.Context(), []lockmgr.Lease{lease}, 1)
-	if err != nil || len(turns) != 1 || len(turns[0].Deliveries) != 1 {
-		w.t.Fatalf("took %+v of %s: %v", turns, host, err)
-	}
-	r.ID, r.Spent = turns[0].Deliveries[0].ID, true
-	s.Results, s.Release = []queue.Result{r}, true
-	if _, err := w.store.Settle(w.t.Context(), lease, s, 0); err != nil {
-		w.t.Fatal(err)
-	}
-}

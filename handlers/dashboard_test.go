@@ -1,9 +1,10 @@
 package handlers
 
 import (
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +20,8 @@ func TestDashboardNeedsNoToken(t *testing.T) {
 		"/dashboard/app.js":    "text/javascript; charset=utf-8",
 		"/dashboard/style.css": "text/css; charset=utf-8",
 		"/dashboard/icon.svg":  "image/svg+xml",
+
+		"/dashboard/pages/hosts.js": "text/javascript; charset=utf-8",
 	} {
 		rec := g.do("GET", path, "")
 		wantStatus(t, rec, 200)
@@ -26,7 +29,7 @@ func TestDashboardNeedsNoToken(t *testing.T) {
 			t.Errorf("%s: %d bytes of %s", path, rec.Body.Len(), got)
 		}
 	}
-	for _, path := range []string{"/v1/stats", "/v1/hosts", "/v1/dead-letters", "/dashboard/", "/dashboard/index.html", "/dashboard/../v1/stats", "//"} {
+	for _, path := range []string{"/v1/stats", "/v1/hosts", "/v1/dead-letters", "/dashboard/", "/dashboard/index.html", "/dashboard/pages/", "/dashboard/../v1/stats", "//"} {
 		wantProblem(t, g.do("GET", path, ""), 401)
 	}
 }
@@ -70,22 +73,35 @@ func TestDashboardMethods(t *testing.T) {
 	}
 }
 
-// TestDashboardIsWhole: every file in the program is served, and the page asks for no other.
+// TestDashboardIsWhole: the modules import only files that are served, and each file has a content type.
 func TestDashboardIsWhole(t *testing.T) {
-	served := map[string]bool{}
-	for path, a := range dashboard {
-		served["dashboard/"+a.file] = true
-		if path != "/" && path != "/dashboard/"+a.file {
-			t.Errorf("%s serves %s", path, a.file)
+	imports := regexp.MustCompile(`(?m)^import .* from '([^']+)';$`)
+	for at, a := range dashboard {
+		if a.contentType == "" {
+			t.Errorf("%s has no content type", at)
+		}
+		text, err := assets.ReadFile(a.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range imports.FindAllStringSubmatch(string(text), -1) {
+			if wanted := path.Join(path.Dir(at), found[1]); dashboard[wanted].file == "" {
+				t.Errorf("%s imports %s, which is not served", at, wanted)
+			}
 		}
 	}
-	err := fs.WalkDir(assets, "dashboard", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && !served[path] {
-			t.Errorf("%s is not served", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// mostBytes is how large the dashboard may be in all.
+const mostBytes = 200_000
+
+// TestDashboardIsSmall: everything that the dashboard loads is small, and of its own.
+func TestDashboardIsSmall(t *testing.T) {
+	g, size := newRig(t), 0
+	for at := range dashboard {
+		size += g.do("GET", at, "").Body.Len()
+	}
+	if size > mostBytes {
+		t.Errorf("the dashboard has %d bytes, more than %d", size, mostBytes)
 	}
 }

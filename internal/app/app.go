@@ -100,7 +100,7 @@ func (p Program) command(ctx context.Context, cfg *config.Config, log *slog.Logg
 			log = slog.New(slog.DiscardHandler)
 		}
 		return demo.Run(ctx, demo.Options{
-			Config: cfg, Exit: cfg.DemoExit, Serve: serve, Out: p.Stdout, IsTTY: isTerminal(p.Stdout), Log: log,
+			Config: cfg, Exit: cfg.DemoExit, Serve: serveWithNames, Out: p.Stdout, IsTTY: isTerminal(p.Stdout), Log: log,
 		})
 	}
 	for _, name := range config.UnknownVariables(p.Environ) {

@@ -54,6 +54,11 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, listening 
 	return (&service{cfg: cfg, log: log, listening: listening}).run(ctx)
 }
 
+// serveWithNames is serve with a name server of its own.
+func serveWithNames(ctx context.Context, cfg *config.Config, log *slog.Logger, nameServer string, listening func(address string)) error {
+	return (&service{cfg: cfg, log: log, listening: listening, nameServers: []string{nameServer}}).run(ctx)
+}
+
 // run runs the node until ctx ends. Then the node is not ready, takes no more calls and no more work, finishes the attempts
 // in flight or gives them back, and closes the store.
 func (s *service) run(ctx context.Context) (err error) {

@@ -34,8 +34,8 @@ const (
 type Options struct {
 	Config *config.Config
 	Exit   bool // end after the summary, instead of waiting for the end of the context
-	// Serve runs a node until its context ends, and calls listening once the node answers calls.
-	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger, listening func(address string)) error
+	// Serve runs a node that asks this name server until its context ends, and calls listening once the node answers calls.
+	Serve func(ctx context.Context, cfg *config.Config, log *slog.Logger, nameServer string, listening func(address string)) error
 	Out   io.Writer
 	IsTTY bool
 	Log   *slog.Logger
@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("demo: %w", err)
 	}
 	defer world.close()
-	node, err := startNode(ctx, o, filepath.Join(dir, "store"))
+	node, err := startNode(ctx, o, world.names.address(), filepath.Join(dir, "store"))
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
@@ -111,7 +111,7 @@ type node struct {
 }
 
 // startNode runs a node with the demo's settings: those of any node, with shorter times.
-func startNode(ctx context.Context, o Options, dir string) (*node, error) {
+func startNode(ctx context.Context, o Options, nameServer, dir string) (*node, error) {
 	cfg := *o.Config
 	cfg.Store = config.Store{Kind: config.Embedded, Dir: dir}
 	cfg.Listen = freeAddress(cfg.Listen)
@@ -133,7 +133,9 @@ func startNode(ctx context.Context, o Options, dir string) (*node, error) {
 		token = cfg.APITokens[0].Secret.Reveal()
 	}
 	listening := make(chan string, 1)
-	go func() { n.ended <- o.Serve(ctx, &cfg, o.Log, func(address string) { listening <- address }) }()
+	go func() {
+		n.ended <- o.Serve(ctx, &cfg, o.Log, nameServer, func(address string) { listening <- address })
+	}()
 	select {
 	case n.address = <-listening:
 		n.api = client.New(client.Options{URL: "http://" + n.address, Token: token, Patience: -1})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"text/tabwriter"
@@ -19,6 +21,7 @@ import (
 // kind is how a host behaves.
 type kind struct {
 	name    string
+	domain  string // of its host; those of several hosts are numbered
 	hosts   int
 	healthy bool // its inboxes must get everything
 	options testinbox.Options
@@ -27,6 +30,9 @@ type kind struct {
 const (
 	inboxesPerHost = 2
 	recoversAfter  = 3 * time.Second
+
+	deadKind    = "dead"
+	deadAddress = "127.99.99.99:9" // nobody listens there
 )
 
 // kinds returns the kinds of the demo's hosts, thirty hosts in all. began returns the time of the first request of all.
@@ -35,28 +41,28 @@ func kinds(began func() time.Time) []kind {
 		return func(testinbox.Request) testinbox.Reply { return r }
 	}
 	return []kind{
-		{name: "healthy", hosts: 20, healthy: true},
-		{name: "slow (150 ms)", hosts: 3, healthy: true,
+		{name: "healthy", domain: "healthy", hosts: 20, healthy: true},
+		{name: "slow (150 ms)", domain: "slow", hosts: 3, healthy: true,
 			options: testinbox.Options{Script: always(testinbox.Reply{Delay: 150 * time.Millisecond})}},
-		{name: "failing at first", hosts: 3, healthy: true,
+		{name: "failing at first", domain: "failing-at-first", hosts: 3, healthy: true,
 			options: testinbox.Options{Script: func(testinbox.Request) testinbox.Reply {
 				if time.Since(began()) < recoversAfter {
 					return testinbox.Reply{Status: http.StatusInternalServerError, Body: "still waking up"}
 				}
 				return testinbox.Reply{}
 			}}},
-		{name: "RFC 9421 only", hosts: 1, healthy: true,
+		{name: "RFC 9421 only", domain: "rfc9421-only", hosts: 1, healthy: true,
 			options: testinbox.Options{Accept: []testinbox.Scheme{testinbox.RFC9421}}},
-		{name: "gone (410)", hosts: 1, options: testinbox.Options{Script: always(testinbox.Reply{Status: http.StatusGone})}},
-		{name: "hanging", hosts: 1, options: testinbox.Options{Script: always(testinbox.Reply{Hang: true})}},
-		{name: "dead", hosts: 1},
+		{name: "gone (410)", domain: "gone", hosts: 1, options: testinbox.Options{Script: always(testinbox.Reply{Status: http.StatusGone})}},
+		{name: "hanging", domain: "hanging", hosts: 1, options: testinbox.Options{Script: always(testinbox.Reply{Hang: true})}},
+		{name: deadKind, domain: "dead", hosts: 1},
 	}
 }
 
 // host is one host of the demo.
 type host struct {
 	kind  kind
-	name  string // host:port
+	name  string // domain:port
 	inbox *testinbox.Inbox
 
 	mu    sync.Mutex
@@ -67,13 +73,18 @@ type host struct {
 type world struct {
 	hosts []*host
 	fleet *testinbox.Fleet
+	names *names
 }
 
 func newWorld(keys func(string) crypto.PublicKey) (*world, error) {
 	w := &world{}
 	for _, k := range kinds(sync.OnceValue(time.Now)) {
-		for range k.hosts {
-			w.hosts = append(w.hosts, newHost(k, keys))
+		for i := range k.hosts {
+			h := newHost(k, keys)
+			if h.name = k.domain + ".demo"; k.hosts > 1 {
+				h.name = fmt.Sprintf("%s-%d.demo", k.domain, i+1)
+			}
+			w.hosts = append(w.hosts, h)
 		}
 	}
 	fleet, err := testinbox.StartFleet(len(w.hosts), func(i int) http.Handler { return w.hosts[i].inbox })
@@ -81,13 +92,25 @@ func newWorld(keys func(string) crypto.PublicKey) (*world, error) {
 		return nil, err
 	}
 	w.fleet = fleet
+	known := map[string][4]byte{}
 	for i, h := range w.hosts {
-		h.name = fleet.Host(i)
-		if h.kind.name == "dead" {
-			h.name = "127.99.99.99:9" // nobody listens there
-		}
+		name := h.name
+		known[name] = h.place(fleet.Host(i))
+	}
+	if w.names, err = startNames(known); err != nil {
+		return nil, errors.Join(err, fleet.Close())
 	}
 	return w, nil
+}
+
+// place adds the port to the name of a host that serves at an address, and returns the address without it.
+func (h *host) place(address string) [4]byte {
+	if h.kind.name == deadKind {
+		address = deadAddress
+	}
+	at := netip.MustParseAddrPort(address)
+	h.name = fmt.Sprintf("%s:%d", h.name, at.Port())
+	return at.Addr().As4()
 }
 
 func newHost(k kind, keys func(string) crypto.PublicKey) *host {
@@ -122,7 +145,10 @@ func (h *host) got() (different, repeated int) {
 	return len(h.valid), repeated
 }
 
-func (w *world) close() { _ = w.fleet.Close() }
+func (w *world) close() {
+	w.names.close()
+	_ = w.fleet.Close()
+}
 
 func (w *world) inboxes() []string {
 	var urls []string

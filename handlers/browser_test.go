@@ -151,10 +151,14 @@ func (p *tab) write(selector, keys string) {
 	p.do(chromedp.SendKeys(selector, keys))
 }
 
-// visit goes to the page at an address.
+// visit goes to the page at an address, and waits until the page is there. It may still load.
 func (p *tab) visit(at string) {
 	p.t.Helper()
-	p.run("location.hash = '#/" + at + "'")
+	p.do(chromedp.Evaluate[chromedp.Void](`new Promise(there => {
+		if (location.hash === '#/`+at+`') there();
+		addEventListener('hashchange', there, {once: true});
+		location.hash = '#/`+at+`';
+	}).then(() => undefined)`, chromedp.EvalAwaitPromise))
 }
 
 // follow clicks the first link with a text.

@@ -49,7 +49,10 @@ function show() {
   const back = !clicked && scrolled.get(location.hash);
   clicked = false;
   const mine = current;
+  const asked = location.hash;
+  $('main').ariaBusy = 'true';
   watch(() => first(mine)).then(() => {
+    if (asked === location.hash) $('main').ariaBusy = null;
     if (mine !== current || !moved) return;
     scrollTo(0, back || 0);
   });

@@ -81,7 +81,7 @@ func testLive(browser context.Context, t *testing.T) {
 	const states = `[...document.querySelectorAll('.changes .pill')].map(p => p.textContent)`
 	p.sees([]string{"healthy", "blocked"}, states)
 	p.sees(1, `document.querySelectorAll('.list tbody tr').length`) // its dead letter
-	if _, err := w.store.Act(t.Context(), "h00.example", queue.Pause); err != nil {
+	if _, err := w.store.Act(t.Context(), "h00.example", queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	p.sees([]string{"paused", "healthy", "blocked"}, states)
@@ -94,7 +94,7 @@ func testStill(browser context.Context, t *testing.T) {
 	p := openPage(browser, t, w.url(), "dead-letters")
 	p.sees(2, rows+`.length`)
 	p.run(`window.first = document.querySelector('.list tbody tr')`)
-	if _, err := w.store.Act(t.Context(), "h00.example", queue.Block); err != nil {
+	if _, err := w.store.Act(t.Context(), "h00.example", queue.Block, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	p.sees("1 row new here", `document.querySelector('.changed span')?.textContent`)
@@ -218,7 +218,7 @@ func testLetters(browser context.Context, t *testing.T) {
 func testFourClicks(browser context.Context, t *testing.T) {
 	w := newWorld(t)
 	w.accept(&queue.Activity{URI: "https://app.example/notes/1", Type: "Create"}, "https://ok.example/inbox", "https://pau.example/inbox")
-	if _, err := w.store.Act(t.Context(), "pau.example", queue.Pause); err != nil {
+	if _, err := w.store.Act(t.Context(), "pau.example", queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
 	p := openTab(browser, t, w.url())

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/redisq/script"
@@ -55,9 +56,6 @@ func (s *sweeper) removeAll(ctx context.Context, p *partition, id uuid.UUID, how
 		}
 		return true, nil
 	})
-	if removed > 0 {
-		s.reportSoon(p, unread([]string{string(id[:])}))
-	}
 	return removed, err
 }
 
@@ -68,7 +66,10 @@ func (s *sweeper) remove(ctx context.Context, p *partition, id uuid.UUID, how re
 	}
 	args = append([]string{string(id[:]), string(how)}, args...)
 	var fed int
-	err = p.run(ctx, script.Remove, p.lanes(p.activity(nil, id.String()), hosts), args, &removed, &fed)
-	s.fed(fed)
+	var due []rueidis.RedisMessage
+	err = p.run(ctx, script.Remove, p.lanes(p.activity(nil, id.String()), hosts), args, &removed, &fed, &due)
+	if err == nil {
+		err = s.noteFeed(p, fed, due)
+	}
 	return removed, err
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
@@ -152,10 +153,11 @@ func (s *releaser) release(ctx context.Context, p *partition, id uuid.UUID) erro
 // releaseSome moves what a call staged, deliveries to these hosts at most, and reports whether more is staged.
 func (s *releaser) releaseSome(ctx context.Context, p *partition, id uuid.UUID, call string, hosts []string) (left bool, err error) {
 	args := append([]string{string(id[:]), call}, hosts...)
-	var ended bool
-	err = p.run(ctx, script.Release, p.lanes(p.staging(id.String()), hosts), args, &left, &ended)
-	if ended {
-		s.reportSoon(p, unread([]string{string(id[:])}))
+	var fed int
+	var due []rueidis.RedisMessage
+	err = p.run(ctx, script.Release, p.lanes(p.staging(id.String()), hosts), args, &left, &fed, &due)
+	if err == nil {
+		err = s.noteFeed(p, fed, due)
 	}
 	return left, err
 }

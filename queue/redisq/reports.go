@@ -2,7 +2,9 @@ package redisq
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,14 +13,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
 
+	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 // Where an activity's deliveries are in several partitions, its home partition writes to the feed that it is done. It knows that
-// by reports. The script that ends the last delivery of a partition puts the activity into `ended` there, and so does one
-// that is about to make dead letters of it pending again. A node reads how the activity's part is there (ended.lua), tells
-// that to the home (report.lua), and takes it from `ended` (reported.lua). A node that dies on the way leaves it there, for
-// another one's Sweep.
+// by reports. The script that ends the last delivery of a partition puts the report into `ended` there, and so does one
+// that is about to make dead letters of the activity pending again (ended.lua). A node tells the report to the home
+// (report.lua), and takes it from `ended`. A node that dies on the way leaves it there, for another one's Sweep.
 //
 // Reports of a partition on an activity are numbered, so an old one that comes late changes nothing, and one that comes
 // twice neither. A dead letter is only made pending again once the home knows that the part is not ended, by the last report:
@@ -26,47 +28,46 @@ import (
 
 // report is how one partition's part of an activity is.
 type report struct {
-	id     string // the activity's, 16 bytes
+	reportOf
 	number int
-	rest   []int64 // what standing returns behind that (activity.lua); nil if it has yet to be read
+	rest   string // packed, see standing in activity.lua
 }
 
-const reportParts = 8 // of rest
+// reportOf says what a report is about.
+type reportOf struct {
+	p  *partition
+	id string // the activity's, 16 bytes
+}
 
-// readReports reads what scripts return of parts of activities.
-func readReports(all []rueidis.RedisMessage) ([]report, error) {
+const reportBytes = idBytes + 4 // of the name of a report
+
+// name is what the report is called in `ended`.
+func (r *report) name() string {
+	return string(binary.BigEndian.AppendUint32([]byte(r.id), uint32(r.number))) //nolint:gosec // Redis counts them
+}
+
+// readReports reads what scripts of a partition return of parts of activities.
+func (p *partition) readReports(all []rueidis.RedisMessage) ([]report, error) {
 	reports := make([]report, len(all))
 	for i, m := range all {
 		r := &reports[i]
-		r.rest = make([]int64, reportParts)
-		into := []any{&r.id, &r.number}
-		for j := range r.rest {
-			into = append(into, &r.rest[j])
-		}
-		if err := scan(m, into...); err != nil {
+		r.p = p
+		if err := scan(m, &r.id, &r.number, &r.rest); err != nil {
 			return nil, err
 		}
 	}
 	return reports, nil
 }
 
-// unread are the reports on activities that have yet to be read, as far as any are due.
-func unread(ids []string) []report {
-	reports := make([]report, len(ids))
-	for i, id := range ids {
-		reports[i].id = id
-	}
-	return reports
-}
-
-// reportPause is how long a node waits for other reports that can be made together.
+// reportPause is how long a node waits for other reports that can be made together: those of the other partitions on the same
+// activity, above all.
 const reportPause = 50 * time.Millisecond
 
-// dueReports are the reports that a node has to make on activities of a partition. It is safe for concurrent use.
+// dueReports are the reports that a node has to make to a partition. It is safe for concurrent use.
 type dueReports struct {
 	mu      sync.Mutex
-	due     map[string]report // by ID, guarded by mu
-	running bool              // whether somebody makes reports, guarded by mu
+	due     map[reportOf]report // guarded by mu
+	running bool                // whether somebody makes reports, guarded by mu
 }
 
 // add adds reports, and returns whether the caller has to make them, as nobody does.
@@ -74,11 +75,11 @@ func (d *dueReports) add(reports []report) (mustRun bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.due == nil {
-		d.due = map[string]report{}
+		d.due = map[reportOf]report{}
 	}
 	for _, r := range reports {
-		if before, known := d.due[r.id]; !known || r.rest == nil || before.rest != nil && before.number < r.number {
-			d.due[r.id] = r
+		if d.due[r.reportOf].number < r.number {
+			d.due[r.reportOf] = r
 		}
 	}
 	mustRun = !d.running && len(d.due) > 0
@@ -87,52 +88,66 @@ func (d *dueReports) add(reports []report) (mustRun bool) {
 }
 
 // take empties the list. Where it was empty, its caller has ended.
-func (d *dueReports) take() (reports []report, unread []string) {
+func (d *dueReports) take() []report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for id, r := range d.due {
-		if r.rest == nil {
-			unread = append(unread, id)
-		} else {
-			reports = append(reports, r)
-		}
-	}
+	reports := slices.Collect(maps.Values(d.due))
 	clear(d.due)
-	d.running = len(reports)+len(unread) > 0
-	return reports, unread
+	d.running = len(reports) > 0
+	return reports
 }
 
-// reportSoon makes reports on activities of a partition. The caller does not wait for it.
-func (s *releaser) reportSoon(p *partition, reports []report) {
-	if len(s.parts) == 1 || !p.reports.add(reports) {
-		return
+// noteFeed notes what a script of a partition returned of the feed: how many entries it wrote, and the reports that are due.
+func (s *releaser) noteFeed(p *partition, entries int, due []rueidis.RedisMessage) error {
+	s.fed(entries)
+	reports, err := p.readReports(due)
+	if err == nil {
+		s.reportSoon(reports)
 	}
-	s.reporting.Go(func() {
-		ctx := context.Background() // each call has a deadline
-		for {
-			_ = pause(ctx, reportPause)
-			reports, ids := p.reports.take()
-			if len(reports)+len(ids) == 0 {
-				return
-			}
-			err := s.makeReports(ctx, p, reports)
-			if err == nil {
-				_, err = s.report(ctx, p, ids)
-			}
-			if err != nil {
-				s.logLimited("report", fmt.Errorf("report what has ended: %w", err))
-				s.sweepIn(stageTTL)
-			}
-		}
-	})
+	return err
 }
 
-// report makes reports on activities of a partition, as far as any are due, and returns how many.
-func (s *releaser) report(ctx context.Context, p *partition, ids []string) (did int, err error) {
-	for some := range slices.Chunk(ids, laneChunk) {
+// reportSoon makes reports. The caller does not wait for it.
+func (s *releaser) reportSoon(reports []report) {
+	for home, some := range s.byHome(reports) {
+		if home.reports.add(some) {
+			s.reporting.Go(func() { s.makeDue(home) })
+		}
+	}
+}
+
+// byHome sorts reports by the homes of the activities.
+func (s *releaser) byHome(reports []report) map[*partition][]report {
+	all := map[*partition][]report{}
+	for _, r := range reports {
+		home := s.partitionOf(uuid.UUID([]byte(r.id)).String())
+		all[home] = append(all[home], r)
+	}
+	return all
+}
+
+// makeDue makes the reports that are due to a home, until there are none.
+func (s *releaser) makeDue(home *partition) {
+	ctx := context.Background() // each call has a deadline
+	for {
+		_ = pause(ctx, reportPause)
+		reports := home.reports.take()
+		if len(reports) == 0 {
+			return
+		}
+		if err := s.makeReports(ctx, reports); err != nil {
+			s.logLimited("report", fmt.Errorf("report what has ended: %w", err))
+			s.sweepIn(stageTTL)
+		}
+	}
+}
+
+// report makes the reports that are due in a partition, given by their names, and returns how many.
+func (s *releaser) report(ctx context.Context, p *partition, names []string) (did int, err error) {
+	for some := range slices.Chunk(names, laneChunk) {
 		reports, err := p.standing(ctx, some, false)
 		if err == nil {
-			err = s.makeReports(ctx, p, reports)
+			err = s.makeReports(ctx, reports)
 		}
 		if err != nil {
 			return did, err
@@ -142,44 +157,40 @@ func (s *releaser) report(ctx context.Context, p *partition, ids []string) (did 
 	return did, nil
 }
 
-// standing returns how the parts of activities are of which reports are due; or of all, before dead letters of them are made
-// pending again.
-func (p *partition) standing(ctx context.Context, ids []string, reopens bool) ([]report, error) {
+// standing returns how the parts of activities are of which reports are due, given by the names of these; or of all, given by
+// their IDs, before dead letters of them are made pending again.
+func (p *partition) standing(ctx context.Context, names []string, reopens bool) ([]report, error) {
+	ids := make([]string, len(names))
+	for i, name := range names {
+		ids[i] = name[:idBytes]
+	}
 	var all []rueidis.RedisMessage
-	if err := p.run(ctx, script.Ended, p.activities(ids), append([]string{flag(reopens)}, ids...), &all); err != nil {
+	if err := p.run(ctx, script.Ended, p.activities(ids), append([]string{flag(reopens)}, names...), &all); err != nil {
 		return nil, err
 	}
-	return readReports(all)
+	return p.readReports(all)
 }
 
-// makeReports makes reports of a partition, and notes there that they were made.
-func (s *releaser) makeReports(ctx context.Context, p *partition, reports []report) error {
+// makeReports tells reports to the homes, and forgets that they were due.
+func (s *releaser) makeReports(ctx context.Context, reports []report) error {
 	for some := range slices.Chunk(reports, laneChunk) {
-		if err := s.tellHomes(ctx, p, some); err != nil {
+		if err := s.tellHomes(ctx, some); err != nil {
 			return err
 		}
-		if err := p.reported(ctx, some); err != nil {
+		if err := s.forgetReports(ctx, some); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tellHomes tells the homes of activities how they are in a partition.
-func (s *releaser) tellHomes(ctx context.Context, p *partition, reports []report) error {
-	byHome := map[*partition][]report{}
-	for _, r := range reports {
-		home := s.partitionOf(uuid.UUID([]byte(r.id)).String())
-		byHome[home] = append(byHome[home], r)
-	}
-	for home, some := range byHome {
+// tellHomes tells the homes of activities how they are in other partitions.
+func (s *releaser) tellHomes(ctx context.Context, reports []report) error {
+	for home, some := range s.byHome(reports) {
 		var ids, args []string
 		for _, r := range some {
 			ids = append(ids, r.id)
-			args = append(args, strconv.Itoa(p.N), strconv.Itoa(r.number))
-			for _, n := range r.rest {
-				args = append(args, strconv.FormatInt(n, 10))
-			}
+			args = append(args, strconv.Itoa(r.p.N), strconv.Itoa(r.number), r.rest)
 		}
 		fed, err := home.number(ctx, script.Report, home.activities(ids), args)
 		if err != nil {
@@ -190,14 +201,18 @@ func (s *releaser) tellHomes(ctx context.Context, p *partition, reports []report
 	return nil
 }
 
-// reported notes in a partition that reports were made.
-func (p *partition) reported(ctx context.Context, reports []report) error {
-	var ids, args []string
+// forgetReports takes out that reports are due.
+func (s *releaser) forgetReports(ctx context.Context, reports []report) error {
+	names := map[*partition][]string{}
 	for _, r := range reports {
-		ids = append(ids, r.id)
-		args = append(args, r.id, strconv.Itoa(r.number))
+		names[r.p] = append(names[r.p], r.name())
 	}
-	return p.run(ctx, script.Reported, p.activities(ids), args)
+	var commands []rueidis.Completed
+	for p, some := range names {
+		commands = append(commands, s.client.B().Zrem().Key(p.Key(rediskeys.Ended)).Member(some...).Build())
+	}
+	_, err := s.do(ctx, commands...)
+	return err
 }
 
 // activities are the keys of activities, given by the bytes of their IDs.

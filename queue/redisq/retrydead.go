@@ -46,18 +46,29 @@ func (s *Store) revive(ctx context.Context, p *partition, letters []*queue.DeadL
 		var reports []report
 		if len(s.parts) > 1 {
 			if reports, err = p.standing(ctx, ids, true); err == nil {
-				err = s.tellHomes(ctx, p, reports)
+				err = s.tellHomes(ctx, reports)
 			}
 		}
 		if err == nil {
 			revived, superseded, err = p.revive(ctx, letters, ttl, reports)
 		}
 		if err != nil || revived >= 0 {
-			s.reportSoon(p, unread(ids))
+			s.reportAgain(ctx, p, reports)
 			return max(0, revived), superseded, err
 		}
 	}
 	return 0, 0, fmt.Errorf("%w: %w", queue.ErrBusy, errContended)
+}
+
+// reportAgain tells homes how parts of activities are after dead letters of them were, or were not, made pending again.
+func (s *Store) reportAgain(ctx context.Context, p *partition, before []report) {
+	names := make([]string, len(before))
+	for i := range before {
+		names[i] = before[i].name()
+	}
+	if _, err := s.report(context.WithoutCancel(ctx), p, names); err != nil {
+		s.sweepIn(stageTTL) // they are still due
+	}
 }
 
 // activitiesOf returns the IDs of the activities of letters, each once.

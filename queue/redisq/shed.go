@@ -2,11 +2,11 @@ package redisq
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
+	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/queue/redisq/script"
 )
@@ -22,6 +22,7 @@ func (s *sweeper) shed(ctx context.Context, p *partition, host string) (chosen, 
 	const parts = 4 // of each delivery: where it is, number, activity, text
 	var choice []string
 	var fed int
+	var due []rueidis.RedisMessage
 	if err := p.run(ctx, script.Choose, p.lane(nil, host), []string{host, strconv.Itoa(buryChunk)}, &choice); err != nil {
 		return 0, 0, err
 	}
@@ -36,12 +37,10 @@ func (s *sweeper) shed(ctx context.Context, p *partition, host string) (chosen, 
 		}
 		args = append(args, strconv.Itoa(places[id]), d[0], d[1], d[3])
 	}
-	if err := p.run(ctx, script.Bury, keys, args, &buried, &fed); err != nil {
+	if err := p.run(ctx, script.Bury, keys, args, &buried, &fed, &due); err != nil {
 		return 0, 0, err
 	}
-	s.fed(fed)
-	s.reportSoon(p, unread(slices.Collect(maps.Keys(places))))
-	return len(choice) / parts, buried, nil
+	return len(choice) / parts, buried, s.noteFeed(p, fed, due)
 }
 
 // relieve gives up what lanes hold in excess, and sees which hosts have waited as they asked.

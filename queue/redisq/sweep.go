@@ -176,7 +176,7 @@ var swept = []struct {
 	{rediskeys.Expires, idBytes, (*sweeper).expire}, {rediskeys.Dead, letterBytes, (*sweeper).dropLetters},
 	{rediskeys.Done, idBytes, (*sweeper).forget}, {rediskeys.Staged, idBytes, (*sweeper).decide},
 	{rediskeys.Excess, 0, (*sweeper).relieve}, {rediskeys.Tombs, 0, (*sweeper).dropTombstones},
-	{rediskeys.Outdated, letterBytes, (*sweeper).supersede}, {rediskeys.Ended, idBytes, (*sweeper).report},
+	{rediskeys.Outdated, letterBytes, (*sweeper).supersede}, {rediskeys.Ended, reportBytes, (*sweeper).report},
 }
 
 // wellFormed returns those members of a key that can be what they should, and takes the others out.

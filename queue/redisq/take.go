@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,22 +111,19 @@ func (s *Store) addTurn(p *partition, lease lockmgr.Lease, m rueidis.RedisMessag
 		return nil, nil
 	}
 	var fed int
-	var ended []rueidis.RedisMessage
+	var due []rueidis.RedisMessage
 	var record string
 	var excess bool
 	var deliveries []rueidis.RedisMessage
 	var superseded []string
 	var epoch, now int64
 	t := &queue.Turn{Lease: lease}
-	if err := scan(m, &fed, &excess, &deliveries, &superseded, &record, &epoch, &t.More, &now, &parked, &ended); err != nil {
+	if err := scan(m, &fed, &excess, &deliveries, &superseded, &record, &epoch, &t.More, &now, &parked, &due); err != nil {
 		return nil, err
 	}
-	s.fed(fed)
-	reports, err := readReports(ended)
-	if err != nil {
+	if err := s.noteFeed(p, fed, due); err != nil {
 		return nil, err
 	}
-	s.reportSoon(p, reports)
 	if excess {
 		s.sweepIn(0)
 	}
@@ -302,9 +298,11 @@ func (s *releaser) supersede(ctx context.Context, p *partition, names []string) 
 			args = append(append(args, strconv.Itoa(len(deliveries)/2)), deliveries...)
 		}
 		var n, fed int
-		err = p.run(ctx, script.Supersede, keys, args, &n, &fed)
-		s.fed(fed)
-		s.reportSoon(p, unread(slices.Collect(maps.Keys(byActivity))))
+		var due []rueidis.RedisMessage
+		err = p.run(ctx, script.Supersede, keys, args, &n, &fed, &due)
+		if err == nil {
+			err = s.noteFeed(p, fed, due)
+		}
 		if did += n; err != nil {
 			return did, err
 		}

@@ -56,7 +56,6 @@ const (
 
 	Ended    Name = "ended"
 	Report   Name = "report"
-	Reported Name = "reported"
 	ReadFeed Name = "readfeed"
 
 	Revive  Name = "revive"

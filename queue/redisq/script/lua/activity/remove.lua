@@ -2,17 +2,17 @@
 -- Takes deliveries of an activity out of their lanes, wherever they are.
 --
 -- USES lane(now, has, read), feed(newly_fed), backlog(take_out), place(write, signal)
--- USES activity(new_activity, counts, finish, split_listed, cancelled, died), search(search, wanted_of)
+-- USES activity(new_activity, counts, newly_owed, finish, split_listed, cancelled, died), search(search, wanted_of)
 -- KEYS.activity×2 the activity's a and r
 -- KEYS.lanes…     six keys for each lane
 -- ARGV.id         the activity's ID
 -- ARGV.how        'cancel'; 'expire' to make dead letters of what has outlived its TTL, unless it is taken just now
 -- ARGV.lanes…     of each lane: host, how many deliveries, ordinal of each and hash of its inbox
--- RETURNS         {how many were taken out, how many entries were written to the feed}
+-- RETURNS         {how many were taken out, how many entries were written to the feed, reports: see newly_owed}
 local act, how, removed, left = new_activity(KEYS.activity), ARGV.how, 0, false
 local about = redis.call('HMGET', act.a, 'e', 'v')
 local expires, revived_expire = tonumber(about[1] or 0), tonumber(about[2] or 0)
-if not about[1] then return {0, 0} end
+if not about[1] then return {0, 0, {}} end
 
 local function may_go(l, e)
   if how == 'cancel' then return true end
@@ -74,4 +74,4 @@ end
 if removed > 0 then finish(act) end
 if how == 'expire' then expire_again() end
 signal()
-return {removed, newly_fed()}
+return {removed, newly_fed(), newly_owed()}

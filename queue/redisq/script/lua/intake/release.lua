@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves deliveries of a committed activity from where they are staged into their lanes.
 --
--- USES lane(created, read), place(signal), activity(new_activity, field, forget_staged, newly_owed, finish)
+-- USES lane(created, read), feed(newly_fed), place(signal), activity(new_activity, field, forget_staged, newly_owed, finish)
 -- USES intake(read_for_push, push_all)
 -- KEYS.activity×2 the activity's a and r
 -- KEYS.staging    what is staged, see stage.lua
@@ -9,7 +9,7 @@
 -- ARGV.id         the activity's ID
 -- ARGV.call       number of the call that staged them
 -- ARGV.hosts…     the hosts of the lanes, and maybe others
--- RETURNS         {whether more is staged, whether the activity's home is to hear that nothing of it is pending here}
+-- RETURNS         {whether more is staged, how many entries were written to the feed, reports: see newly_owed}
 local act, places, lanes = new_activity(KEYS.activity), {}, {}
 local _, items, past = cmsgpack.unpack(redis.call('HGET', KEYS.staging, ARGV.call) or cmsgpack.pack(0, {}))
 for i = ARGV.hosts, #ARGV do places[ARGV[i]] = KEYS.lanes + 6 * (i - ARGV.hosts) end
@@ -28,4 +28,4 @@ if left == 0 and redis.call('ZREM', STAGED, ARGV.id) == 1 then
   if not field(act, 'f') then finish(act, past and past[5]) end
 end
 signal()
-return {left, #newly_owed()}
+return {left, newly_fed(), newly_owed()}

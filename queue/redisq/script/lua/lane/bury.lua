@@ -3,14 +3,14 @@
 -- as it asked.
 --
 -- USES lane(LANE, now, band, has, from_numbered, is_blocked, end_throttle, read), feed(newly_fed), backlog(take_out)
--- USES place(changes_at, write, signal), activity(new_activity, finish, died)
+-- USES place(changes_at, write, signal), activity(new_activity, newly_owed, finish, died)
 -- KEYS.lane×6      the lane
 -- KEYS.activities… a and r of each activity
 -- ARGV.host        the host
 -- ARGV.why         why
 -- ARGV.deliveries… of each delivery: number of its activity (from 0), where it was, its number, what was stored
 --                  there
--- RETURNS          {how many died, how many entries were written to the feed}
+-- RETURNS          {how many died, how many entries were written to the feed, reports: see newly_owed}
 local l, why, buried, touched = read(KEYS.lane, ARGV.host), ARGV.why, 0, {}
 local s = l.state
 
@@ -43,4 +43,4 @@ end_throttle(s)
 if l.known then write(l) end
 if buried == 0 then redis.call('ZADD', EXCESS, 'XX', s.v == 2 and changes_at(l) or now + RETRY, l.host) end
 signal()
-return {buried, newly_fed()}
+return {buried, newly_fed(), newly_owed()}

@@ -107,23 +107,22 @@ local function labels(act)
   return act.labels
 end
 
--- reports_of returns what other partitions reported last of an activity to its home: by their numbers {number of the report;
--- where nothing is pending how many deliveries, delivered, dead, cancelled, time and number of the newest entry in the feed}.
-local function reports_of(act)
-  if act.reports then return act.reports end
+-- read_reports reads what other partitions reported last of an activity to its home: by their numbers what
+-- standing packs, and behind that the number of the report.
+local function read_reports(act)
   local about = redis.call('HMGET', act.a, 'p', 'j')
   act.parts, act.reports = about[1] or '', about[2] and cmsgpack.unpack(about[2]) or {}
-  return act.reports
 end
 
--- conclude writes to the feed that an activity is done if that is so in all partitions: its home decides it.
+-- conclude writes to the feed that an activity is done if that is so in all partitions: its home decides it, where counts and
+-- reports were read.
 local function conclude(act)
-  if counts(act) > 0 then return end
-  local c, reports, after = act.counts, reports_of(act), {}
+  local c, reports, after = act.counts, act.reports, {}
+  if c.n > c.d + c.x + c.c then return end
   local sums = {c.n, c.d, c.x, c.c}
   for name in string.gmatch(act.parts, '%d+') do
     local report = reports[name]
-    if report and report[2] then
+    if report and report[1] then
       for i = 1, 4 do sums[i] = sums[i] + report[i + 1] end
       for _, part in ipairs({tonumber(name), report[6], report[7]}) do after[#after + 1] = part end
     elseif not string.find(act.a, '{p' .. name .. '}', 1, true) then
@@ -133,28 +132,33 @@ local function conclude(act)
   feed(FED_DONE, act.id, sums[1], sums[2], sums[3], sums[4], labels(act), after)
 end
 
--- renew gives the next report of this partition to an activity's home a number, and sees to it that it is made.
+-- report_name is what the report with a number is called in ENDED.
+local function report_name(act, n) return act.id .. struct.pack('>I4', n) end
+
+-- renew gives the next report of this partition to an activity's home a number, which save writes, and sees to it that it is made.
 local function renew(act, quiet)
-  local number = math.abs(act.report) + 1
-  act.report = quiet and -number or number
-  redis.call('HSET', act.a, 'g', act.report)
-  redis.call('ZADD', ENDED, now, act.id)
+  local n = math.abs(act.report) + 1
+  act.report = quiet and -n or n
+  act.changed.g = act.report
+  redis.call('ZADD', ENDED, now, report_name(act, n))
 end
 
--- standing returns how this partition's part of an activity is, for a report: {ID, number of the report, whether the feed is to
--- have an entry for it, whether it has ended, how many deliveries, delivered, dead, cancelled, time and number of the newest
--- entry in the feed}. last is these two.
-local function standing(act, has_ended, last)
+-- standing returns how this partition's part of an activity is, for a report: {ID, number of the report, and packed whether it has
+-- ended, how many deliveries, delivered, dead, cancelled, time and number of the newest entry in the feed, whether the feed is to
+-- have an entry for it}. ms and n are those of the entry.
+local function standing(act, has_ended, ms, n)
   local c = act.counts
-  return {act.id, math.abs(act.report), act.report > 0 and 1 or 0, has_ended and 1 or 0, c.n, c.d, c.x, c.c, last[1], last[2]}
+  return {act.id, math.abs(act.report), cmsgpack.pack({has_ended, c.n, c.d, c.x, c.c, ms, n, act.report > 0})}
 end
 
 local owed = {} -- activities whose homes are to hear that they have ended in this partition
 
 -- newly_owed returns how these are, since it was called last.
 local function newly_owed()
-  local reports, last = {}, #owed > 0 and {newest_entry()}
-  for i, act in ipairs(owed) do reports[i] = standing(act, true, last) end
+  local reports = {}
+  if #owed == 0 then return reports end
+  local ms, n = last_entry()
+  for i, act in ipairs(owed) do reports[i] = standing(act, true, ms, n) end
   owed = {}
   return reports
 end
@@ -167,7 +171,12 @@ local function ended(act, quiet)
     renew(act, quiet)
     owed[#owed + 1] = act
   elseif c.n > 0 and not quiet then
-    if act.is_home then conclude(act) else feed(FED_DONE, act.id, c.n, c.d, c.x, c.c, labels(act)) end
+    if act.is_home then
+      read_reports(act)
+      conclude(act)
+    else
+      feed(FED_DONE, act.id, c.n, c.d, c.x, c.c, labels(act))
+    end
   end
 end
 

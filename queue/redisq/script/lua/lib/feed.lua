@@ -13,6 +13,14 @@ local FEED, ENDED = KEYS.feed, KEYS.ended
 
 local fed = {entries = 0, told = 0} -- how many entries the script wrote, and of how many the nodes know
 
+-- last_entry returns the time and the number of the newest entry that is there, 0 and 0 if there is none.
+local function last_entry()
+  local last = redis.pcall('XREVRANGE', FEED, '+', '-', 'COUNT', 1)[1]
+  if not last then return 0, 0 end
+  local ms, n = string.match(last[1], '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(n)
+end
+
 -- newest_entry returns the time and the number of the newest entry that there ever was, 0 and 0 if there was none.
 local function newest_entry()
   local about = redis.pcall('XINFO', 'STREAM', FEED)

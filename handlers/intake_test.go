@@ -301,6 +301,7 @@ func TestStoreErrors(t *testing.T) {
 		{secret, 503, "5"},
 		{fmt.Errorf("full: %w: %w", queue.ErrFull, secret), 503, "60"},
 		{fmt.Errorf("busy: %w: %w", queue.ErrBusy, secret), 429, "1"},
+		{fmt.Errorf("enqueue: %w", queue.ErrUnderWay), 429, "5"},
 		{fmt.Errorf("closed: %w: %w", queue.ErrClosed, secret), 503, "5"},
 	}
 	for _, tt := range tests {

@@ -87,6 +87,10 @@ func (p *problem) name() {
 	}
 }
 
+// underWay is for a call that repeats one whose node died, or is slow.
+const underWay = "an earlier call with the same activity is under way: repeat this one after Retry-After; " +
+	"if the node that had the earlier one died, that helps after 30 s at most"
+
 // problemOf finds the answer to an error. One that is no sentinel of the queue means that the store is away.
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
@@ -101,6 +105,8 @@ func problemOf(err error) *problem {
 		return invalid("header.Idempotency-Key", otherBytes)
 	case errors.Is(err, queue.ErrBusy):
 		return &problem{Status: http.StatusTooManyRequests, Detail: "too many calls at once", retryAfter: time.Second}
+	case errors.Is(err, queue.ErrUnderWay):
+		return &problem{Status: http.StatusTooManyRequests, Detail: underWay, retryAfter: retryAway}
 	case errors.Is(err, queue.ErrFull):
 		return &problem{Status: http.StatusServiceUnavailable, Detail: "the store is full", retryAfter: time.Minute}
 	case errors.Is(err, queue.ErrClosed), errors.Is(err, context.Canceled):

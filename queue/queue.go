@@ -38,6 +38,7 @@ var (
 	ErrIdempotencyMismatch = errors.New("idempotency key used with other bytes") // see Idempotency
 	ErrFull                = errors.New("store is full")                         // no room; nothing was stored
 	ErrBusy                = errors.New("store is busy")                         // too many calls waiting; nothing was stored
+	ErrUnderWay            = errors.New("the same activity is under way")        // an earlier call took it, and has not ended; or its node died a moment ago
 	ErrBadCursor           = errors.New("bad cursor")
 	ErrClosed              = errors.New("store is closed")
 )

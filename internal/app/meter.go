@@ -72,7 +72,7 @@ func resultOf(err error) string {
 		return resultOK
 	case errors.Is(err, queue.ErrFull):
 		return resultFull
-	case errors.Is(err, queue.ErrBusy):
+	case errors.Is(err, queue.ErrBusy), errors.Is(err, queue.ErrUnderWay):
 		return resultBusy
 	}
 	return resultFailed

@@ -256,7 +256,7 @@ func (in *intake) knowingOthers(
 			return receipt(m)
 		}
 		if err == nil && time.Since(start) > callTimeout {
-			err = fmt.Errorf("%w: the same activity is under way", queue.ErrBusy)
+			err = queue.ErrUnderWay
 		}
 		if err != nil {
 			return r, err

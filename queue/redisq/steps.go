@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -182,7 +181,7 @@ func (in *intake) takeClaim(ctx context.Context) (r queue.Receipt, known bool, e
 			r, err = receipt(m)
 			return r, true, err
 		case time.Since(start) > callTimeout:
-			return r, false, fmt.Errorf("%w: the same submission is under way", queue.ErrBusy)
+			return r, false, queue.ErrUnderWay
 		}
 		if err := pause(ctx, claimPause); err != nil {
 			return r, false, err

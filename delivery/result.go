@@ -179,8 +179,8 @@ func (p *Pool) report(a *attempt, r queue.Result) {
 	}
 	d := &a.delivery
 	attrs := []slog.Attr{
-		slog.String("activity", d.Activity.ID), slog.String("activity_uri", d.Activity.URI), slog.String("delivery", d.ID),
-		slog.String("inbox", d.Inbox),
+		slog.String("activity", d.Activity.ID), slog.String("activity_uri", shown(d.Activity.URI)),
+		slog.String("delivery", d.ID), slog.String("inbox", d.Inbox),
 		slog.Int("attempt", d.Attempts+1), slog.Int("status", a.answer.Status), slog.String("outcome", string(a.outcome)),
 		slog.Float64("duration_ms", float64(a.took.Microseconds())/1000),
 	}

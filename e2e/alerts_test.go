@@ -61,7 +61,9 @@ func startMonitor(t *testing.T, jobs map[string]*testNode) *monitor {
 	m.write("prometheus.yml", config)
 	var out harness.Output
 	command := exec.Command(program, "--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0")
-	command.Dir, command.Stdout, command.Stderr = m.dir, &out, &out
+	command.Dir = m.dir
+	command.Stdout = &out
+	command.Stderr = &out
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -29,10 +29,6 @@ type bodies struct {
 	timeout time.Duration // for the whole body to come
 }
 
-func newBodies() *bodies {
-	return &bodies{room: newShares(maxBodies), wait: bodyWait, timeout: bodyTimeout}
-}
-
 // The types of bodies. Errors name the first of each.
 var (
 	jsonTypes = []string{"application/json", activityType, "application/ld+json"}

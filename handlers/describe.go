@@ -28,11 +28,7 @@ func (rt *route) group() string {
 }
 
 func tags() []*huma.Tag {
-	var list []*huma.Tag
-	for _, g := range groups {
-		list = append(list, &huma.Tag{Name: g.name, Description: g.about})
-	}
-	return list
+	return views(groups, func(g *group) *huma.Tag { return &huma.Tag{Name: g.name, Description: g.about} })
 }
 
 // descriptions are what the document says of each operation beyond its summary.

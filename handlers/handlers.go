@@ -128,7 +128,10 @@ func newServer(o Options) *server {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
-	s := &server{Options: o, bodies: newBodies(), subscribers: newShares(maxSubscribers)}
+	s := &server{
+		Options: o, subscribers: newShares(maxSubscribers),
+		bodies: &bodies{room: newShares(maxBodies), wait: bodyWait, timeout: bodyTimeout},
+	}
 	s.setTokens(o.Tokens)
 	return s
 }

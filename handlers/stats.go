@@ -98,19 +98,13 @@ func (s *server) count(ctx context.Context) (v statsView, err error) {
 	for _, reason := range queue.Reasons {
 		died[string(reason)] = st.Died[reason]
 	}
-	return statsView{Node: s.nodeView(), Warnings: warningViews(st.Warnings()), Fleet: fleetStats{
+	return statsView{Node: s.nodeView(), Warnings: views(st.Warnings(), warningViewOf), Fleet: fleetStats{
 		Activities: st.Activities, Pending: st.Pending, Dead: st.Dead, Delivered: st.Delivered, Died: died, Dropped: st.Dropped,
 		PerSecond: fleetRates(st.PerSecond), Hosts: hosts, OldestPendingAt: stamp(st.OldestPendingAt),
 	}}, nil
 }
 
-func warningViews(warnings []queue.Warning) []warningView {
-	views := make([]warningView, len(warnings))
-	for i, w := range warnings {
-		views[i] = warningView(w)
-	}
-	return views
-}
+func warningViewOf(w *queue.Warning) warningView { return warningView(*w) }
 
 func (s *server) nodeView() *nodeView {
 	if s.Node == nil {

@@ -34,10 +34,6 @@ type health struct {
 	wanted    []string  // names that will be needed next; guarded by mu
 }
 
-func newHealth(log *slog.Logger) health {
-	return health{log: log, check: make(chan struct{}, 1), fell: make(chan struct{}, 1)}
-}
-
 // Away returns why no name can be looked up, or nil.
 func (r *Resolver) Away() error {
 	if r == nil {

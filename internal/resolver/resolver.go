@@ -80,7 +80,7 @@ func New(o Options) *Resolver {
 		patience: min(maxPatience, o.Timeout/4),
 		fixed:    o.Servers,
 		observe:  o.Observe,
-		health:   newHealth(o.Log),
+		health:   health{log: o.Log, check: make(chan struct{}, 1), fell: make(chan struct{}, 1)},
 	}
 }
 
@@ -109,19 +109,15 @@ func (r *Resolver) Lookup(ctx context.Context, host string) iter.Seq2[[]netip.Ad
 			return
 		}
 		err := r.explain(ctx, host, began, first, second)
-		if result := resultOf(err); ctx.Err() == nil {
+		result := Failed
+		if errors.Is(err, ErrAway) {
+			result = Away
+		}
+		if ctx.Err() == nil {
 			r.observe(result, time.Since(began))
 		}
 		yield(nil, err)
 	}
-}
-
-// resultOf returns what came of a look-up that found no address.
-func resultOf(err error) Result {
-	if errors.Is(err, ErrAway) {
-		return Away
-	}
-	return Failed
 }
 
 // awaitSecond waits for the second answer, but not for long if hurried. It reports whether the answer is late.

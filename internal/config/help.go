@@ -117,31 +117,27 @@ func flagsOf(app *kong.Application, command *kong.Node) (all []*kong.Flag) {
 	return slices.DeleteFunc(all, func(flag *kong.Flag) bool { return flag.Name == "help" || flag.Hidden })
 }
 
+// usedBy lists the settings of each command that does not use all. One that ends in - stands for all that begin so.
+var usedBy = map[Command][]string{
+	Backup:      {"store"},
+	Healthcheck: {"listen", "tls-cert-file"},
+	Keys:        {"listen", "api-tokens"},
+	Relay:       {"listen", "api-tokens", "shutdown-timeout", "log-"},
+	Send: {
+		"attempt-timeout", "connect-timeout", "dns-timeout", "allow-private-addresses", "deny-addresses", "allow-http", "ca-file",
+		"user-agent", "signing",
+	},
+	Migrate:  {"store", "redis-", "master-key", "log-"},
+	Version:  {"signing"},
+	Complete: nil, Completion: nil, Man: nil,
+}
+
 // uses reports whether a command uses a setting.
 func (c Command) uses(setting string) bool {
-	switch c {
-	case Backup:
-		return setting == "store"
-	case Healthcheck:
-		return setting == "listen" || setting == "tls-cert-file"
-	case Keys:
-		return setting == "listen" || setting == "api-tokens"
-	case Relay:
-		return setting == "listen" || setting == "api-tokens" || setting == "shutdown-timeout" || strings.HasPrefix(setting, "log-")
-	case Send:
-		return slices.Contains([]string{
-			"attempt-timeout", "connect-timeout", "dns-timeout", "allow-private-addresses", "deny-addresses", "allow-http", "ca-file",
-			"user-agent", "signing",
-		}, setting)
-	case Migrate:
-		return setting == "store" || strings.HasPrefix(setting, "redis-") || setting == "master-key" ||
-			strings.HasPrefix(setting, "log-")
-	case Version:
-		return setting == "signing"
-	case Complete, Completion, Man:
-		return false
-	}
-	return true
+	some, limited := usedBy[c]
+	return !limited || slices.ContainsFunc(some, func(name string) bool {
+		return name == setting || strings.HasSuffix(name, "-") && strings.HasPrefix(setting, name)
+	})
 }
 
 func writeCommands(w io.Writer, commands []*kong.Node) {

@@ -3,7 +3,6 @@ package handlers
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -65,10 +64,7 @@ func (s *server) getHost(r *http.Request, _ []byte) (reply, error) {
 		return reply{}, err
 	}
 	status, err := s.Queue.Host(r.Context(), host)
-	if err != nil {
-		return reply{}, fmt.Errorf("look up host %s: %w", host, err)
-	}
-	return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, nil
+	return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, err
 }
 
 // logActionOn logs what was done to a host.
@@ -109,10 +105,7 @@ func (s *server) resetHosts(r *http.Request, _ []byte) (reply, error) {
 	}
 	n, err := s.Queue.ResetHosts(r.Context(), state)
 	s.Log.Info("hosts.reset", "state", state, "hosts", n, "token", visitOf(r).token)
-	if err != nil {
-		return reply{}, fmt.Errorf("reset %s hosts: %w", state, err)
-	}
-	return reply{Status: http.StatusOK, Body: hostsReset{n}}, nil
+	return reply{Status: http.StatusOK, Body: hostsReset{n}}, err
 }
 
 func hostViewOf(h *queue.HostStatus) hostView {

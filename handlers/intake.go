@@ -30,11 +30,12 @@ type accepted struct {
 
 // postActivity takes an activity in.
 func (s *server) postActivity(r *http.Request, body []byte) (reply, error) {
-	idem, err := idempotency(r, body)
+	key, err := idempotencyKey(r)
 	if err != nil {
 		return reply{}, err
 	}
-	d, err := s.draft(body, visitOf(r).token, idem)
+	token := visitOf(r).token
+	d, err := s.draft(body, token, idempotencyOf(token, key, body))
 	if err != nil {
 		return reply{}, err
 	}
@@ -200,18 +201,12 @@ func acceptedOf(r queue.Receipt) (accepted, error) {
 	}, nil
 }
 
-// idempotency makes a call with an Idempotency-Key harmless to repeat, for each caller on its own. Without that header
-// a call stands for itself, even if it has the bytes of an earlier one: a Follow after its Undo is a new wish.
-func idempotency(r *http.Request, body []byte) (queue.Idempotency, error) {
-	key, err := idempotencyKey(r)
-	if key == "" {
-		return queue.Idempotency{}, err
-	}
-	return idempotencyOf(visitOf(r).token, key, body), nil
-}
-
-// idempotencyOf returns what the store recognises a repeated call by.
+// idempotencyOf makes a call with a key harmless to repeat, for each caller on its own. Without one a call stands for
+// itself, even if it has the bytes of an earlier one: a Follow after its Undo is a new wish.
 func idempotencyOf(token, key string, body []byte) queue.Idempotency {
+	if key == "" {
+		return queue.Idempotency{}
+	}
 	return queue.Idempotency{Key: scoped(token, 'k', key), Fingerprint: sha256.Sum256(body)}
 }
 

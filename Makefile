@@ -21,7 +21,7 @@ LONGEST := ./queue/redisq ./e2e ./queue/embedded ./delivery ./kits/typescript
 # The race detector watches all but SQLite, which is C translated to Go and would be ten times as slow.
 RACE := -race -gcflags='modernc.org/...=-race=false'
 
-.PHONY: test race vulncheck simulate lint lint-all bench bench-compare bench-base build tools compose-check
+.PHONY: test race vulncheck simulate lint lint-all bench bench-compare bench-base build crossbuild release tools compose-check
 
 # The simulation, which only computes, runs beside the tests, which mostly wait. The linter runs before them: it would take
 # both processors from tests that measure.
@@ -105,6 +105,16 @@ bench-base:
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o postrider .
+
+# The code of all systems that releases are for, without linking it: 30 seconds with what was compiled before. Not part of
+# make test, but of make release.
+TARGETS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
+crossbuild:
+	@for target in $(TARGETS); do echo "$$target"; CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} nice go build ./...; done
+
+# All files of a release, and docs/releasing.md says which: make release VERSION=v0.1.0
+release:
+	deploy/release/build '$(VERSION)' 'dist/$(VERSION)'
 
 # Needs Docker with Compose, and some minutes.
 compose-check:

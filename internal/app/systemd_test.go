@@ -36,6 +36,40 @@ func TestSystemdUnit(t *testing.T) {
 	}
 }
 
+// TestSystemdMakesUserAndFolders has systemd make the user and the folders in a root of their own. Only root may give folders
+// to others, so without it systemd only reads what it is told.
+func TestSystemdMakesUserAndFolders(t *testing.T) {
+	requireSystemd(t)
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dry := []string{"--dry-run"}
+	if os.Getuid() == 0 {
+		dry = nil
+	}
+	run := func(name string, args ...string) {
+		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	folder, err := filepath.Abs("../../deploy/systemd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string { return filepath.Join(folder, name) }
+	run("systemd-sysusers", append(dry, "--root="+root, file("postrider.sysusers"))...)
+	if dry != nil {
+		return
+	}
+	run("systemd-tmpfiles", "--root="+root, "--create", file("postrider.tmpfiles"))
+	for folder, want := range map[string]fs.FileMode{"/etc/postrider": 0o750, "/var/lib/postrider": 0o700} {
+		if info, err := os.Stat(root + folder); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s is %v, want %v: %v", folder, info, want, err)
+		}
+	}
+}
+
 // requireSystemd skips the test where there is no systemd-analyze, and fails it instead if REQUIRE_SYSTEMD=1.
 func requireSystemd(t *testing.T) {
 	t.Helper()

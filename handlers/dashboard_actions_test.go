@@ -110,7 +110,7 @@ func testStill(browser context.Context, t *testing.T) {
 
 func testHostActions(browser context.Context, t *testing.T) {
 	w := newWorld(t)
-	p := openPage(browser, t, w.url(), "hosts/ok.example", "415")
+	p := openPage(browser, t, w.url(), "hosts/ok.example")
 	press := func(verb string) { p.t.Helper(); p.press(`[data-verb=` + verb + `]`) }
 	p.sees("pause block", offered)
 	p.run(`window.bodies = []; const realFetch = fetch; window.fetch = (url, options) => { if (options.method === 'POST') bodies.push(options.body ?? null); return realFetch(url, options) }`)
@@ -143,6 +143,15 @@ func testHostActions(browser context.Context, t *testing.T) {
 	p.sees("Probed open.example.", result)
 	press("reset")
 	p.sees("Reset open.example.", result)
+	p.sees("pause block", offered)
+
+	press("pause")
+	p.sees("Pause open.example?", question)
+	p.run(`document.querySelector('#d-reason').value = '<i>moving</i>'; document.querySelector('#d-subdomains').checked = true`)
+	p.answer("yes")
+	p.sees(true, `/^Paused(now|\d+ sec. ago): <i>moving<.i>, until somebody ends it, with all its subdomains$/.test([...document.querySelectorAll('.facts div')].at(-1).textContent)`)
+	p.sees("paused: <i>moving</i>", text(".changes li span"))
+	press("resume")
 	p.sees("pause block", offered)
 
 	p.run(`window.fetch = (url, options) => { bodies.push(options.body); return Promise.resolve(new Response('{"detail":"the store is away"}', {status: 503})) }; bodies.length = 0`)

@@ -2,7 +2,7 @@
 
 import { get, part } from '../api.js';
 import { hostActions, needs, sensible } from '../actions.js';
-import { el, facts, failure, format, link, page, pill, section, status, swap, text, when } from '../dom.js';
+import { el, facts, failure, format, hostLink, link, page, pill, section, status, swap, text, when } from '../dom.js';
 import { outcomes, states } from '../words.js';
 import { table } from '../table.js';
 import { letterColumns } from './letters.js';
@@ -58,7 +58,7 @@ export function host([, name]) {
   }
 
   function showChanges(past) {
-    swap(changes, past.length ? el('ol', { className: 'changes' }, past.map((e) => el('li', {}, when(e.at), pill(e.state))))
+    swap(changes, past.length ? el('ol', { className: 'changes' }, past.map((e) => el('li', {}, when(e.at), el('span', {}, pill(e.state), ...saidIn({ by: e.by, reason: e.order?.reason })))))
       : el('p', { className: 'none' }, 'No change of its state is in the feed.'));
   }
 
@@ -78,12 +78,15 @@ export function host([, name]) {
 
 const since = (h) => (h.changed_at ? el('span', { className: 'quiet' }, 'since ', when(h.changed_at)) : '');
 
-// ordersOf shows why, by whom and until when operators paused or blocked the host, as far as the node tells.
-function ordersOf({ orders = [] }) {
-  return orders.map((o) => [{ pause: 'Paused', block: 'Blocked' }[o.action] ?? o.action, el('span', {},
-    o.reason ? [text(o.reason), ', '] : '', o.by ? ['by ', text(o.by), ', '] : '', when(o.since), o.until ? [', ends ', when(o.until, true)] : '',
-    o.host && o.subdomains ? [', with all subdomains of ', text(o.host)] : '')]);
+// ordersOf shows since when, by whom, why and until when operators paused or blocked the host, or one whose subdomains it is of.
+function ordersOf({ host, orders = [] }) {
+  return orders.map((o) => [{ pause: 'Paused', block: 'Blocked' }[o.action], el('span', {}, when(o.since), ...saidIn(o),
+    o.until ? [', ends ', when(o.until, true)] : ', until somebody ends it',
+    o.host !== host ? [', with all subdomains of ', hostLink(o.host)] : o.subdomains ? ', with all its subdomains' : '')]);
 }
+
+// saidIn shows by whom and why an order was given.
+const saidIn = ({ by, reason }) => [by ? [' by ', text(by)] : '', reason ? [': ', text(reason)] : ''].flat();
 
 // history reads the changes of a host's state from the feed, newest first. The feed is read from its beginning, and gives the
 // same cursor again at its end.

@@ -123,8 +123,18 @@ func (s Scheme) Partition(n int) Partition {
 	return Partition{N: n, base: s.Prefix + ":{p" + strconv.Itoa(n) + "}:"}
 }
 
-// Channel returns the channel on which nodes wake each other when a lane becomes due. The whole fleet has one.
+// Channel returns the channel on which nodes speak to all others.
 func (s Scheme) Channel() string { return s.Prefix + ":wake" }
+
+// Wakes returns the channel on which the nodes that serve a partition are woken when a lane in it becomes due.
+func (s Scheme) Wakes(partition int) string { return s.Channel() + ":" + strconv.Itoa(partition) }
+
+// WakesOf returns the partition whose wakes a channel carries, if it carries any.
+func (s Scheme) WakesOf(channel string) (partition int, ok bool) {
+	text, ok := strings.CutPrefix(channel, s.Channel()+":")
+	n, err := strconv.Atoi(text)
+	return n, ok && err == nil && n >= 0 && n < s.Partitions
+}
 
 // Events returns the channel on which nodes publish events, while there are subscribers.
 func (s Scheme) Events() string { return s.Prefix + ":events" }

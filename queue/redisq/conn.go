@@ -22,6 +22,7 @@ type conn struct {
 	client     rueidis.Client
 	keys       rediskeys.Scheme
 	parts      []*partition
+	agenda     *agenda
 	activities *cache[*cachedActivity] // by their IDs
 	parsed     *cache[queue.Key]       // by how they are stored, so that none can be an old one
 	foreign    atomic.Pointer[error]   // why nothing may be written: see confirm
@@ -46,7 +47,7 @@ func (s *conn) logLimited(what string, err error) {
 
 // divide makes the partitions.
 func (s *conn) divide(partitions int) {
-	s.keys.Partitions = partitions
+	s.keys.Partitions, s.agenda = partitions, newAgenda(partitions)
 	for n := range partitions {
 		p := &partition{conn: s, Partition: s.keys.Partition(n)}
 		p.enqueues = p.scripted(script.Enqueue)

@@ -1,73 +1,168 @@
 package redisq
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/postrider/postrider/queue"
 	"github.com/postrider/postrider/queue/redisq/script"
 )
 
-// Due implements queue.Lanes. It asks all partitions for a share each at the same time, and then, one by one, those
-// that may have more for what is still wanted. A partition that can't be asked holds up no other: see setHealth.
+// Due implements queue.Lanes. It asks those partitions of this node's share that may have a lane due, as long as lanes are
+// wanted: so the leases, takes and settlements of lanes that are worked on at a time are in few partitions, and go together.
 func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err error) {
 	defer wrap(&err, "due")
+	s.begun.Do(func() { close(s.looking) })
 	s.asleep.Store(math.MaxInt64) // while this is under way every wake counts
-	shares := s.split(want)
-	draws, err := s.drawAll(ctx, shares)
-	if err != nil {
+	l := &look{Store: s, want: want, offer: queue.Offer{Next: queue.MaxIdle}, failed: map[int]error{}}
+	l.ask(ctx)
+	if err := l.end(); err != nil {
 		return queue.Offer{}, err
 	}
-	o := queue.Offer{Next: queue.MaxIdle}
-	for _, d := range draws {
-		d.addTo(&o, &want)
+	l.askAgain(ctx)
+	now := time.Since(s.start)
+	l.offer.Next = min(l.offer.Next, max(0, s.agenda.next(s.company.serves)-now))
+	s.asleep.Store(int64(now + l.offer.Next))
+	return l.offer, nil
+}
+
+// look is one Due.
+type look struct {
+	*Store
+	want   queue.Want // what is still wanted
+	offer  queue.Offer
+	fine   []int         // partitions that could be asked
+	failed map[int]error // by those that could not, why
+	more   []int         // those of fine that may have more
+}
+
+const (
+	lookLanes = 16          // as many lanes are wanted of a partition, where many are wanted
+	lookWiden = 4           // as many times more partitions are asked next, where those before had too few
+	awayPause = time.Second // when a partition that can't be worked with is asked again
+)
+
+// ask asks some partitions at a time. Once one can't be asked, the rest is asked at the same time, so that all such hold up
+// the others once: from then on they are asked last.
+func (l *look) ask(ctx context.Context) {
+	left := l.partitions()
+	width := max(1, l.want.Lanes/lookLanes)
+	for len(left) > 0 && (l.want.Lanes > 0 || len(l.fine)+len(l.failed) == 0) {
+		if l.want.Lanes == 0 || len(l.failed) > 0 || l.parts[left[0]].health() != nil {
+			width = len(left)
+		}
+		group := left[:min(width, len(left))]
+		left = left[len(group):]
+		width *= lookWiden
+		l.askAll(ctx, group)
 	}
-	for _, n := range rand.Perm(len(s.parts)) {
-		if want.Lanes == 0 || len(s.parts) == 1 {
+	for _, n := range left {
+		l.agenda.put(n, 0)
+	}
+	if len(left) > 0 {
+		l.agenda.begin(left[0])
+	}
+}
+
+// partitions returns those that are to be asked, in this order. Where no lanes are wanted, it is only to be seen whether Redis
+// is there.
+func (l *look) partitions() []int {
+	now := time.Since(l.start)
+	if l.want.Lanes == 0 {
+		now = never
+	}
+	all := l.agenda.due(now, l.company.serves)
+	away := func(n int) int {
+		if l.parts[n].health() != nil {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b int) int { return cmp.Compare(away(a), away(b)) })
+	return all
+}
+
+// askAll asks partitions for a share each, all at the same time.
+func (l *look) askAll(ctx context.Context, group []int) {
+	shares := shareOut(l.want, len(group))
+	draws, errs := make([]draw, len(group)), make([]error, len(group))
+	var wg sync.WaitGroup
+	for i, n := range group {
+		wg.Go(func() { draws[i], errs[i] = l.parts[n].draw(ctx, shares[i]) })
+	}
+	wg.Wait()
+	for i, n := range group {
+		if errs[i] != nil {
+			l.failed[n] = errs[i]
+			continue
+		}
+		l.fine = append(l.fine, n)
+		l.add(n, draws[i], shares[i])
+	}
+}
+
+// add adds to the offer what a partition gave of its share.
+func (l *look) add(n int, d draw, share queue.Want) {
+	d.addTo(&l.offer, &l.want)
+	switch {
+	case len(d.hosts) >= share.Lanes || d.suspects >= share.Suspect:
+		l.more = append(l.more, n)
+	case d.next >= 0:
+		l.agenda.put(n, time.Since(l.start)+d.next)
+	default:
+		l.agenda.put(n, time.Since(l.start)+queue.MaxIdle)
+	}
+}
+
+// end notes which partitions can be worked with. It gives an error if none could be asked.
+func (l *look) end() error {
+	again := time.Since(l.start) + awayPause
+	if len(l.fine) == 0 {
+		again = 0
+	}
+	for n := range l.failed {
+		l.agenda.put(n, again)
+	}
+	if len(l.fine) == 0 {
+		return errors.Join(slices.Collect(maps.Values(l.failed))...)
+	}
+	l.setHealth(l.fine, l.failed)
+	return nil
+}
+
+// askAgain asks the partitions that may have more for all that is still wanted, one after the other.
+func (l *look) askAgain(ctx context.Context) {
+	more := l.more
+	l.more = nil
+	for i, n := range more {
+		if l.want.Lanes == 0 || len(l.parts) == 1 {
+			l.more = append(l.more, more[i:]...)
 			break
 		}
-		if draws[n].away || len(draws[n].hosts) < shares[n].Lanes && draws[n].suspects < shares[n].Suspect {
-			continue // it has no more
+		want := l.want
+		d, err := l.parts[n].draw(ctx, want)
+		if err != nil { // the next call finds out
+			l.more = append(l.more, n)
+			continue
 		}
-		if d, err := s.parts[n].draw(ctx, want); err == nil { // else the next call finds out
-			d.addTo(&o, &want)
-		}
+		l.add(n, d, want)
 	}
-	s.asleep.Store(int64(time.Since(s.start) + o.Next))
-	return o, nil
+	for _, n := range l.more {
+		l.agenda.put(n, 0)
+	}
 }
 
-// drawAll asks each partition for its share. It gives an error only if none could be asked.
-func (s *Store) drawAll(ctx context.Context, shares []queue.Want) ([]draw, error) {
-	draws := make([]draw, len(s.parts))
-	errs := make([]error, len(s.parts))
-	all := s.forEach(func(p *partition) error {
-		draws[p.N], errs[p.N] = p.draw(ctx, shares[p.N])
-		return errs[p.N]
-	})
-	if !slices.Contains(errs, nil) {
-		return nil, all
-	}
-	for n, err := range errs {
-		if err != nil {
-			draws[n] = draw{next: awayPause, away: true}
-		}
-	}
-	s.setHealth(errs)
-	return draws, nil
-}
-
-// awayPause is when a partition that can't be worked with is asked again.
-const awayPause = time.Second
-
-// split shares out what is wanted.
-func (s *Store) split(want queue.Want) []queue.Want {
-	n := len(s.parts)
+// shareOut shares out what is wanted among n partitions.
+func shareOut(want queue.Want, n int) []queue.Want {
 	shares := make([]queue.Want, n)
 	for i, at := range rand.Perm(n) {
 		shares[at] = queue.Want{Lanes: (want.Lanes + i) / n, Suspect: (want.Suspect + n - 1 - i) / n}
@@ -80,7 +175,6 @@ type draw struct {
 	hosts    []string
 	suspects int           // how many of them are suspect: the last ones
 	next     time.Duration // until another is due, at least 0; negative if none is known
-	away     bool          // it could not be asked
 }
 
 // addTo adds lanes to an offer, and takes them off what is still wanted.
@@ -108,21 +202,23 @@ func (p *partition) draw(ctx context.Context, want queue.Want) (d draw, err erro
 	return d, nil
 }
 
-// setHealth notes which partitions could be worked with while others could, and says so where that changes: errs are by
-// partition.
-func (s *conn) setHealth(errs []error) {
+// setHealth notes which partitions could be worked with while others could, and says so where that changes.
+func (s *conn) setHealth(fine []int, failed map[int]error) {
 	var away, back []int
-	for n, p := range s.parts {
-		switch failed := p.health() != nil; {
-		case errs[n] != nil && !failed:
+	for n, err := range failed {
+		if s.parts[n].health() == nil {
 			away = append(away, n)
-		case errs[n] == nil && failed:
+		}
+		s.parts[n].away.Store(&err)
+	}
+	for _, n := range fine {
+		if s.parts[n].health() != nil {
 			back = append(back, n)
 		}
-		p.away.Store(&errs[n])
+		s.parts[n].away.Store(nil)
 	}
 	if len(away) > 0 {
-		s.log.Error("store.partitions_away", "partitions", away, "error", errs[away[0]])
+		s.log.Error("store.partitions_away", "partitions", away, "error", failed[away[0]])
 	}
 	if len(back) > 0 {
 		s.log.Info("store.partitions_back", "partitions", back)

@@ -33,7 +33,11 @@ func (s *channels) receiveEvents(ctx context.Context, ready func()) {
 	s.work.Go(func() { s.announce(ctx) })
 	s.work.Go(func() {
 		for ctx.Err() == nil {
-			_ = s.subscribe(ctx, s.keys.Events(), s.received, ready) // listen logs why that fails
+			sub := s.subscribe(func(_, message string) { s.received(message) }, func(string) { ready() })
+			if sub.add(ctx, s.keys.Events()) == nil { // listen logs why it fails
+				sub.wait(ctx)
+			}
+			sub.release()
 			_ = pause(ctx, listenPause)
 		}
 	})

@@ -252,13 +252,13 @@ func TestDoesNotWakeForLater(t *testing.T) {
 	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
 	s.asleep.Store(int64(time.Since(s.start) + time.Minute))
 	drain(s)
-	s.heard("120000")
+	s.heard(s.keys.Wakes(0), "120000")
 	select {
 	case <-s.Wake():
 		t.Error("it was woken for what is due in two minutes")
 	default:
 	}
-	s.heard("1000")
+	s.heard(s.keys.Wakes(0), "1000")
 	select {
 	case <-s.Wake():
 	default:

@@ -49,6 +49,9 @@ func (p *partition) call(ctx context.Context, name script.Name, keys, args []str
 	lua := script.All()[name]
 	all := p.keysOf(lua, keys)
 	m, err := lua.Exec(ctx, p.client, all, append([]string{p.about()}, args...)).ToMessage()
+	if lua.Places && name != script.Settle { // which says when a lane is due
+		p.agenda.put(p.N, 0)
+	}
 	if err != nil {
 		err = translate(ctx, p.diagnose(ctx, err, all))
 	}
@@ -56,8 +59,8 @@ func (p *partition) call(ctx context.Context, name script.Name, keys, args []str
 }
 
 // about is the argument that every script has first; lane.lua tells of it.
-func (s *conn) about() string {
-	return strconv.Itoa(s.opts.Lane) + " " + flag(s.opts.Feed.Delivered) + " " + s.keys.Channel()
+func (p *partition) about() string {
+	return strconv.Itoa(p.opts.Lane) + " " + flag(p.opts.Feed.Delivered) + " " + p.keys.Wakes(p.N)
 }
 
 // run runs a script, and reads its answer into variables; see scan.

@@ -135,6 +135,8 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	s.stop = stop
 	if !o.NoWakes {
 		s.work.Go(func() { s.listen(working) })
+		s.work.Go(func() { s.beat(working) })
+		s.awaitWakes(ctx)
 	}
 	s.work.Go(func() { s.publishQueued(working) })
 	return s, nil
@@ -169,6 +171,7 @@ func (s *Store) Close() error {
 	s.releases.Wait()
 	s.reporting.Wait()
 	s.stop()
+	s.sayGone()
 	s.hub.Close()
 	s.client.Close()
 	s.work.Wait()

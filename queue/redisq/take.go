@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/redis/rueidis"
@@ -117,9 +118,13 @@ func (s *Store) addTurn(p *partition, lease lockmgr.Lease, m rueidis.RedisMessag
 	var deliveries []rueidis.RedisMessage
 	var superseded []string
 	var epoch, now int64
+	wake := int64(-1)
 	t := &queue.Turn{Lease: lease}
-	if err := scan(m, &fed, &excess, &deliveries, &superseded, &record, &epoch, &t.More, &now, &parked, &due); err != nil {
+	if err := scan(m, &fed, &excess, &deliveries, &superseded, &record, &epoch, &t.More, &now, &parked, &due, &wake); err != nil {
 		return nil, err
+	}
+	if wake >= 0 {
+		p.agenda.put(p.N, time.Since(p.start)+time.Duration(wake)*time.Millisecond)
 	}
 	if err := s.noteFeed(p, fed, due); err != nil {
 		return nil, err

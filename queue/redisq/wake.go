@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,13 +13,20 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// channels are what nodes hear of each other: that a lane became due, and events while somebody subscribes to them. They keep
-// when there may be something to do.
+// channels are what nodes hear of each other: which of them look for work, that a lane became due, and events while somebody
+// subscribes to them. They keep when there may be something to do.
 type channels struct {
 	*conn
 	wake    chan struct{}
 	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since the start
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
+
+	company  *company
+	begun    sync.Once
+	looking  chan struct{} // closed by the first Due
+	hearing  chan struct{} // closed when the wakes of all partitions served were first heard
+	heardAll sync.Once
+	reshared chan struct{} // the company's shares changed, so wakes of other partitions are to be heard
 
 	unswept atomic.Int64 // entries of the feed that this node wrote since it had that swept because of them
 	telling atomic.Bool  // whether it is about to be published that the feed has new entries
@@ -28,7 +37,11 @@ type channels struct {
 }
 
 func newChannels(c *conn) *channels {
-	ch := &channels{conn: c, wake: make(chan struct{}, 1), queued: make(chan queue.Event, eventBuffer)}
+	ch := &channels{
+		conn: c, wake: make(chan struct{}, 1), company: newCompany(len(c.parts)), looking: make(chan struct{}), hearing: make(chan struct{}),
+		reshared: make(chan struct{}, 1),
+		queued:   make(chan queue.Event, eventBuffer),
+	}
 	ch.hub.Source = ch.receiveEvents
 	ch.asleep.Store(math.MaxInt64) // until Due was asked every wake counts
 	return ch
@@ -51,12 +64,12 @@ func (s *channels) broadcast(ctx context.Context, message string) {
 	_, _ = s.do(ctx, s.client.B().Publish().Channel(s.keys.Channel()).Message(message).Build())
 }
 
-// listen receives until ctx ends which lanes become due, and signals those that Due did not announce. While it can't listen,
-// Due still finds all work, at most queue.MaxIdle after it came.
+// listen hears until ctx ends what nodes tell each other. While it can't, Due asks all partitions, and finds all work, at most
+// queue.MaxIdle after it came.
 func (s *channels) listen(ctx context.Context) {
 	failing := false
 	for {
-		err := s.subscribe(ctx, s.keys.Channel(), s.heard, func() {
+		err := s.hear(ctx, func() {
 			if failing {
 				s.log.Info("store.subscription_restored")
 				s.sweepAt.Store(0) // it may be another Redis, or an empty one
@@ -64,6 +77,9 @@ func (s *channels) listen(ctx context.Context) {
 			failing = false
 			s.signal() // something may have been missed
 		})
+		for n := range s.parts {
+			s.agenda.hear(n, false)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -75,45 +91,160 @@ func (s *channels) listen(ctx context.Context) {
 	}
 }
 
-// subscribe listens to a channel on a connection of its own until that breaks or ctx ends. It calls listening once it
-// hears.
-func (s *channels) subscribe(ctx context.Context, channel string, heard func(message string), listening func()) error {
-	conn, release := s.client.Dedicate()
-	defer release()
-	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{
-		OnMessage:      func(m rueidis.PubSubMessage) { heard(m.Message) },
-		OnSubscription: func(rueidis.PubSubSubscription) { listening() },
+// hear hears until ctx ends, or an error, what is said to all nodes, and the wakes of the partitions that this one serves. It
+// calls listening once it hears.
+func (s *channels) hear(ctx context.Context, listening func()) error {
+	sub := s.subscribe(s.heard, func(channel string) {
+		if n, ok := s.keys.WakesOf(channel); ok {
+			s.agenda.hear(n, true)
+			if s.agenda.hears(s.company.serves) {
+				s.heardAll.Do(func() { close(s.hearing) })
+			}
+			s.signal()
+		} else {
+			listening()
+		}
 	})
-	call, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
-	err := conn.Do(call, conn.B().Subscribe().Channel(channel).Build()).Error()
-	cancel()
-	if err != nil {
+	defer sub.release()
+	if err := sub.add(ctx, s.keys.Channel()); err != nil {
 		return err
 	}
-	select {
-	case err = <-broken:
-	case <-ctx.Done():
+	served := make([]bool, len(s.parts))
+	for {
+		if err := s.hearWakes(ctx, sub, served); err != nil {
+			return err
+		}
+		select {
+		case err := <-sub.broken:
+			return err
+		case <-s.reshared:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return err
 }
 
-// stagedMessage says that a submission is accepted that its node has yet to release: should that die, another does. A node that
-// doesn't hear it sweeps as soon as it hears again.
-const stagedMessage = "staged"
+// awaitWakes waits until wakes are heard, unless that takes long.
+func (s *channels) awaitWakes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	select {
+	case <-s.hearing:
+	case <-ctx.Done():
+	}
+}
 
-// heard signals if a lane is due, in the milliseconds given, before Due said that one would be. The message may also be
-// another.
-func (s *channels) heard(message string) {
-	switch message {
-	case watchMessage:
-		s.beWatched()
-		return
-	case stagedMessage:
-		s.sweepIn(stageTTL)
+// hearWakes has a subscription hear the wakes of those partitions that this node serves, and no others: served are those that
+// it hears, which it changes.
+func (s *channels) hearWakes(ctx context.Context, sub *subscription, served []bool) error {
+	var gained, lost []string
+	for n := range served {
+		serves := s.company.serves(n)
+		switch {
+		case serves && !served[n]:
+			gained = append(gained, s.keys.Wakes(n))
+		case !serves && served[n]:
+			s.agenda.hear(n, false)
+			lost = append(lost, s.keys.Wakes(n))
+		}
+		served[n] = serves
+	}
+	if err := sub.add(ctx, gained...); err != nil {
+		return err
+	}
+	return sub.drop(ctx, lost...)
+}
+
+// subscription is a connection of its own that listens to channels.
+type subscription struct {
+	conn    rueidis.DedicatedClient
+	broken  <-chan error
+	release func()
+}
+
+// subscribe returns a subscription to nothing yet. It calls listening for each channel that it hears from then on.
+func (s *channels) subscribe(heard func(channel, message string), listening func(channel string)) *subscription {
+	conn, release := s.client.Dedicate()
+	return &subscription{conn: conn, release: release, broken: conn.SetPubSubHooks(rueidis.PubSubHooks{
+		OnMessage: func(m rueidis.PubSubMessage) { heard(m.Channel, m.Message) },
+		OnSubscription: func(sub rueidis.PubSubSubscription) {
+			if sub.Kind == "subscribe" {
+				listening(sub.Channel)
+			}
+		},
+	})}
+}
+
+// add has it hear more channels.
+func (sub *subscription) add(ctx context.Context, channels ...string) error {
+	return sub.change(ctx, channels, sub.conn.B().Subscribe().Channel(channels...).Build())
+}
+
+// drop has it hear some no more.
+func (sub *subscription) drop(ctx context.Context, channels ...string) error {
+	return sub.change(ctx, channels, sub.conn.B().Unsubscribe().Channel(channels...).Build())
+}
+
+func (sub *subscription) change(ctx context.Context, channels []string, command rueidis.Completed) error {
+	if len(channels) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
+	defer cancel()
+	return sub.conn.Do(ctx, command).Error()
+}
+
+// wait returns when it broke, or ctx ended.
+func (sub *subscription) wait(ctx context.Context) {
+	select {
+	case <-sub.broken:
+	case <-ctx.Done():
+	}
+}
+
+// What nodes tell all others, besides watchMessage.
+const (
+	// stagedMessage says that a submission is accepted that its node has yet to release: should that die, another does. A
+	// node that doesn't hear it sweeps as soon as it hears again.
+	stagedMessage = "staged"
+
+	beatMessage = "beat" // a node is there, with its name and whether it has room
+	goneMessage = "gone" // a node is gone, with its name
+)
+
+// heard takes in a message.
+func (s *channels) heard(channel, message string) {
+	if n, ok := s.keys.WakesOf(channel); ok {
+		s.heardWake(n, message)
 		return
 	}
-	ms, err := strconv.ParseInt(message, 10, 64)
-	if err != nil || int64(time.Since(s.start))+ms*int64(time.Millisecond) < s.asleep.Load() {
+	words := strings.Fields(message)
+	switch {
+	case message == watchMessage:
+		s.beWatched()
+	case message == stagedMessage:
+		s.sweepIn(stageTTL)
+	case len(words) == 3 && words[0] == beatMessage:
+		s.company.heard(words[1], beat{time.Now(), words[2] == "1"})
+	case len(words) == 2 && words[0] == goneMessage:
+		s.company.left(words[1])
+		s.reshare()
+	}
+}
+
+// heardWake signals if a lane of a partition is due, in the milliseconds given, before Due said that one would be.
+func (s *channels) heardWake(n int, text string) {
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		ms = 0
+	}
+	s.wakeAt(n, time.Since(s.start)+time.Duration(ms)*time.Millisecond)
+}
+
+// wakeAt notes when a lane of a partition is due, and signals it if that is before Due said that one would be.
+func (s *channels) wakeAt(n int, at time.Duration) {
+	s.agenda.put(n, at)
+	if int64(at) < s.asleep.Load() {
 		s.signal()
 	}
 }

@@ -14,6 +14,7 @@ package script
 
 import (
 	"path"
+	"strings"
 	"sync"
 
 	"github.com/redis/rueidis"
@@ -84,8 +85,9 @@ const (
 // Script is a script as it is sent.
 type Script struct {
 	*rueidis.Lua
-	Text string
-	Keys []string // kinds of the keys that come before those of its own: a partition has one of each
+	Text   string
+	Places bool     // whether it may make a lane due
+	Keys   []string // kinds of the keys that come before those of its own: a partition has one of each
 }
 
 // All returns all scripts. They are made once.
@@ -95,7 +97,7 @@ var All = sync.OnceValue(func() map[Name]Script {
 	for name, file := range paths() {
 		if path.Dir(file) != "lua/lib" {
 			text, keys := assemble(name, blocks)
-			all[Name(name)] = Script{rueidis.NewLuaScriptRetryable(text), text, keys}
+			all[Name(name)] = Script{rueidis.NewLuaScriptRetryable(text), text, strings.Contains(text, "'PUBLISH'"), keys}
 		}
 	}
 	return all

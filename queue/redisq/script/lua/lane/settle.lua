@@ -2,7 +2,7 @@
 -- Takes deliveries from leased lanes, first or after it has written back what came of others: of each lane at most one
 -- settlement.
 --
--- USES lane(now, call_all, band, bor, bnot, has, end_throttle, read, keep_record, unpark, park, recover, waits_behind, drop, untake, hand_back)
+-- USES lane(now, wake, call_all, band, bor, bnot, has, end_throttle, read, keep_record, unpark, park, recover, waits_behind, drop, untake, hand_back)
 -- USES feed(newly_fed), place(total, write, signal)
 -- USES activity(activities, new_activity, field, look_up, newly_owed, finish, delivered, keep_attempt, died)
 -- USES give(may_give, give, more)
@@ -16,7 +16,8 @@
 -- RETURNS of each settlement {how many entries were written to the feed, whether Sweep has something to give up of the lane,
 --         deliveries and what is superseded (see give.lua), the host's record, its epoch, whether the lane has more to give,
 --         now (all four only where a turn begins), hashes of the keys that deliveries wait for, reports to the homes of
---         activities that have ended in this partition (see standing)}, or false if a later token took the lane; then nothing of it was changed
+--         activities that have ended in this partition (see standing), in how many ms a lane is due that was not known to be,
+--         else -1}, or false if a later token took the lane; then nothing of it was changed
 --
 -- All is read before anything is changed, and lanes are written last: a key that something else has overwritten ends the
 -- script while nothing is lost, and each settlement can be sent by itself.
@@ -160,4 +161,7 @@ for i, st in ipairs(settlements) do
 end
 call_all('ZREM', OFFERED, offered)
 signal()
+for _, a in ipairs(answers) do
+  if a then a[#a + 1] = wake or -1 end
+end
 return answers

@@ -95,6 +95,13 @@ func (c *company) share(now time.Time, room bool) (changed bool) {
 	return changed
 }
 
+// known returns the names of the nodes among which the partitions are shared.
+func (c *company) known() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.names)
+}
+
 // place returns how many of the nodes come before this one in the order drawn for a partition.
 func (c *company) place(n int) (before int) {
 	rank := func(name string) uint64 { return xxhash.Sum64String(name + " " + strconv.Itoa(n)) }
@@ -128,8 +135,8 @@ func (s *channels) beat(ctx context.Context) {
 
 // hasRoom reports whether this node looks for work when there is some. If all its slots are taken for long, it doesn't.
 func (s *channels) hasRoom() bool {
-	asleep := time.Duration(s.asleep.Load())
-	return asleep == never || time.Since(s.start) < asleep+roomLasts
+	idle := time.Duration(s.idle.Load())
+	return idle == never || time.Since(s.start) < idle+roomLasts
 }
 
 // reshare has the wakes of other partitions heard if this node serves others now.

@@ -23,6 +23,7 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err er
 	defer wrap(&err, "due")
 	s.begun.Do(func() { close(s.looking) })
 	s.asleep.Store(math.MaxInt64) // while this is under way every wake counts
+	s.idle.Store(math.MaxInt64)
 	l := &look{Store: s, want: want, offer: queue.Offer{Next: queue.MaxIdle}, failed: map[int]error{}}
 	l.ask(ctx)
 	if err := l.end(); err != nil {
@@ -32,6 +33,7 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err er
 	now := time.Since(s.start)
 	l.offer.Next = min(l.offer.Next, max(0, s.agenda.next(s.company.serves)-now))
 	s.asleep.Store(int64(now + l.offer.Next))
+	bringForward(&s.idle, now+l.offer.Next)
 	return l.offer, nil
 }
 

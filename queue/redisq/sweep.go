@@ -47,15 +47,7 @@ func (s *sweeper) Sweep(ctx context.Context) (time.Duration, error) {
 }
 
 // sweepIn says that there may be something to sweep after d.
-func (s *channels) sweepIn(d time.Duration) {
-	at := int64(time.Since(s.start) + d)
-	for {
-		old := s.sweepAt.Load()
-		if old <= at || s.sweepAt.CompareAndSwap(old, at) {
-			return
-		}
-	}
-}
+func (s *channels) sweepIn(d time.Duration) { bringForward(&s.sweepAt, time.Since(s.start)+d) }
 
 func (s *sweeper) sweepAll(ctx context.Context) (_ time.Duration, err error) {
 	defer wrap(&err, "sweep")

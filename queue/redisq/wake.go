@@ -19,6 +19,7 @@ type channels struct {
 	*conn
 	wake    chan struct{}
 	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since the start
+	idle    atomic.Int64 // until when nothing is due, as was heard since, likewise
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 
 	company  *company
@@ -44,6 +45,7 @@ func newChannels(c *conn) *channels {
 	}
 	ch.hub.Source = ch.receiveEvents
 	ch.asleep.Store(math.MaxInt64) // until Due was asked every wake counts
+	ch.idle.Store(math.MaxInt64)
 	return ch
 }
 
@@ -244,7 +246,18 @@ func (s *channels) heardWake(n int, text string) {
 // wakeAt notes when a lane of a partition is due, and signals it if that is before Due said that one would be.
 func (s *channels) wakeAt(n int, at time.Duration) {
 	s.agenda.put(n, at)
+	bringForward(&s.idle, at)
 	if int64(at) < s.asleep.Load() {
 		s.signal()
+	}
+}
+
+// bringForward makes a time, in ns since the start, an earlier one.
+func bringForward(v *atomic.Int64, at time.Duration) {
+	for {
+		old := v.Load()
+		if old <= int64(at) || v.CompareAndSwap(old, int64(at)) {
+			return
+		}
 	}
 }

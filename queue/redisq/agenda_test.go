@@ -1,0 +1,51 @@
+package redisq
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func allServed(int) bool { return true }
+
+func TestAgenda(t *testing.T) {
+	a := newAgenda(4)
+	a.hear(0, true)
+	a.hear(1, true)
+	a.hear(2, true)
+	check := func(now time.Duration, want ...int) {
+		t.Helper()
+		if diff := cmp.Diff(want, a.due(now, allServed)); diff != "" {
+			t.Errorf("due at %s (-want +got):\n%s", now, diff)
+		}
+	}
+	check(0, 0, 1, 2, 3)
+	check(time.Hour, 3) // its wakes are not heard, and nobody knows of the others
+	a.put(0, 2*time.Second)
+	a.put(1, time.Minute)
+	a.put(1, time.Second)
+	a.put(1, time.Minute) // the earlier counts
+	if next := a.next(func(n int) bool { return n < 3 }); next != time.Second {
+		t.Errorf("the next is due at %s", next)
+	}
+	check(time.Second, 1, 3)
+	a.begin(3)
+	a.hear(1, true) // again: it may have missed something
+	check(2*time.Second, 3, 0, 1)
+	if diff := cmp.Diff([]int(nil), a.due(time.Hour, func(int) bool { return false })); diff != "" {
+		t.Errorf("due though not served: %s", diff)
+	}
+}
+
+// TestWakeWhileAsked checks that a wake is not forgotten which comes after a partition was asked, and before its answer.
+func TestWakeWhileAsked(t *testing.T) {
+	a := newAgenda(1)
+	a.hear(0, true)
+	a.due(0, allServed)
+	a.put(0, time.Second) // the wake
+	a.put(0, time.Minute) // the answer
+	if got := a.due(time.Second, allServed); len(got) != 1 {
+		t.Error("the wake was forgotten")
+	}
+}

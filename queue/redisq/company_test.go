@@ -1,0 +1,115 @@
+package redisq
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// fleetOf returns nodes that have heard of each other.
+func fleetOf(nodes, partitions int) []*company {
+	var all []*company
+	for i := range nodes {
+		c := newCompany(partitions)
+		c.self = fmt.Sprint("node ", i)
+		all = append(all, c)
+	}
+	meet(all, beat{time.Now(), true})
+	return all
+}
+
+// meet has all nodes hear of each other.
+func meet(all []*company, b beat) {
+	for _, c := range all {
+		for _, other := range all {
+			c.heard(other.self, b)
+		}
+		c.share(b.at, true)
+	}
+}
+
+// served returns how many partitions each node serves, and how many nodes serve the partition that has fewest and most.
+func served(all []*company) (each []int, fewest, most int) {
+	each, fewest = make([]int, len(all)), len(all)
+	for n := range all[0].mine {
+		servers := 0
+		for i, c := range all {
+			if c.serves(n) {
+				each[i]++
+				servers++
+			}
+		}
+		fewest, most = min(fewest, servers), max(most, servers)
+	}
+	return each, fewest, most
+}
+
+func TestShares(t *testing.T) {
+	for _, c := range []struct{ nodes, partitions, servers int }{
+		{1, 1, 1}, {3, 1, 3}, {8, 4, 8}, {3, 64, 1}, {16, 64, 1}, {32, 64, 2}, {16, 512, 1},
+	} {
+		each, fewest, most := served(fleetOf(c.nodes, c.partitions))
+		if fewest != c.servers || most != c.servers {
+			t.Errorf("%d partitions of %d nodes have %d to %d servers, want %d", c.partitions, c.nodes, fewest, most, c.servers)
+		}
+		for i, n := range each {
+			if n == 0 || n > 3*(c.partitions*c.servers/c.nodes)+1 {
+				t.Errorf("of %d partitions node %d of %d serves %d", c.partitions, i, c.nodes, n)
+			}
+		}
+	}
+}
+
+// TestFewPartitionsMove checks that a node which joins takes partitions from others, and that nothing else moves.
+func TestFewPartitionsMove(t *testing.T) {
+	before, after := fleetOf(7, 512), fleetOf(8, 512)
+	for i, c := range before {
+		for n := range c.mine {
+			if after[i].serves(n) && !c.serves(n) {
+				t.Errorf("partition %d moved to node %d, which was there before", n, i)
+			}
+		}
+	}
+	if each, _, _ := served(after); each[7] < 512/8/2 {
+		t.Errorf("the node that joined serves %d of 512", each[7])
+	}
+}
+
+// TestNodesThatFallSilent checks that the others serve what a node did that is not heard any more, says that it goes, or has
+// no room.
+func TestNodesThatFallSilent(t *testing.T) {
+	now := time.Now()
+	for what, fall := range map[string]func(c *company, gone string){
+		"silent":       func(*company, string) {},
+		"gone":         func(c *company, gone string) { c.heard(gone, beat{now.Add(beatLasts), true}); c.left(gone) },
+		"without room": func(c *company, gone string) { c.heard(gone, beat{now.Add(beatLasts), false}) },
+	} {
+		all := fleetOf(3, 64)
+		gone, left := all[0], all[1:]
+		for _, c := range left {
+			for _, other := range left {
+				c.heard(other.self, beat{now.Add(beatLasts), true})
+			}
+			fall(c, gone.self)
+			if !c.share(now.Add(beatLasts+time.Second), true) {
+				t.Errorf("a node is %s, and %s serves what it did", what, c.self)
+			}
+		}
+		if _, fewest, most := served(left); fewest != 1 || most != 1 {
+			t.Errorf("a node is %s: a partition has %d to %d servers", what, fewest, most)
+		}
+	}
+}
+
+// TestAllNodesWithoutRoom checks that nodes without room keep their shares: what one has too much of, the others have, too.
+func TestAllNodesWithoutRoom(t *testing.T) {
+	all := fleetOf(3, 64)
+	for _, c := range all {
+		for _, other := range all {
+			c.heard(other.self, beat{time.Now(), false})
+		}
+		if c.share(time.Now(), false) {
+			t.Errorf("%s serves others than before", c.self)
+		}
+	}
+}

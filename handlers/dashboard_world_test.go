@@ -123,7 +123,9 @@ func (w *world) post(host string, n int) {
 func (w *world) accept(a *queue.Activity, inboxes ...string) string {
 	w.t.Helper()
 	id := uuid.Must(uuid.NewV7()).String()
-	a.ID, a.KeyID, a.OrderingKey, a.Priority = id, alice, id, queue.Normal
+	a.ID, a.OrderingKey = id, id
+	a.KeyID = alice
+	a.Priority = queue.Normal
 	if a.URI == "" {
 		a.URI = id
 	}

@@ -43,7 +43,7 @@ func (n *names) serve() {
 			return
 		}
 		if answer := n.answer(question[:size]); answer != nil {
-			_, _ = n.conn.WriteTo(answer, from) // whoever asked asks again
+			_, _ = n.conn.WriteTo(answer, from) // the resolver asks again
 		}
 	}
 }

@@ -138,6 +138,7 @@ func TestHangUpUnderLoad(t *testing.T) {
 		l.awaitMore(5)
 		old := node.Token
 		l.between(func() { node.Token = next })
+		l.awaitMore(5)
 		writeText(t, node.tokens, "new:"+next+"\n")
 		name := []string{"second", "third"}[i]
 		node.ca.Renew(node.pair, name)

@@ -195,16 +195,18 @@ local function covering(host)
   return orders
 end
 
+local function end_own(l, letter)
+  l.state[letter], l.lapsed = 0, l.lapsed or {}
+  table.insert(l.lapsed, letter)
+end
+
 -- apply_orders updates a lane's state by the orders that hold now. l.lapsed are those of its own whose time has passed.
 local function apply_orders(l)
   local s = l.state
-  for _, letter in ipairs({'p', 'b'}) do
-    if s[letter] > 1 and s[letter] <= now then
-      s[letter], l.lapsed = 0, l.lapsed or {}
-      table.insert(l.lapsed, letter)
-    end
-  end
+  if s.p > 1 and s.p <= now then end_own(l, 'p') end
+  if s.b > 1 and s.b <= now then end_own(l, 'b') end
   l.pause_ends, s.h = s.p == 1 and math.huge or s.p, 0
+  if not clock[3] then return end
   for _, order in ipairs(covering(l.host)) do
     s.h = bor(s.h, order.letter == 'p' and PAUSED or BLOCKED)
     if order.letter == 'p' then l.pause_ends = math.max(l.pause_ends, order.ends == 0 and math.huge or order.ends) end

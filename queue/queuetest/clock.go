@@ -54,6 +54,7 @@ func clockJumps(s *suite, by time.Duration, restart bool) {
 	done := s.put("done", "e.example")
 	l = s.lease("e.example")
 	s.finish(l, delivered(s.one(l, "done")))
+	s.order("paused.example", queue.Pause, queue.Order{For: time.Hour, Subdomains: true})
 
 	s.jump(by, restart)
 	before := s.put("before", "f.example", lasting(second)) // what comes before anything has looked at the clock
@@ -66,6 +67,8 @@ func clockJumps(s *suite, by time.Duration, restart bool) {
 	s.same("dead letters", 1, len(s.letters(queue.DeadLetterFilter{})))
 	s.about("next attempt", time.Now().Add(time.Hour), s.listed(waits, "")["https://a.example/inbox"].NextAttemptAt)
 	s.about("end of the lane's wait", time.Now().Add(time.Hour), s.host("b.example").RetryAt)
+	s.statesAre(queue.HostPaused, "paused.example", "x.paused.example")
+	s.about("end of the pause", time.Now().Add(time.Hour), s.host("paused.example").Orders[0].Until)
 	s.about("creation", time.Now(), s.activity(done).CreatedAt)
 	s.about("death", time.Now(), s.letters(queue.DeadLetterFilter{})[0].DiedAt)
 	s.same("letters since then", 1, len(s.letters(queue.DeadLetterFilter{Since: time.Now().Add(s.b.Ahead - 10*time.Minute)})))

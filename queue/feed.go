@@ -13,7 +13,7 @@ import (
 //   - EventDead: a delivery became a dead letter, for whatever reason.
 //   - EventHostState: a host's state is another than before. A host that was just heard of is healthy, which is no change.
 //   - EventActivityDone: nothing of an activity is pending any more. If dead letters of it are retried, it is done again when
-//     these have ended.
+//     these have ended. An activity of which all is duplicate is done at once.
 //   - EventDelivered, if FeedLimits.Delivered is set on the node that settles.
 //
 // Every entry is listed at least once; after a fault it may be listed again, at another place. Entries about one host are

@@ -82,12 +82,22 @@ func (e *enqueue) run(t *tx) error {
 	e.receipt.Note = e.sub.Note
 	e.receipt.Accepted = len(e.accepted)
 	t.totals.accepted += int64(len(e.accepted))
-	for _, step := range []func(*tx) error{e.insert, e.changeTombstones, e.hasten} {
+	for _, step := range []func(*tx) error{e.insert, e.changeTombstones, e.hasten, e.feedDone} {
 		if err := step(t); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// feedDone adds the entry of an activity that is done at once, as all of it is duplicate.
+func (e *enqueue) feedDone(t *tx) error {
+	if len(e.accepted) > 0 {
+		return nil
+	}
+	return t.feed(queue.Event{
+		Kind: queue.EventActivityDone, ActivityID: e.sub.ID, URI: e.sub.URI, Metadata: e.sub.Metadata, Counts: &queue.Counts{},
+	})
 }
 
 // begin drops the results of an earlier run, as the writer may run it twice.

@@ -14,6 +14,7 @@ var feedCases = []testCase{
 	{name: "has activities that are done", run: feedsDone},
 	{name: "has activities that are done, whatever ended them", run: feedsDoneOtherwise},
 	{name: "has activities that are done again", run: feedsDoneAgain},
+	{name: "has activities that are done at once, as all of them is duplicate", run: feedsDuplicates},
 	{name: "has large activities that are done", run: feedsLarge},
 	{name: "has changes of hosts", run: feedsStates},
 	{name: "has nothing twice that is settled twice", run: feedsOnce},
@@ -120,6 +121,17 @@ func feedsDoneAgain(s *suite) {
 	l = s.lease("a.example")
 	s.finish(l, delivered(s.one(l, "1")))
 	s.fed(only, cursor, doneWith(id, "1", queue.Counts{Delivered: 2}))
+}
+
+func feedsDuplicates(s *suite) {
+	names := hosts("many", 6)
+	s.put("1", names[0], alsoTo(names[1:]...))
+	for _, to := range [][]string{names[:1], names} {
+		_, cursor := s.entries(queue.FeedFilter{}, "")
+		again := submission("1", to...)
+		s.got(again, 0, len(to))
+		s.fed(queue.FeedFilter{}, cursor, doneWith(again.ID, "1", queue.Counts{}))
+	}
 }
 
 func feedsLarge(s *suite) {

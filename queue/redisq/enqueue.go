@@ -42,6 +42,9 @@ func (s *Store) Enqueue(ctx context.Context, sub *queue.Submission) (r queue.Rec
 	}
 	s.sweepIn(sub.TTL)
 	s.sweepLanes(sub)
+	if r.Accepted == 0 && r.Duplicates > 0 { // it is done
+		s.fed(1)
+	}
 	return r, nil
 }
 

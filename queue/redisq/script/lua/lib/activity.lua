@@ -164,13 +164,13 @@ local function newly_owed()
 end
 
 -- ended says that nothing of an activity is pending here any more: in the feed or, if other partitions have deliveries of it,
--- to its home. quiet is for what ended in another store.
+-- to its home. A home without deliveries, where another partition has all, says nothing. quiet is for what ended in another store.
 local function ended(act, quiet)
   local c = act.counts
   if act.report then
     renew(act, quiet)
     owed[#owed + 1] = act
-  elseif c.n > 0 and not quiet then
+  elseif not quiet and (c.n > 0 or not string.find(field(act, 'p') or '', ',')) then
     if act.is_home then
       read_reports(act)
       conclude(act)

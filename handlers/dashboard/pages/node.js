@@ -20,7 +20,7 @@ export function node() {
 
   async function load(fresh) {
     const [ready, { node: n, fleet }] = await Promise.all([readiness(), get('v1/stats')]);
-    swap(lead, el('p', {}, pill(ready ? 'open' : 'healthy', ready ? 'not ready' : 'ready'), ' ', ready || 'The store answers, names are resolved, and it delivers.'));
+    swap(lead, el('p', {}, pill(ready ? 'open' : 'healthy', ready ? 'not ready' : 'ready'), ' ', ready || (n?.concurrency ? 'The store answers, names are resolved, and it delivers.' : 'The store answers.')));
     swap(known, n ? facts([
       ['Version', n.version], ['Up for', lasted(n.uptime_seconds)], ['Started', when(n.started_at)], ['Signs by', n.signing],
       ['In flight', n.concurrency ? `${format(n.in_flight)} of ${format(n.concurrency)}` : format(n.in_flight)],

@@ -176,7 +176,8 @@ func (c *checker) checkDeath(q *pair, why queue.Reason, attempts int) {
 	case queue.ReasonExhausted:
 		ok = attempts >= c.attempts(q.post) && q.attempts >= attempts
 	case queue.ReasonExpired:
-		ok = !q.served() || overlap(q.host.holds, q.accepted, q.expires) > 0
+		ok = !q.served() || overlap(q.host.holds, q.accepted, q.expires) > 0 ||
+			overlap(q.host.spans, q.accepted, q.expires) > 0 // then it waits for the probe of a day
 	case queue.ReasonHostUnavailable:
 		ok = len(q.host.spans) > 0
 	case queue.ReasonHostBlocked:

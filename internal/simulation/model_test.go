@@ -213,11 +213,15 @@ func (m *model) seen(now time.Time) {
 	}
 }
 
-// overlap returns how much of a time spans cover.
+// overlap returns how long those spans are that have some of a time in common with it. One may last still.
 func overlap(spans []span, from, to time.Time) (d time.Duration) {
 	for _, s := range spans {
-		if s.from.Before(to) && s.to.After(from) {
-			d += s.to.Sub(s.from)
+		end := s.to
+		if end.IsZero() {
+			end = to
+		}
+		if s.from.Before(to) && end.After(from) {
+			d += end.Sub(s.from)
 		}
 	}
 	return d

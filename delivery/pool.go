@@ -243,7 +243,7 @@ type rest struct {
 // many, and what is left to do.
 func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest, err error) {
 	defer p.slots.unreserve()
-	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects})
+	offer, err := p.Queue.Due(ctx, queue.Want{Lanes: n, Suspect: suspects, Choosy: p.Names.Away() != nil})
 	if err != nil {
 		return 0, rest{}, fmt.Errorf("find work: %w", err)
 	}

@@ -142,7 +142,11 @@ var Reasons = []Reason{
 
 // Want is how many lanes Due shall offer at most, and how many of these may be suspect: hosts whose last attempt
 // failed, that are slow, or that were never reached (breaker.Record.Suspect).
-type Want struct{ Lanes, Suspect int }
+type Want struct {
+	Lanes, Suspect int
+	// Choosy says that the caller is about to pass over most of what it is offered: other nodes are to look for it, too.
+	Choosy bool
+}
 
 // Offer is Due's answer.
 type Offer struct {

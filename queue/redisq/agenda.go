@@ -27,12 +27,12 @@ func newAgenda(partitions int) *agenda { return &agenda{parts: make([]outlook, p
 
 // due returns those of some partitions that may have a lane due now, in the order in which they are to be asked. They have
 // nothing more on the agenda until put says what came of it.
-func (a *agenda) due(now time.Duration, serves func(n int) bool) (list []int) {
+func (a *agenda) due(now time.Duration, served []bool) (list []int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range a.parts {
 		n := (a.first + i) % len(a.parts)
-		if o := &a.parts[n]; serves(n) && (!o.heard || o.at <= now) {
+		if o := &a.parts[n]; served[n] && (!o.heard || o.at <= now) {
 			o.at = never
 			list = append(list, n)
 		}
@@ -62,11 +62,11 @@ func (a *agenda) hear(n int, heard bool) {
 }
 
 // hears reports whether the wakes of some partitions are heard, all of them.
-func (a *agenda) hears(serves func(n int) bool) bool {
+func (a *agenda) hears(served []bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for n, o := range a.parts {
-		if serves(n) && !o.heard {
+		if served[n] && !o.heard {
 			return false
 		}
 	}
@@ -74,12 +74,12 @@ func (a *agenda) hears(serves func(n int) bool) bool {
 }
 
 // next returns when the first of some partitions may have a lane due.
-func (a *agenda) next(serves func(n int) bool) time.Duration {
+func (a *agenda) next(served []bool) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	first := never
 	for n, o := range a.parts {
-		if serves(n) {
+		if served[n] {
 			first = min(first, o.at)
 		}
 	}

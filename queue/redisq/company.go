@@ -26,14 +26,14 @@ const (
 //
 // Each partition is served by the nodes that come first in an order drawn from its number and their names (rendezvous
 // hashing), so that few partitions change hands when a node comes or goes. While there are few partitions, several nodes
-// serve each, and all of them serve the only one. Nodes that have no room, as their slots are all held by slow hosts, are
-// passed over by those that have: so no work waits for a node that can't do it.
+// serve each, and all of them serve the only one. Nodes that have no room, as their slots are all held by slow hosts or
+// their name servers are away, are passed over by those that have: so no work waits for a node that can't do it.
 type company struct {
 	mu     sync.Mutex
 	self   string
 	others map[string]beat // by their names; guarded by mu, and what is below, too
 	names  []string        // of the nodes among which mine was drawn
-	mine   []bool          // by partition
+	mine   []bool          // by partition; never modified
 }
 
 // beat is what was heard of a node last.
@@ -47,11 +47,11 @@ func newCompany(partitions int) *company {
 	return &company{self: uuid.NewString(), others: map[string]beat{}, mine: slices.Repeat([]bool{true}, partitions)}
 }
 
-// serves reports whether a partition is this node's to look at.
-func (c *company) serves(n int) bool {
+// served reports of each partition whether it is this node's to look at. The answer must not be modified.
+func (c *company) served() []bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mine[n]
+	return c.mine
 }
 
 // heard notes that a node is there.
@@ -88,10 +88,12 @@ func (c *company) share(now time.Time, room bool) (changed bool) {
 	}
 	c.names = names
 	servers := max(1, sharesEach*len(names)/len(c.mine))
-	for n, before := range c.mine {
-		c.mine[n] = c.place(n) < servers
-		changed = changed || c.mine[n] != before
+	mine := make([]bool, len(c.mine))
+	for n := range mine {
+		mine[n] = c.place(n) < servers
 	}
+	changed = !slices.Equal(mine, c.mine)
+	c.mine = mine
 	return changed
 }
 
@@ -133,10 +135,11 @@ func (s *channels) beat(ctx context.Context) {
 	}
 }
 
-// hasRoom reports whether this node looks for work when there is some. If all its slots are taken for long, it doesn't.
+// hasRoom reports whether this node looks for work when there is some, and takes what it finds. If all its slots are taken for
+// long, it doesn't.
 func (s *channels) hasRoom() bool {
 	idle := time.Duration(s.idle.Load())
-	return idle == never || time.Since(s.start) < idle+roomLasts
+	return !s.choosy.Load() && (idle == never || time.Since(s.start) < idle+roomLasts)
 }
 
 // reshare has the wakes of other partitions heard if this node serves others now.

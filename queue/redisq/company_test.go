@@ -34,7 +34,7 @@ func served(all []*company) (each []int, fewest, most int) {
 	for n := range all[0].mine {
 		servers := 0
 		for i, c := range all {
-			if c.serves(n) {
+			if c.served()[n] {
 				each[i]++
 				servers++
 			}
@@ -65,7 +65,7 @@ func TestFewPartitionsMove(t *testing.T) {
 	before, after := fleetOf(7, 512), fleetOf(8, 512)
 	for i, c := range before {
 		for n := range c.mine {
-			if after[i].serves(n) && !c.serves(n) {
+			if after[i].served()[n] && !c.served()[n] {
 				t.Errorf("partition %d moved to node %d, which was there before", n, i)
 			}
 		}

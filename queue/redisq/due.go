@@ -24,6 +24,7 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err er
 	s.begun.Do(func() { close(s.looking) })
 	s.asleep.Store(math.MaxInt64) // while this is under way every wake counts
 	s.idle.Store(math.MaxInt64)
+	s.choosy.Store(want.Choosy)
 	l := &look{Store: s, want: want, offer: queue.Offer{Next: queue.MaxIdle}, failed: map[int]error{}}
 	l.ask(ctx)
 	if err := l.end(); err != nil {
@@ -31,7 +32,7 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err er
 	}
 	l.askAgain(ctx)
 	now := time.Since(s.start)
-	l.offer.Next = min(l.offer.Next, max(0, s.agenda.next(s.company.serves)-now))
+	l.offer.Next = min(l.offer.Next, max(0, s.agenda.next(s.company.served())-now))
 	s.asleep.Store(int64(now + l.offer.Next))
 	bringForward(&s.idle, now+l.offer.Next)
 	return l.offer, nil
@@ -82,7 +83,7 @@ func (l *look) partitions() []int {
 	if l.want.Lanes == 0 {
 		now = never
 	}
-	all := l.agenda.due(now, l.company.serves)
+	all := l.agenda.due(now, l.company.served())
 	away := func(n int) int {
 		if l.parts[n].health() != nil {
 			return 1

@@ -9,6 +9,31 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
+// TestChoosyNode checks that another node offers what one serves that says it would pass it over.
+func TestChoosyNode(t *testing.T) {
+	const n = 200
+	nodes := acquainted(t, 2, 64)
+	looking := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-looking:
+				return
+			case <-time.After(300 * time.Millisecond):
+				_, _ = nodes[0].Due(t.Context(), queue.Want{Lanes: 1, Suspect: 1, Choosy: true})
+			}
+		}
+	}()
+	enqueue(t, nodes[1], submission("1", 100, manyHosts(n)...))
+	if got := lookFor(t, nodes[1], n, time.Minute); len(got) != n {
+		t.Errorf("the other node offered %d of %d lanes", len(got), n)
+	}
+	close(looking)
+	<-done
+}
+
 // lookFor has a node look for lanes again and again until it was offered so many, or the time is over.
 func lookFor(t *testing.T, s *Store, n int, within time.Duration) (hosts []string) {
 	t.Helper()
@@ -57,7 +82,7 @@ func TestNodesShareLanes(t *testing.T) {
 	enqueue(t, a, submission("1", 100, manyHosts(n)...))
 	first := lookFor(t, a, n, time.Second)
 	for _, host := range first {
-		if p := a.partitionOf(host); !a.company.serves(p.N) {
+		if p := a.partitionOf(host); !a.company.served()[p.N] {
 			t.Errorf("a node offered %s of partition %d, which it does not serve", host, p.N)
 		}
 	}

@@ -20,6 +20,7 @@ type channels struct {
 	wake    chan struct{}
 	asleep  atomic.Int64 // until when Due said that nothing is due, in ns since the start
 	idle    atomic.Int64 // until when nothing is due, as was heard since, likewise
+	choosy  atomic.Bool  // as the last Due said
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 
 	company  *company
@@ -99,7 +100,7 @@ func (s *channels) hear(ctx context.Context, listening func()) error {
 	sub := s.subscribe(s.heard, func(channel string) {
 		if n, ok := s.keys.WakesOf(channel); ok {
 			s.agenda.hear(n, true)
-			if s.agenda.hears(s.company.serves) {
+			if s.agenda.hears(s.company.served()) {
 				s.heardAll.Do(func() { close(s.hearing) })
 			}
 			s.signal()
@@ -111,9 +112,9 @@ func (s *channels) hear(ctx context.Context, listening func()) error {
 	if err := sub.add(ctx, s.keys.Channel()); err != nil {
 		return err
 	}
-	served := make([]bool, len(s.parts))
+	hears := make([]bool, len(s.parts))
 	for {
-		if err := s.hearWakes(ctx, sub, served); err != nil {
+		if err := s.hearWakes(ctx, sub, hears); err != nil {
 			return err
 		}
 		select {
@@ -136,20 +137,19 @@ func (s *channels) awaitWakes(ctx context.Context) {
 	}
 }
 
-// hearWakes has a subscription hear the wakes of those partitions that this node serves, and no others: served are those that
-// it hears, which it changes.
-func (s *channels) hearWakes(ctx context.Context, sub *subscription, served []bool) error {
+// hearWakes has a subscription hear the wakes of those partitions that this node serves, and no others. It changes which it
+// hears.
+func (s *channels) hearWakes(ctx context.Context, sub *subscription, hears []bool) error {
 	var gained, lost []string
-	for n := range served {
-		serves := s.company.serves(n)
+	for n, serves := range s.company.served() {
 		switch {
-		case serves && !served[n]:
+		case serves && !hears[n]:
 			gained = append(gained, s.keys.Wakes(n))
-		case !serves && served[n]:
+		case !serves && hears[n]:
 			s.agenda.hear(n, false)
 			lost = append(lost, s.keys.Wakes(n))
 		}
-		served[n] = serves
+		hears[n] = serves
 	}
 	if err := sub.add(ctx, gained...); err != nil {
 		return err

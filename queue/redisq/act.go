@@ -25,8 +25,8 @@ func (s *Store) act(ctx context.Context, host string, action queue.HostAction, o
 	if action == queue.Reset {
 		return s.reset(ctx, p, host, order.By)
 	}
-	err := s.change(ctx, change{host, action, order})
-	if err == nil && letters[action] != "" {
+	others, err := s.change(ctx, change{host, action, order})
+	if err == nil && others {
 		s.reviewAll(ctx)
 	}
 	for action == queue.Block && err == nil { // what this leaves if it is cut short, Sweep does

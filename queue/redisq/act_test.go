@@ -296,7 +296,7 @@ func TestOrderCutShort(t *testing.T) {
 		hosts = append(hosts, fmt.Sprintf("h%d.a.example", i))
 	}
 	enqueue(t, s, submission("1", 10, hosts...))
-	if err := s.change(t.Context(), change{"a.example", queue.Block, queue.Order{Subdomains: true, Reason: "spam"}}); err != nil {
+	if _, err := s.change(t.Context(), change{"a.example", queue.Block, queue.Order{Subdomains: true, Reason: "spam"}}); err != nil {
 		t.Fatal(err)
 	}
 	if n := pending(t, s); n != len(hosts) {

@@ -392,7 +392,7 @@ func TestMemoryOfFeed(t *testing.T) {
 		most int
 		do   func()
 	}{
-		{"changes of hosts", 60, func() {
+		{"changes of hosts by an order", 100, func() {
 			for _, host := range hosts {
 				if err := s.act(t.Context(), host, queue.Pause, queue.Order{}); err != nil {
 					t.Fatal(err)

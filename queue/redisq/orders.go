@@ -50,29 +50,31 @@ func orderArgs(covers bool, o queue.Order) []string {
 
 // change runs an action in the partition of its host, and in the others if it is about an order that covers hosts there: after
 // that if it gives one, and before if it ends one. So while any partition has it, so has that of the host, and the action can
-// be repeated.
-func (s *Store) change(ctx context.Context, c change) error {
+// be repeated. It reports whether it may be about other hosts.
+func (s *Store) change(ctx context.Context, c change) (others bool, err error) {
 	home := s.partitionOf(c.host)
+	others = c.covers() || len(s.parts) == 1
 	entries, cover, err := s.changeHome(ctx, home, c, len(s.parts) == 1)
 	if err == nil && entries == spread {
+		others = true
 		if err = s.changeOthers(ctx, home, c); err == nil {
 			entries, cover, err = s.changeHome(ctx, home, c, true)
 		}
 	}
 	switch {
 	case err != nil:
-		return err
+		return others, err
 	case entries == covered:
-		return &queue.CoveredError{Host: cover}
+		return others, &queue.CoveredError{Host: cover}
 	}
 	s.fed(entries)
 	if c.order.For > 0 {
 		s.sweepIn(c.order.For)
 	}
 	if c.covers() {
-		return s.changeOthers(ctx, home, c)
+		err = s.changeOthers(ctx, home, c)
 	}
-	return nil
+	return others, err
 }
 
 func (s *Store) changeHome(ctx context.Context, p *partition, c change, others bool) (entries int, cover string, err error) {

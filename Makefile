@@ -42,7 +42,7 @@ race: tools
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
 # Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run two, under the race detector.
-SEEDS ?= 100
+SEEDS ?= 60
 simulate:
 	nice go test -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
 
@@ -106,8 +106,7 @@ bench-base:
 build:
 	CGO_ENABLED=0 go build -trimpath -o postrider .
 
-# The code of all systems that releases are for, without linking it: 30 seconds with what was compiled before. Not part of
-# make test, but of make release.
+# Whether the code compiles for all systems that releases are for; minutes, the first time.
 TARGETS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 freebsd/amd64
 crossbuild:
 	@for target in $(TARGETS); do echo "$$target"; CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} nice go build ./...; done

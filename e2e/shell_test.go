@@ -71,7 +71,7 @@ func TestShellsComplete(t *testing.T) {
 		}
 	})
 	t.Run("zsh", func(t *testing.T) {
-		for _, c := range cases { // typed to a zsh in a terminal: the line is printed once it is completed
+		for _, c := range cases[2:] { // typed to a zsh in a terminal: the line is printed once it is completed
 			got := runShell(t, "zsh", "-f", "-c", `zmodload zsh/zpty
 				zpty shell zsh -f -i
 				zpty -w shell 'PS1=; unsetopt zle_bracketed_paste; autoload -U compinit; compinit -D -u; source <(postrider completion zsh)

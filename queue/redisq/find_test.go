@@ -29,7 +29,7 @@ func weigh(t *testing.T, server *testredis.Server) (bytes int) {
 
 // TestMemoryOfFinding measures what it costs that activities can be found, if most are of one actor.
 func TestMemoryOfFinding(t *testing.T) {
-	const activities = 4000
+	const activities = 1500
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
 	var ids []string

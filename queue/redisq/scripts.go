@@ -48,10 +48,10 @@ func (p *partition) call(ctx context.Context, name script.Name, keys, args []str
 	defer cancel()
 	lua := script.All()[name]
 	all := p.keysOf(lua, keys)
-	m, err := lua.Exec(ctx, p.client, all, append([]string{p.about()}, args...)).ToMessage()
-	if lua.Places && name != script.Settle { // which says when a lane is due
+	if lua.Places && name != script.Settle { // which says when a lane is due; a look meanwhile is made again when this node is woken
 		p.agenda.put(p.N, 0)
 	}
+	m, err := lua.Exec(ctx, p.client, all, append([]string{p.about()}, args...)).ToMessage()
 	if err != nil {
 		err = translate(ctx, p.diagnose(ctx, err, all))
 	}

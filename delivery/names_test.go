@@ -45,11 +45,28 @@ func (r *rig) unharmed(host string, pending int) {
 	}
 }
 
+// wanting notes whether the pool was choosy when it last asked for lanes.
+type wanting struct {
+	queue.Lanes
+	choosy atomic.Bool
+}
+
+// Due implements queue.Lanes.
+func (a *wanting) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
+	a.choosy.Store(want.Choosy)
+	return a.Lanes.Due(ctx, want)
+}
+
 // While the node's name servers are away it takes no host that has to be looked up, says so, and goes on by itself.
 func TestNoWorkWhileNameServersAreAway(t *testing.T) {
 	t.Parallel()
 	names := &namesAway{}
-	pooled(t, func(*http.Request) Answer { return Answer{Status: 202} }, func(o *Options) { o.Names = names }, func(r *rig) {
+	lanes := &wanting{}
+	pooled(t, func(*http.Request) Answer { return Answer{Status: 202} }, func(o *Options) {
+		o.Names = names
+		lanes.Lanes = o.Queue
+		o.Queue = lanes
+	}, func(r *rig) {
 		names.away.Store(true)
 		const named, address, six = "one.example:8443", "192.0.2.1", "[2001:db8::1]:8443"
 		waits := r.submit("https://app.example/1", "1", queue.Normal, day, named)
@@ -65,6 +82,9 @@ func TestNoWorkWhileNameServersAreAway(t *testing.T) {
 		if err := r.pool.Ready(t.Context()); !errors.Is(err, resolver.ErrAway) {
 			t.Errorf("ready: %v", err)
 		}
+		if !lanes.choosy.Load() {
+			t.Error("other nodes are not to look for what it passes over")
+		}
 		if next := names.suggested.Load(); next == nil || !slices.Equal(*next, []string{"one.example"}) {
 			t.Errorf("suggested %v", next)
 		}
@@ -72,6 +92,9 @@ func TestNoWorkWhileNameServersAreAway(t *testing.T) {
 		time.Sleep(2 * namelessPause)
 		if c := r.counts(waits); c.Delivered != 1 || r.pool.Ready(t.Context()) != nil {
 			t.Errorf("when they are back: %+v, ready: %v", c, r.pool.Ready(t.Context()))
+		}
+		if lanes.choosy.Load() {
+			t.Error("it takes everything again, and says that it does not")
 		}
 	})
 }

@@ -88,7 +88,7 @@ func testLive(browser context.Context, t *testing.T) {
 	p.sees("resume block", offered)
 }
 
-// testStill: a list does not move while it is read. What came and went is offered.
+// testStill: a list does not move while it is read. Changes are offered.
 func testStill(browser context.Context, t *testing.T) {
 	w := newWorld(t)
 	p := openPage(browser, t, w.url(), "dead-letters")

@@ -1,11 +1,11 @@
-// What a user does: buttons, questions, and what comes of them.
+// The user's actions: buttons, questions, and their results.
 
 import { TokenNeeded, change, lacks, part } from './api.js';
 import { count, el, put } from './dom.js';
 
 const outOfScope = (scope) => `Your token does not have the scope “${scope}”.`;
 
-// action makes a button that does some work, once at a time. What work returns is shown in place, and so is what failed. The
+// action makes a button that does some work, once at a time. The result of work is shown in place, and so is its error. The
 // button is not disabled meanwhile, because it would lose the focus.
 export function action(name, { scope = 'operate', place, about = '', className = '' }, work) {
   const label = about ? `${name} ${about}` : name;

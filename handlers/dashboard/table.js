@@ -68,7 +68,7 @@ export function table({ label, key, columns, empty, chosen, sorted }) {
     chosen?.(selected());
   }
 
-  // refresh changes the rows that are there. What came or went is only shown when asked for, unless there are no rows.
+  // refresh changes the rows that are there. Rows that came or went are only shown when asked for, unless there were none.
   function refresh(items) {
     if (!rows.size) return show(items, order);
     const fresh = new Set(items.map(key));

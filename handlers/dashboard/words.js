@@ -1,4 +1,4 @@
-// What the words of the API mean, and what an operator can do. docs/STATES.md has the same in full.
+// The meaning of the words of the API, and what an operator can do. docs/STATES.md has the same in full.
 
 export const states = {
   healthy: 'It takes deliveries, or none has failed yet.',
@@ -6,7 +6,7 @@ export const states = {
   refusing: 'It answers, but it refused at least the last ten requests in a row. The last error says how. With 401 or 403, check that it can fetch your public key and does not block your server.',
   failing: 'The last attempt got no answer or a server error. Deliveries are retried on the schedule.',
   open: 'Too many attempts in a row failed, so its circuit breaker is open: it gets one probe at a time until one is answered. Meanwhile its deliveries wait and spend no attempts.',
-  unavailable: 'It failed on so many days that new deliveries to it are refused. It gets one probe a day. What was pending became dead letters.',
+  unavailable: 'It failed on so many days that new deliveries to it are refused. It gets one probe a day. Pending deliveries became dead letters.',
   paused: 'An operator paused it. Deliveries to it are accepted and wait.',
   blocked: 'An operator blocked it. New deliveries to it are refused, and pending ones became dead letters.',
 };

@@ -24,14 +24,14 @@ type recorder struct {
 	written time.Time        // when they were
 }
 
-// newRecorder returns a recorder. What it adds first, before anything was counted, are the levels of the minute before:
-// so charts know what has changed since.
+// newRecorder returns a recorder. Before it counts anything, it adds the levels of the minute
+// before: so charts know how they have changed since.
 func newRecorder(store queue.Queue, counts func() map[string]int64) *recorder {
 	return &recorder{store: store, counts: counts, addedAt: time.Now().Add(-2 * time.Minute)}
 }
 
 // run adds once a minute until ctx ends. Then add has to be called once more, when the node counts nothing any more.
-// What cannot be added, because the store is away, is added a minute later, and the pool logs the outage.
+// While the store is away, counts are kept and added a minute later, and the pool logs the outage.
 func (r *recorder) run(ctx context.Context) {
 	for {
 		next, err := r.add(ctx)

@@ -123,7 +123,7 @@ const schema = `
 		token TEXT NOT NULL
 	) STRICT, WITHOUT ROWID;
 
-	-- What the feed tells. The newest entry always stays, so that no seq is used twice. entry is what is not in another column.
+	-- The entries of the feed. The newest one always stays, so that no seq is used twice. entry is what is not in another column.
 	CREATE TABLE feed (
 		seq INTEGER PRIMARY KEY,
 		at INTEGER NOT NULL,
@@ -142,7 +142,7 @@ const schema = `
 		when_idle INTEGER NOT NULL
 	) STRICT, WITHOUT ROWID;
 
-	-- What was delivered, dropped and died since the store was made, the name of its feed, the last activity whose
+	-- How many were delivered, dropped and died since the store was made, the name of its feed, the last activity whose
 	-- marks are written, and the store's clock: how far it is behind the wall clock, the time as of when that was written, 0 if
 	-- it never was, and the sum of both, by which damage is found.
 	CREATE TABLE meta (
@@ -156,7 +156,7 @@ const schema = `
 		marked INTEGER NOT NULL DEFAULT 0
 	) STRICT;
 	INSERT INTO meta (one) VALUES (1);
-	-- What was counted in a minute, for charts. at is when it began, by the wall clock.
+	-- The counts of a minute, for charts. at is when it began, by the wall clock.
 	CREATE TABLE minutes (at INTEGER PRIMARY KEY, numbers TEXT NOT NULL) STRICT;
 	CREATE TABLE died (reason TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 `

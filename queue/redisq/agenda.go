@@ -54,7 +54,7 @@ func (a *agenda) begin(n int) {
 	a.first = n
 }
 
-// hear says whether the wakes of a partition are heard from now on. What was missed before may be due.
+// hear says whether the wakes of a partition are heard from now on. A wake may have been missed before, so it may be due.
 func (a *agenda) hear(n int, heard bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

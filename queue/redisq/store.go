@@ -60,7 +60,8 @@ type Options struct {
 
 // Store is a queue.Queue in Redis. Its parts are
 //   - conn, the connection, on which all else stands, and its partitions, each of which knows what is in it;
-//   - channels, over which nodes wake each other and publish events;
+//   - channels, over which nodes hear of each other, wake each other and publish events: so each knows which partitions it
+//     serves (company), and where something may be due (agenda);
 //   - releaser, which moves what is staged into the lanes;
 //   - reader, which shows activities, hosts and dead letters;
 //   - keyring, which keeps private keys;

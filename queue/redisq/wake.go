@@ -204,7 +204,7 @@ func (sub *subscription) wait(ctx context.Context) {
 	}
 }
 
-// What nodes tell all others, besides watchMessage.
+// Messages to all nodes, besides watchMessage.
 const (
 	// stagedMessage says that a submission is accepted that its node has yet to release: should that die, another does. A
 	// node that doesn't hear it sweeps as soon as it hears again.

@@ -1,4 +1,4 @@
-// Who got this post, who did not, and why?
+// The inboxes that got this post, those that did not, and why.
 
 import { change, get, part } from '../api.js';
 import { action, ask, needs } from '../actions.js';

@@ -1,4 +1,4 @@
-// What was not delivered, why, and which of it is worth another try?
+// Dead letters: why each was not delivered, and those worth another try.
 
 import { change, get, lacks, now } from '../api.js';
 import { action, changeLetters, needs } from '../actions.js';

@@ -16,7 +16,7 @@ final class PostriderDelivery
 
     /**
      * Hands an activity over for all inboxes. $job is the job, whose UUID keeps a job that runs twice from delivering twice.
-     * What it throws makes the queue run the job again: give the job public $tries = 16 and public $backoff.
+     * If it throws, the queue runs the job again: give the job public $tries = 16 and public $backoff.
      */
     public static function deliver($job, $profile, string $payload, array $audience): void
     {

@@ -4,7 +4,7 @@ declare(strict_types=1);
 
 use Postrider\Client;
 
-/** What tests need: see the package comment of the folder above. */
+/** Helpers of the tests: see the package comment of the folder above. */
 abstract class Kit
 {
     protected const ACCEPTED = ['status' => 202, 'body' => '{"id":"1","accepted":1,"duplicates":0,"rejected":[],"url":"/v1/activities/1"}'];

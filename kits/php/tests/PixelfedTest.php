@@ -48,7 +48,7 @@ final class PixelfedTest extends Kit
         self::same(Error::class, $this->failed::class);
     }
 
-    /** What the queue of Laravel does with a job that must not run again. */
+    /** Stands for Laravel's queue, which does not run the job again. */
     public function fail(Throwable $e): void
     {
         $this->failed = $e;

@@ -3,7 +3,7 @@
 require 'minitest/autorun'
 require 'postrider'
 
-# What tests need: see the package comment of the folder above.
+# Helpers of the tests: see the package comment of the folder above.
 module Kit
   INBOXES = ENV.fetch('KIT_INBOXES').split
   KEY = { key_id: ENV.fetch('KIT_KEY_ID'), private_key_pem: File.read(ENV.fetch('KIT_KEY_FILE')) }.freeze

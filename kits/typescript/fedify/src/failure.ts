@@ -2,7 +2,7 @@ import { type OutboxPermanentFailureHandler, SendActivityError } from "@fedify/f
 import { Activity } from "@fedify/fedify/vocab";
 import type { Entry, Postrider } from "@postrider/client";
 
-/** What Fedify hands to its outbox permanent failure handler, besides the context. */
+/** The values that Fedify hands to its outbox permanent failure handler, besides the context. */
 export type PermanentFailure = Parameters<OutboxPermanentFailureHandler<unknown>>[1];
 
 /** Fedify's words for the reasons of dead letters. */

@@ -10,7 +10,7 @@ import { type PermanentFailure, permanentFailure } from "./failure.ts";
 
 export { type PermanentFailure } from "./failure.ts";
 
-/** What Fedify 2 puts into a queue for one inbox, as far as it is used here. */
+/** A message that Fedify 2 puts into a queue for one inbox, as far as it is used here. */
 export interface OutboxMessage {
   readonly type: "outbox";
   readonly keys: readonly { readonly keyId: string; readonly privateKey: JsonWebKey }[];

@@ -2,7 +2,7 @@
 
 module Postrider
   module Mastodon
-    # What is prepended to Mastodon's classes.
+    # Modules that are prepended to Mastodon's classes.
     module Patches
       def self.apply
         ::ActivityPub::DeliveryWorker.singleton_class.prepend(Enqueuing)

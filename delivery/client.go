@@ -176,7 +176,7 @@ func (c *Client) post(req *http.Request, l *loan) Answer {
 // kept connection just when it was closed, perhaps by us to make room: not the host's fault, and nothing was sent. Or
 // the host wants HTTP/1.1 for this.
 func (c *Client) try(req *http.Request, l *loan) (_ Answer, again bool) {
-	l.reset()
+	l.reused, l.stale = false, false
 	defer l.end()
 	ctx := req.Context()
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {

@@ -56,12 +56,10 @@ func (x *exchange) wait(ctx context.Context) Answer {
 	case <-ctx.Done():
 	}
 	x.client.late.add(x)
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
 	select {
 	case answer := <-x.done:
 		return answer
-	case <-timer.C:
+	case <-time.After(grace):
 	}
 	x.loan.hangUp()
 	err := ctx.Err()

@@ -16,12 +16,6 @@ type loan struct {
 	stale  bool // kept, and closed before it could be used
 }
 
-// reset begins a try.
-func (l *loan) reset() {
-	l.reused = false
-	l.stale = false
-}
-
 // begin is called for each connection, by the goroutine that runs RoundTrip.
 func (l *loan) begin(info httptrace.GotConnInfo) {
 	l.end()

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,9 +76,8 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 	} {
 		m.dead.WithLabelValues(string(r))
 	}
-	for _, to := range []string{"opened", "closed"} {
-		m.breakers.WithLabelValues(to)
-	}
+	m.breakers.WithLabelValues("opened")
+	m.breakers.WithLabelValues("closed")
 	m.connections.WithLabelValues("true")
 	m.connections.WithLabelValues("false")
 	return m
@@ -91,10 +89,6 @@ func latencyBounds() (bounds []float64) {
 		bounds = append(bounds, bound.Seconds())
 	}
 	return bounds
-}
-
-func (m *Metrics) connection(reused bool) {
-	m.connections.WithLabelValues(strconv.FormatBool(reused)).Inc()
 }
 
 // attempt counts an attempt that ended.

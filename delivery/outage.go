@@ -20,23 +20,13 @@ type outage struct {
 	lost     int       // results that could not be settled; guarded by mu
 }
 
-// enter notes that a loop is caught.
-func (o *outage) enter(err error) {
+// note notes that the store failed, and whether that catches a loop, which calls leave later.
+func (o *outage) note(err error, catches bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.caught++
-	o.fail(err)
-}
-
-// note notes that the store failed a caller that does not wait for it.
-func (o *outage) note(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.fail(err)
-}
-
-// fail needs o.mu.
-func (o *outage) fail(err error) {
+	if catches {
+		o.caught++
+	}
 	o.failedAt = time.Now()
 	if o.err == nil {
 		o.err = err

@@ -142,18 +142,15 @@ func (p *Pool) finish(cut context.CancelCauseFunc) {
 		p.turns.Wait()
 		close(ended)
 	}()
-	timer := time.NewTimer(p.ShutdownTimeout)
-	defer timer.Stop()
 	select {
 	case <-ended:
 		return
-	case <-timer.C:
+	case <-time.After(p.ShutdownTimeout):
 	}
 	cut(errShutdown)
-	timer.Reset(cutOffPause)
 	select {
 	case <-ended:
-	case <-timer.C:
+	case <-time.After(cutOffPause):
 		slots, _ := p.slots.inUse()
 		p.Log.Error("pool.left_behind", "slots", slots)
 	}
@@ -178,11 +175,7 @@ func (p *Pool) schedule(ctx context.Context) {
 		}
 		begun, left, err := p.start(ctx, n, suspects)
 		if err != nil && ctx.Err() == nil {
-			if !caught {
-				p.outage.enter(err)
-			} else {
-				p.outage.note(err)
-			}
+			p.outage.note(err, !caught)
 			caught = true
 			sleep(ctx, pause, nil, nil)
 			pause = min(2*pause, maxPause)
@@ -190,8 +183,8 @@ func (p *Pool) schedule(ctx context.Context) {
 		}
 		if caught {
 			p.outage.leave(0)
+			caught = false
 		}
-		caught = false
 		if p.outage.succeeded(begun > 0); p.outage.current() == nil {
 			pause = firstPause
 		}
@@ -215,11 +208,9 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, freed <-c
 	if d <= 0 {
 		return
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
-	case <-t.C:
+	case <-time.After(d):
 	case <-wake:
 	case <-freed:
 	}
@@ -281,7 +272,7 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest
 	}
 	turns, err := p.Queue.Take(detached, leases, 1)
 	if err != nil {
-		return 0, rest{}, fmt.Errorf("take work: %w", joinRelease(err, p.Leases.Release(ctx, held...)))
+		return 0, rest{}, errors.Join(fmt.Errorf("take work: %w", err), p.Leases.Release(ctx, held...))
 	}
 	for _, qt := range turns {
 		h := byToken[qt.Lease]
@@ -315,20 +306,13 @@ func (p *Pool) admit(hosts, suspects []string) (admitted []string, claims map[st
 	return admitted, claims
 }
 
-func joinRelease(err, release error) error {
-	if release != nil {
-		return fmt.Errorf("%w (and %w)", err, release)
-	}
-	return err
-}
-
 // probe checks whether the store is back when no loop is caught any more that would notice.
 func (p *Pool) probe(ctx context.Context) {
 	if p.outage.current() == nil {
 		return
 	}
 	if _, err := p.Queue.Due(ctx, queue.Want{}); err != nil {
-		p.outage.note(err)
+		p.outage.note(err, false)
 		return
 	}
 	p.outage.succeeded(false)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/postrider/postrider/internal/resolver"
@@ -158,7 +159,7 @@ func (p *Pool) report(a *attempt, r queue.Result) {
 	p.Metrics.attempt(a.outcome)
 	p.Metrics.duration.Observe(a.took.Seconds())
 	if a.answer.Status != 0 {
-		p.Metrics.connection(a.answer.Reused)
+		p.Metrics.connections.WithLabelValues(strconv.FormatBool(a.answer.Reused)).Inc()
 	}
 	if r.Verdict == queue.Delivered {
 		p.Metrics.delivered(a)

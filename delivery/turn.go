@@ -87,10 +87,10 @@ func (t *turn) release(ctx context.Context) {
 		return
 	}
 	if !errors.Is(settled, queue.ErrNotHeld) {
-		t.pool.outage.note(settled)
+		t.pool.outage.note(settled, false)
 	}
 	if err := t.pool.Leases.Release(ctx, t.held); err != nil {
-		t.pool.outage.note(err)
+		t.pool.outage.note(err, false)
 	}
 }
 
@@ -157,12 +157,10 @@ func (t *turn) recheckAfter(ctx context.Context) time.Duration {
 // collect waits for one attempt to end, for no longer than most, and returns all that have ended. If none has, the lane
 // may have more to give.
 func (t *turn) collect(most time.Duration) (results []attempt) {
-	timer := time.NewTimer(most)
-	defer timer.Stop()
 	select {
 	case a := <-t.done:
 		results = append(results, a)
-	case <-timer.C:
+	case <-time.After(most):
 		t.more = true
 		return nil
 	}
@@ -300,10 +298,10 @@ func (t *turn) write(s queue.Settlement, n int) (given []queue.Delivery, written
 		return given, t.noteSettlement(s, err)
 	}
 	t.stop = true
-	t.pool.outage.enter(err)
+	t.pool.outage.note(err, true)
 	for pause := firstPause; !concluded(err) && t.pause(pause); pause = min(2*pause, maxPause) {
 		if _, err = t.try(s, 0); !concluded(err) {
-			t.pool.outage.note(err)
+			t.pool.outage.note(err, false)
 		}
 	}
 	if concluded(err) {
@@ -348,10 +346,8 @@ func (t *turn) try(s queue.Settlement, n int) ([]queue.Delivery, error) {
 
 // pause waits, and reports whether it makes sense to go on.
 func (t *turn) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-t.held.Context().Done():
 	case <-t.pool.work.Done():

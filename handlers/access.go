@@ -53,10 +53,8 @@ func (rt *route) checkScope(v *visit) error {
 	if needed == "" || v.scopes.allow(needed) {
 		return nil
 	}
-	return &problem{
-		Status: http.StatusForbidden, Detail: "the token does not have the scope " + string(needed),
-		Errors: []fault{flaw{codeMissingScope, "does not have the scope " + string(needed)}.at("header.Authorization")},
-	}
+	without := "does not have the scope " + string(needed)
+	return forbidden("the token "+without, flaw{codeMissingScope, without}.at("header.Authorization"))
 }
 
 // tokens are the bearer tokens accepted, as digests, so that all are of one length.

@@ -92,7 +92,7 @@ func activityFilter(q *query) queue.ActivityFilter {
 
 const activityType = "application/activity+json"
 
-// sentBytes is an answer of an activity's own bytes.
+// sentBytes is a JSON object as it was sent: an activity, or metadata.
 type sentBytes []byte
 
 // MarshalJSON implements json.Marshaler: the document shows them as they are.

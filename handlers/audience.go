@@ -35,15 +35,13 @@ const (
 
 // String writes the location as an error names it.
 func (at location) String() string {
-	switch at.member {
-	case inInboxes:
+	if at.member == inInboxes {
 		return fmt.Sprintf("body.inboxes[%d]", at.index)
-	case asInbox:
-		return at.of("inbox")
-	default:
-		return at.of("shared_inbox")
 	}
+	return at.of(recipientMembers[at.member])
 }
+
+var recipientMembers = [...]string{asInbox: "inbox", asSharedInbox: "shared_inbox"}
 
 // of writes the location of a member of the recipient.
 func (at location) of(member string) string {

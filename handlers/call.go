@@ -36,7 +36,7 @@ type activityCall struct {
 	ExpiresIn   string      `json:"expires_in,omitempty" example:"72h" doc:"a Go duration of at most 720h, after which a delivery expires"`
 	Repeats     string      `json:"idempotency_key,omitempty" maxLength:"255" doc:"as the header Idempotency-Key, which it replaces; in a batch each line can have one"`
 	Final       []int       `json:"final_statuses,omitempty" nullable:"false" maxItems:"100" doc:"statuses, of 400 to 499, that end a delivery as rejected at once: 401 for the Delete of an account whose key is gone"`
-	Metadata    rawMetadata `json:"metadata,omitempty" doc:"what you know the activity by, at most 4 KiB: it comes back in the feed, events, dead letters and deliveries, and is never sent to an inbox"`
+	Metadata    sentBytes   `json:"metadata,omitempty" doc:"what you know the activity by, at most 4 KiB: it comes back in the feed, events, dead letters and deliveries, and is never sent to an inbox"`
 
 	priority queue.Priority
 	ttl      time.Duration // 0 if the call doesn't say
@@ -54,14 +54,6 @@ func (rawObject) Schema(huma.Registry) *huma.Schema {
 		{Type: huma.TypeObject, AdditionalProperties: true},
 		{Type: huma.TypeString, Description: "the text of the object, for clients whose encoder would change it"},
 	}}
-}
-
-// rawMetadata is a JSON object, without white space.
-type rawMetadata []byte
-
-// Schema describes it as what it is in a call.
-func (rawMetadata) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
 }
 
 // recipient is an inbox with what is known of it.
@@ -329,7 +321,7 @@ func (p *parser) metadata(c *activityCall) error {
 	if err := value.Compact(); err != nil {
 		return err
 	}
-	c.Metadata = rawMetadata(value)
+	c.Metadata = sentBytes(value)
 	return nil
 }
 
@@ -365,7 +357,7 @@ func checkText(s string) flaw {
 
 // checkIdempotencyKey finds the flaw of an idempotency key.
 func checkIdempotencyKey(s string) flaw {
-	if !visibleASCII(s) {
+	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return badIdempotencyKey
 	}
 	return flaw{}

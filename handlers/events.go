@@ -127,17 +127,13 @@ func (s *server) listen(ctx context.Context, st *stream, last string) (published
 
 // stream sends events to a subscriber until ctx ends or it can't be reached.
 func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.Event) {
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	stats := time.NewTicker(statsEvery)
-	defer stats.Stop()
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
+	look := time.Tick(lookEvery)
+	beat := time.Tick(heartbeat)
+	var stats <-chan time.Time
 	fmt.Fprintf(&st.text, "retry: %d\n\n", reconnectAfter.Milliseconds())
 	if slices.Contains(st.want.Kinds, eventStats) {
 		s.writeStats(ctx, st)
-	} else {
-		stats.Stop()
+		stats = time.Tick(statsEvery)
 	}
 	err := st.flush()
 	if err == nil {
@@ -154,11 +150,11 @@ func (s *server) stream(ctx context.Context, st *stream, published <-chan queue.
 			if fed := st.write(&e) || st.drain(published); fed {
 				err = s.writeFeed(ctx, st)
 			}
-		case <-look.C:
+		case <-look:
 			err = s.writeFeed(ctx, st)
-		case <-stats.C:
+		case <-stats:
 			s.writeStats(ctx, st)
-		case <-beat.C:
+		case <-beat:
 			st.text.WriteString(":\n\n") // a comment
 		}
 		err = cmp.Or(err, st.flush())

@@ -106,10 +106,8 @@ func checkHeaderName(name string) flaw {
 }
 
 func checkHeaderValue(value string) flaw {
-	for _, c := range []byte(value) {
-		if c < ' ' || c >= 0x7f {
-			return flaw{codeInvalidHeader, "must be printable ASCII"}
-		}
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		return flaw{codeInvalidHeader, "must be printable ASCII"}
 	}
 	return flaw{}
 }

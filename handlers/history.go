@@ -2,9 +2,7 @@ package handlers
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,9 +48,10 @@ var shownStates = []queue.HostState{queue.HostRefusing, queue.HostOpen, queue.Ho
 
 // statsHistory is GET /v1/stats/history.
 func (s *server) statsHistory(r *http.Request, _ []byte) (reply, error) {
-	n, err := minutesOf(r.URL.Query())
-	if err != nil {
-		return reply{}, err
+	q := queryOf(r)
+	n := q.number("minutes", historyMinutes, mostMinutes)
+	if q.err != nil {
+		return reply{}, q.err
 	}
 	step := 1
 	if n > fineMinutes {
@@ -65,18 +64,6 @@ func (s *server) statsHistory(r *http.Request, _ []byte) (reply, error) {
 		return reply{}, err
 	}
 	return reply{Status: http.StatusOK, Body: pastOf(minutes, before, step)}, nil
-}
-
-// minutesOf reads how many minutes are wanted.
-func minutesOf(q url.Values) (int, error) {
-	if !q.Has("minutes") {
-		return historyMinutes, nil
-	}
-	n, err := strconv.Atoi(q.Get("minutes"))
-	if err != nil || n < 1 || n > mostMinutes {
-		return 0, invalid("query.minutes", flaw{codeInvalidValue, "must be a number from 1 to " + strconv.Itoa(mostMinutes)})
-	}
-	return n, nil
 }
 
 // pastOf makes steps of minutes, of which the first ones only say how the levels were before.

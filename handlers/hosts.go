@@ -116,20 +116,13 @@ func hostViewOf(h *queue.HostStatus) hostView {
 		Breaker: breakerView{
 			State: h.BreakerState().String(), Failures: rec.Breaker.Failures, RetryAt: stamp(h.RetryAt),
 		},
-		FailureDays: rec.Breaker.FailureDays(), FailedOn: dates(rec.Breaker.FailedOn()), Refusals: rec.Refusals,
+		FailureDays: rec.Breaker.FailureDays(), FailedOn: views(rec.Breaker.FailedOn(), dateOf), Refusals: rec.Refusals,
 		SignatureScheme: cmp.Or(rec.Scheme, "unknown"), LastSuccessAt: stamp(rec.LastSuccess), LastAnswerAt: stamp(rec.LastAnswer),
-		LastError: attemptView(rec.LastError), Orders: orderViews(h.Orders),
+		LastError: attemptView(rec.LastError), Orders: views(h.Orders, orderViewOf),
 	}
 }
 
-// dates returns days as the API writes them.
-func dates(days []time.Time) []string {
-	texts := make([]string, len(days))
-	for i, day := range days {
-		texts[i] = day.Format(time.DateOnly)
-	}
-	return texts
-}
+func dateOf(day *time.Time) string { return day.Format(time.DateOnly) }
 
 // pathHost is the host in the path, normalised. The router matches the path as it was sent, if that was escaped in
 // another way than Go would have done it.

@@ -221,7 +221,7 @@ func idempotencyKey(r *http.Request) (string, error) {
 	switch {
 	case len(keys) == 0:
 		return "", nil
-	case len(keys) > 1 || !visibleASCII(keys[0]):
+	case len(keys) > 1 || checkIdempotencyKey(keys[0]) != flaw{}:
 		return "", invalid("header.Idempotency-Key", badIdempotencyKey)
 	}
 	return keys[0], nil
@@ -232,13 +232,4 @@ func scoped(token string, kind byte, value string) [32]byte {
 	text := binary.AppendUvarint(nil, uint64(len(token)))
 	text = append(append(append(text, token...), kind), value...)
 	return sha256.Sum256(text)
-}
-
-func visibleASCII(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f {
-			return false
-		}
-	}
-	return len(s) > 0 && len(s) < 256
 }

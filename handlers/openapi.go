@@ -178,13 +178,6 @@ func (rt *route) streamResponse(schemas huma.Registry) *huma.Response {
 	}
 }
 
-// problemExample is a problem with a status, as it may look.
-func problemExample(status int) *problem {
-	p := &problem{Status: status, Detail: problemDetails[status], Errors: problemFaults[status]}
-	p.name()
-	return p
-}
-
 var problemFaults = map[int][]fault{
 	400: {flaw{codeUnknownParameter, "is unknown"}.at("query.hots")},
 	403: {flaw{codeMissingScope, "does not have the scope operate"}.at("header.Authorization")},
@@ -199,9 +192,11 @@ var problemDetails = map[int]string{
 }
 
 func problemResponse(status int, schema *huma.Schema) *huma.Response {
+	example := &problem{Status: status, Detail: problemDetails[status], Errors: problemFaults[status]}
+	example.name()
 	r := &huma.Response{
 		Description: http.StatusText(status),
-		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema, Example: problemExample(status)}},
+		Content:     map[string]*huma.MediaType{"application/problem+json": {Schema: schema, Example: example}},
 	}
 	text := &huma.Schema{Type: huma.TypeString}
 	switch status {

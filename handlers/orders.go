@@ -48,13 +48,6 @@ func orderViewOf(o *queue.HostOrder) *orderView {
 	}
 }
 
-func orderViews(orders []queue.HostOrder) (views []*orderView) {
-	for i := range orders {
-		views = append(views, orderViewOf(&orders[i]))
-	}
-	return views
-}
-
 // readOrder reads the body of a call of a pause or a block.
 func readOrder(host string, body []byte) (o queue.Order, err error) {
 	var c orderCall

@@ -58,11 +58,7 @@ func mustBeOneOf[S ~string](values []S) flaw {
 }
 
 func texts[S ~string](values []S) []string {
-	list := make([]string, len(values))
-	for i, v := range values {
-		list[i] = string(v)
-	}
-	return list
+	return views(values, func(v *S) string { return string(*v) })
 }
 
 // stamp writes a time: RFC 3339, UTC, with milliseconds; "" for none, so that it is left out.

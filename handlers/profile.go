@@ -91,7 +91,7 @@ func (rec *recording) Write(part []byte) (int, error) {
 // record records for as long as the query says, until it is large, or until ctx ends. Two of a kind cannot be recorded at one
 // time.
 func (rec *recording) record(ctx context.Context, q *query, seconds int, start func(io.Writer) error, stop func()) error {
-	if seconds = q.number("seconds", seconds); q.err != nil {
+	if seconds = q.number("seconds", seconds, maxLimit); q.err != nil {
 		return q.err
 	}
 	if err := start(rec); err != nil {

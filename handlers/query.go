@@ -29,17 +29,17 @@ func (q *query) refuse(name string, what flaw) {
 
 // page reads which part of a list is wanted.
 func (q *query) page() queue.Page {
-	return queue.Page{Limit: q.number("limit", defaultLimit), Cursor: q.Get("cursor")}
+	return queue.Page{Limit: q.number("limit", defaultLimit, maxLimit), Cursor: q.Get("cursor")}
 }
 
-// number reads a number from 1 to maxLimit, or returns the other one if the parameter is absent.
-func (q *query) number(name string, otherwise int) int {
+// number reads a number from 1 to most, or returns the other one if the parameter is absent.
+func (q *query) number(name string, otherwise, most int) int {
 	if !q.Has(name) {
 		return otherwise
 	}
 	n, err := strconv.Atoi(q.Get(name))
-	if err != nil || n < 1 || n > maxLimit {
-		q.refuse(name, flaw{codeInvalidValue, "must be a number from 1 to 500"})
+	if err != nil || n < 1 || n > most {
+		q.refuse(name, flaw{codeInvalidValue, "must be a number from 1 to " + strconv.Itoa(most)})
 	}
 	return n
 }

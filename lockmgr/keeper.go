@@ -60,13 +60,12 @@ func NewKeeper(m Manager, ttl time.Duration, log *slog.Logger) *Keeper {
 // Run extends the held leases until ctx ends. It logs the beginning and the end of an outage of the Manager, and tries again
 // at the next tick. Call it once.
 func (k *Keeper) Run(ctx context.Context) {
-	tick := time.NewTicker(k.ttl / 3)
-	defer tick.Stop()
+	tick := time.Tick(k.ttl / 3)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 		held := k.snapshot()
 		if len(held) == 0 {

@@ -54,14 +54,13 @@ func run(ctx context.Context, node, name string, every time.Duration) error {
 	}
 	posting, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	tick := time.Tick(every)
 	printed := time.Now()
 	for {
 		select {
 		case <-posting.Done():
 			return settle(ctx, w)
-		case <-tick.C:
+		case <-tick:
 		}
 		id, err := a.post(posting, w.inboxes())
 		if err != nil {
@@ -80,8 +79,7 @@ func run(ctx context.Context, node, name string, every time.Duration) error {
 func settle(ctx context.Context, w *world) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	tick := time.Tick(time.Second)
 	for {
 		t := w.tally()
 		fmt.Println(t)
@@ -89,7 +87,7 @@ func settle(ctx context.Context, w *world) error {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return errors.New("not everything has arrived")
 		}

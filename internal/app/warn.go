@@ -17,15 +17,14 @@ const (
 // warn logs the warnings that follow from the store's totals, until ctx ends. It reads them only when unauthorized, the
 // number of 401s that this node got, has grown: every warning begins with these.
 func warn(ctx context.Context, store queue.Watching, unauthorized func() int64, log *slog.Logger) {
-	tick := time.NewTicker(warnInterval)
-	defer tick.Stop()
+	tick := time.Tick(warnInterval)
 	var known int64
 	logged := map[string]time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 		count := unauthorized()
 		if count == known {

@@ -145,10 +145,8 @@ func (s *sink) take(w http.ResponseWriter, r *http.Request) {
 
 // wait waits for d or until ctx ends.
 func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

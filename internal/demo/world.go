@@ -180,8 +180,7 @@ func watch(ctx context.Context, o Options, w *world, patience time.Duration) err
 		every = 200 * time.Millisecond
 		format = "\r" + format[:len(format)-1] + " "
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	tick := time.Tick(every)
 	began, last := time.Now(), 0
 	for {
 		got, want := w.progress()
@@ -197,7 +196,7 @@ func watch(ctx context.Context, o Options, w *world, patience time.Duration) err
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return ErrIncomplete
 		}

@@ -141,10 +141,8 @@ func (w *worker) await(ctx context.Context) error {
 func (w *worker) pause(ctx context.Context, least time.Duration) {
 	pause := min(firstPause<<min(w.failures, 16), longestPause)
 	w.failures++
-	timer := time.NewTimer(jitter(max(pause, least)))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(jitter(max(pause, least))):
 	case <-ctx.Done():
 	}
 }

@@ -73,10 +73,8 @@ func (r *Resolver) Run(ctx context.Context) {
 
 // wait waits, and reports whether ctx is still alive.
 func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

@@ -125,12 +125,10 @@ func awaitSecond(answers <-chan answer, hurried bool) (second answer, late bool)
 	if !hurried {
 		return <-answers, false
 	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
 	select {
 	case second = <-answers:
 		return second, false
-	case <-timer.C:
+	case <-time.After(grace):
 		return answer{}, true
 	}
 }

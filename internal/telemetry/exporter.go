@@ -78,10 +78,8 @@ func (e *exporter) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSp
 
 // sleep waits, and reports whether ctx did not end meanwhile.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

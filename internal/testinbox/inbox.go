@@ -189,10 +189,8 @@ func (reply Reply) wait(ctx context.Context) bool {
 	if reply.Delay <= 0 {
 		return true
 	}
-	timer := time.NewTimer(reply.Delay)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(reply.Delay):
 		return true
 	case <-ctx.Done():
 		return false

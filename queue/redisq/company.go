@@ -123,14 +123,13 @@ func (s *channels) beat(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	again := time.NewTicker(beatEvery)
-	defer again.Stop()
+	again := time.Tick(beatEvery)
 	for ctx.Err() == nil {
 		s.broadcast(ctx, beatMessage+" "+s.company.self+" "+flag(s.hasRoom()))
 		s.reshare()
 		select {
 		case <-ctx.Done():
-		case <-again.C:
+		case <-again:
 		}
 	}
 }

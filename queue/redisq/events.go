@@ -53,15 +53,14 @@ func (s *channels) received(message string) {
 
 // announce tells all nodes that somebody watches, until ctx ends.
 func (s *channels) announce(ctx context.Context) {
-	again := time.NewTicker(watchEvery)
-	defer again.Stop()
+	again := time.Tick(watchEvery)
 	for {
 		s.beWatched()
 		s.broadcast(ctx, watchMessage) // maybe in vain, but it is said again
 		select {
 		case <-ctx.Done():
 			return
-		case <-again.C:
+		case <-again:
 		}
 	}
 }

@@ -131,10 +131,8 @@ func pause(n int, err error) (wait time.Duration, again bool) {
 
 // sleep reports whether ctx was still alive after the pause.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/postrider/postrider/delivery"
 	"github.com/postrider/postrider/internal/config"
@@ -66,7 +65,7 @@ func (p Program) send(ctx context.Context, cfg *config.Config, in io.Reader) err
 
 // readActivity reads a file, or standard input if its name is "-". An inbox may refuse much more than this does.
 func readActivity(name string, in io.Reader) ([]byte, error) {
-	text, err := readBounded(name, in, maxActivity)
+	text, err := config.ReadBounded(name, in, maxActivity)
 	if err != nil {
 		return nil, fmt.Errorf("activity: %w", err)
 	}
@@ -75,22 +74,6 @@ func readActivity(name string, in io.Reader) ([]byte, error) {
 		return nil, errors.New("activity: the file is no JSON object")
 	}
 	return text, nil
-}
-
-func readBounded(name string, in io.Reader, most int64) ([]byte, error) {
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, most+1))
-	if err == nil && int64(len(text)) > most {
-		err = errors.New("the file is too large")
-	}
-	return text, err
 }
 
 // sealedKey is a signer.Store with one key.
@@ -104,7 +87,7 @@ func singleKey(cfg *config.Config, in io.Reader) (*signer.Signer, error) {
 	if err := signer.CheckKeyID(cfg.Send.KeyID); err != nil {
 		return nil, err
 	}
-	text, err := readBounded(cfg.Send.KeyFile, in, maxKeyFile)
+	text, err := config.ReadBounded(cfg.Send.KeyFile, in, maxKeyFile)
 	defer clear(text)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)

@@ -1,13 +1,5 @@
 package config
 
-import (
-	"errors"
-	"slices"
-	"strings"
-
-	"github.com/alecthomas/kong"
-)
-
 // BenchCall is the arguments of the command Bench. Role is that of a process that another one started.
 type BenchCall struct {
 	Scenarios []string `name:"scenarios" type:"scenarios" placeholder:"NAMES" shown:"all" help:"what to measure"`
@@ -22,14 +14,4 @@ type BenchCall struct {
 // BenchScenarios returns the names of the scenarios, in the order in which they are measured.
 func BenchScenarios() []string {
 	return []string{"keepalive", "connections", "tls", "slow", "dead", "backlog", "fanout", "intake", "idle"}
-}
-
-func scenarios(_ *kong.Tag, raw string) ([]string, error) {
-	names := strings.Split(raw, ",")
-	for _, name := range names {
-		if !slices.Contains(BenchScenarios(), name) {
-			return nil, errors.New("want some of " + strings.Join(BenchScenarios(), ","))
-		}
-	}
-	return names, nil
 }

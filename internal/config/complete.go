@@ -13,11 +13,6 @@ import (
 //go:embed shell
 var shells embed.FS
 
-func completionScript(shell string) string {
-	text, _ := shells.ReadFile("shell/" + shell) // kong has checked the name
-	return string(text)
-}
-
 // cursor is where a command line ends.
 type cursor struct {
 	app       *kong.Application

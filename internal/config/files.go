@@ -1,6 +1,9 @@
 package config
 
 import (
+	"cmp"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -20,6 +23,28 @@ func (f *secretFiles) text(raw string) (text string, isFile bool, err error) {
 	*f = append(*f, file)
 	text, err = readFile(file)
 	return text, true, err
+}
+
+// ErrTooLarge is the error of ReadBounded for a file with more bytes than accepted.
+var ErrTooLarge = errors.New("the file is too large")
+
+// ReadBounded reads a file of at most so many bytes or, if its name is "-", in. What it returns is the only copy of the bytes.
+func ReadBounded(name string, in io.Reader, most int) ([]byte, error) {
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	text := make([]byte, most+1)
+	n, err := io.ReadFull(in, text)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return text[:n], nil
+	}
+	clear(text)
+	return nil, cmp.Or(err, ErrTooLarge)
 }
 
 // ExposedFile is a file with a secret that users other than its owner may read.

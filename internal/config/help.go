@@ -203,13 +203,12 @@ func UnknownVariables(environ []string) []string {
 	for f := range settings() {
 		known[variable(f.Tag.Get("name"))] = true
 	}
-	for f := range reflect.TypeFor[RelayCall]().Fields() { // keys has two of these
-		if _, ok := f.Tag.Lookup("variable"); ok {
-			known[variable(f.Tag.Get("name"))] = true
+	for _, command := range []reflect.Type{reflect.TypeFor[RelayCall](), reflect.TypeFor[Place]()} { // keys has two of relay's
+		for f := range command.Fields() {
+			if _, ok := f.Tag.Lookup("variable"); ok {
+				known[variable(f.Tag.Get("name"))] = true
+			}
 		}
-	}
-	for f := range reflect.TypeFor[Place]().Fields() {
-		known[variable(f.Tag.Get("name"))] = true
 	}
 	var unknown []string
 	for _, pair := range environ {

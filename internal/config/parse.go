@@ -120,7 +120,8 @@ func (g *grammar) text(app *kong.Application) string {
 	case Complete:
 		return candidates(app, g.Complete.Words)
 	case Completion:
-		return completionScript(g.Completion.Shell)
+		script, _ := shells.ReadFile("shell/" + g.Completion.Shell) // kong has checked the name
+		return string(script)
 	case Man:
 		return manual(app)
 	}
@@ -207,8 +208,10 @@ func (c *Config) check() *UsageError {
 	case c.Command == Serve && c.Store.IsRedis() && len(c.MasterKey) == 0:
 		return &UsageError{Setting: "master-key",
 			Accepted: "want 32 bytes in base64, or @FILE that holds them, for store " + c.Store.String()}
+	case c.WebhookURL != "" && !c.WebhookSecret.IsSet():
+		return &UsageError{Setting: "webhook-secret", Accepted: "for webhook-url " + errWebhookSecret.Error()}
 	}
-	return cmp.Or(c.checkWebhook(), c.checkFiles())
+	return c.checkFiles()
 }
 
 // checkMigration checks the two stores of a migration.

@@ -102,13 +102,11 @@ func parseScopes(text string) (name string, scopes []string, good bool) {
 	if !scoped {
 		return name, nil, true
 	}
-	seen := map[string]bool{}
-	for scope := range strings.SplitSeq(list, "+") {
-		if !slices.Contains(tokenScopes, scope) || seen[scope] {
+	scopes = strings.Split(list, "+")
+	for i, scope := range scopes {
+		if !slices.Contains(tokenScopes, scope) || slices.Contains(scopes[:i], scope) {
 			return name, nil, false
 		}
-		seen[scope] = true
-		scopes = append(scopes, scope)
 	}
 	return name, scopes, true
 }

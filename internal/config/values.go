@@ -58,17 +58,13 @@ func (p switchParser) Decode(ctx *kong.DecodeContext, target reflect.Value) erro
 // shown returns a value as errors may repeat it: the name of a file, but no secret.
 func shown(v *kong.Value, raw string) string {
 	switch v.Name {
-	case "api-tokens":
-		if !strings.HasPrefix(raw, "@") {
-			return redacted
-		}
 	case "master-key", "to-master-key":
 		if strings.Count(","+raw, ",@") != strings.Count(raw, ",")+1 { // not files only
 			return redacted
 		}
 	case "token":
 		return redacted
-	case "database-url", "webhook-secret":
+	case "api-tokens", "database-url", "webhook-secret":
 		if !strings.HasPrefix(raw, "@") {
 			return redacted
 		}
@@ -103,9 +99,9 @@ func mappers(files *secretFiles) []kong.Option {
 		kong.NamedMapper("database-url", parser[Secret](files.databaseURL)),
 		kong.NamedMapper("webhook-url", parser[string](webhookURL)),
 		kong.NamedMapper("webhook-secret", parser[Secret](files.webhookSecret)),
-		kong.NamedMapper("entries", parser[[]string](entries)),
+		kong.NamedMapper("entries", someOf("dead", "host_state", "activity_done", "delivered")),
 		kong.NamedMapper("token", parser[Secret](token)),
-		kong.NamedMapper("scenarios", parser[[]string](scenarios)),
+		kong.NamedMapper("scenarios", someOf(BenchScenarios()...)),
 		kong.NamedMapper("svg", svgFile),
 	}
 }
@@ -156,6 +152,19 @@ func choice(tag *kong.Tag, raw string) (string, error) {
 		return "", errors.New("want one of " + strings.Join(choices, ", "))
 	}
 	return raw, nil
+}
+
+// someOf returns the parser of lists of these names.
+func someOf(names ...string) parser[[]string] {
+	return func(_ *kong.Tag, raw string) ([]string, error) {
+		list := strings.Split(raw, ",")
+		for i := range list {
+			if list[i] = strings.TrimSpace(list[i]); !slices.Contains(names, list[i]) {
+				return nil, errors.New("want some of " + strings.Join(names, ","))
+			}
+		}
+		return list, nil
+	}
 }
 
 // tokens reads a list from the value or, from a file, one token a line. A file without any token is refused: a setting that

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -36,26 +35,4 @@ func webhookURL(_ *kong.Tag, raw string) (string, error) {
 		return "", errors.New("want a URL such as http://app:3000/postrider")
 	}
 	return raw, nil
-}
-
-var entryTypes = []string{"dead", "host_state", "activity_done", "delivered"}
-
-// entries reads a list of the types of the feed's entries.
-func entries(_ *kong.Tag, raw string) ([]string, error) {
-	list := strings.Split(raw, ",")
-	for i, name := range list {
-		list[i] = strings.TrimSpace(name)
-		if !slices.Contains(entryTypes, list[i]) {
-			return nil, errors.New("want some of " + strings.Join(entryTypes, ","))
-		}
-	}
-	return list, nil
-}
-
-// checkWebhook checks that what is posted can be signed.
-func (c *Config) checkWebhook() *UsageError {
-	if c.WebhookURL != "" && c.WebhookSecret.Reveal() == "" {
-		return &UsageError{Setting: "webhook-secret", Accepted: "for webhook-url " + errWebhookSecret.Error()}
-	}
-	return nil
 }

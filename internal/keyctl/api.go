@@ -5,17 +5,11 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/printable"
 	"github.com/postrider/postrider/kits/go/client"
 )
 
 const maxText = 2000 // characters of one text that is shown
-
-// newClient returns a client that makes each call once: the operator waits for its result.
-func newClient(call config.KeysCall) *client.Client {
-	return client.New(client.Options{URL: call.URL, Token: call.Token.Reveal(), Patience: -1})
-}
 
 // shown returns an error of the client as a line for a terminal.
 func shown(err error) error {

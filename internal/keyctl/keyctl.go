@@ -16,7 +16,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"text/tabwriter"
 
 	"github.com/postrider/postrider/internal/config"
@@ -25,7 +24,8 @@ import (
 
 // Run runs the command and writes its result to out. It reads a key from in if the file is "-".
 func Run(ctx context.Context, call config.KeysCall, in io.Reader, out io.Writer) error {
-	c := newClient(call)
+	// Each call is made once: the operator waits for its result.
+	c := client.New(client.Options{URL: call.URL, Token: call.Token.Reveal(), Patience: -1})
 	defer c.CloseIdleConnections()
 	err := fmt.Errorf("no action %q", call.Action)
 	switch call.Action {
@@ -88,8 +88,11 @@ func writeTable(items []json.RawMessage, out io.Writer) error {
 const maxFile = 64 << 10
 
 func add(ctx context.Context, c *client.Client, call config.KeysCall, in io.Reader, out io.Writer) error {
-	text, err := readKey(call.File, in)
+	text, err := config.ReadBounded(call.File, in, maxFile)
 	defer clear(text)
+	if errors.Is(err, config.ErrTooLarge) {
+		return errors.New("that is too long for a private key")
+	}
 	if err != nil {
 		return err
 	}
@@ -112,29 +115,6 @@ func add(ctx context.Context, c *client.Client, call config.KeysCall, in io.Read
 	}
 	_, err = fmt.Fprintf(out, "%s %s: %s, %s\n", done, k.ID, k.Algorithm, k.Fingerprint)
 	return err
-}
-
-// readKey reads a key from a file or from standard input.
-func readKey(file string, in io.Reader) ([]byte, error) {
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	text := make([]byte, maxFile)
-	n, err := io.ReadFull(in, text)
-	switch {
-	case err == nil:
-		clear(text)
-		return nil, errors.New("that is too long for a private key")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return text[:n], nil
-	}
-	clear(text)
-	return nil, fmt.Errorf("read the key: %w", err)
 }
 
 func remove(ctx context.Context, c *client.Client, keyID string, out io.Writer) error {

@@ -149,7 +149,7 @@ func TestErrorsTellWhatIsWrong(t *testing.T) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 		}, secretLine,
 			"answered 307 Temporary Redirect"},
-		"too long": {add, says(201, `{}`), strings.Repeat("x", maxFile), "too long for a private key"},
+		"too long": {add, says(201, `{}`), strings.Repeat("x", maxFile+1), "too long for a private key"},
 		"no file":  {config.KeysCall{Action: "add", KeyID: "k", File: "/nowhere/key.pem"}, says(201, `{}`), "", "/nowhere/key.pem: no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {

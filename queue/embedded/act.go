@@ -41,8 +41,7 @@ type act struct {
 	cover  string            // the host whose order covers this one, which cannot be ended here
 	id     int64             // the lane's, 0 if there is none and nothing to do
 	record *queue.HostRecord // of a host that is reset
-	until  int64             // the end of the wait
-	sooner bool              // the wait ends sooner
+	until  int64             // the end of a wait that ends sooner, else 0
 	due    []*entry          // what becomes due
 	now    int64
 }
@@ -63,7 +62,7 @@ func (o *act) run(t *tx) error {
 		return o.probe(t)
 	case queue.Seen:
 		var err error
-		o.until, o.sooner, err = t.hasten(o.id)
+		o.until, err = t.hasten(o.id)
 		return err
 	}
 	return nil
@@ -167,7 +166,7 @@ func (o *act) apply() {
 	case queue.Probe:
 		l.wait = 0
 	case queue.Seen:
-		l.hasten(o.until, o.sooner)
+		l.hasten(o.until)
 	}
 	x.advance(o.due, o.now)
 	x.place(l, o.now)
@@ -208,24 +207,24 @@ func (t *tx) host(lane int64) (r hostRow, err error) {
 	return r, err
 }
 
-// hasten ends a lane's wait sooner, as queue.Seen allows, and returns the new end. lane.hasten applies it. That happens at most
-// once in a wait, as the pause never gets shorter.
-func (t *tx) hasten(lane int64) (until int64, sooner bool, err error) {
+// hasten ends a lane's wait sooner, as queue.Seen allows, and returns the new end, or 0. lane.hasten applies it. That happens at
+// most once in a wait, as the pause never gets shorter.
+func (t *tx) hasten(lane int64) (until int64, err error) {
 	row, err := t.host(lane)
 	now := t.now
 	if err != nil || !row.record.Probed() || row.wait <= now {
-		return 0, false, err
+		return 0, err
 	}
 	until = max(now, row.since+queue.SeenPause(row.hastened).Milliseconds())
 	if until >= row.wait {
-		return 0, false, nil
+		return 0, nil
 	}
-	return until, true, t.exec("UPDATE hosts SET wait_until = ?, hastened = hastened + 1 WHERE lane = ?", until, lane)
+	return until, t.exec("UPDATE hosts SET wait_until = ?, hastened = hastened + 1 WHERE lane = ?", until, lane)
 }
 
 // hasten applies what tx.hasten wrote.
-func (l *lane) hasten(until int64, sooner bool) {
-	if sooner {
+func (l *lane) hasten(until int64) {
+	if until > 0 {
 		l.wait = until
 		l.quick++
 	}

@@ -31,8 +31,8 @@ func (s *Store) DeadLetters(ctx context.Context, f queue.DeadLetterFilter, p que
 			return queue.DeadLetter{
 				ID: act + "." + strconv.FormatInt(id-row.ColumnInt64(3), 10), ActivityID: act,
 				URI: row.ColumnText(4), Inbox: row.ColumnText(5), Host: row.ColumnText(6), Reason: queue.Reason(row.ColumnText(7)),
-				Attempts: row.ColumnInt(8), DiedAt: s.clock.shown(died), History: historyOf(row, 9),
-				IDs: idsOf(row, 10), Metadata: metadataOf(row, 11),
+				Attempts: row.ColumnInt(8), DiedAt: s.clock.shown(died), History: decoded[queue.History](row, 9),
+				IDs: decoded[[]string](row, 10), Metadata: metadataOf(row, 11),
 			}, fmt.Sprintf("%d-%d", died, id)
 		})
 	})

@@ -50,7 +50,7 @@ const selectDeliveries = `SELECT d.id, d.inbox, h.host, '', d.attempts, d.histor
 func (k *clock) readDelivery(row *sqlite.Stmt) queue.DeliveryStatus {
 	d := queue.DeliveryStatus{
 		Inbox: row.ColumnText(1), Host: row.ColumnText(2), State: queue.StatePending, Reason: queue.Reason(row.ColumnText(3)),
-		Attempts: row.ColumnInt(4), History: historyOf(row, 5), IDs: idsOf(row, 6), DiedAt: k.shown(row.ColumnInt64(7)),
+		Attempts: row.ColumnInt(4), History: decoded[queue.History](row, 5), IDs: decoded[[]string](row, 6), DiedAt: k.shown(row.ColumnInt64(7)),
 	}
 	if d.Reason != "" {
 		d.State = queue.StateDead

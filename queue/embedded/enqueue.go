@@ -40,10 +40,10 @@ type enqueue struct {
 	moved    bool
 	digest   digest
 	accepted []arrival
-	letters  int              // dead letters of another store
-	before   queue.Counts     // of its deliveries that ended in the other store
-	newLanes bool             // some lanes of accepted are new, or the same of another operation in the transaction
-	hastened map[int64]hasted // by lane
+	letters  int             // dead letters of another store
+	before   queue.Counts    // of its deliveries that ended in the other store
+	newLanes bool            // some lanes of accepted are new, or the same of another operation in the transaction
+	hastened map[int64]int64 // by lane: until when, or 0
 	act      *activity
 	now      int64
 
@@ -126,8 +126,8 @@ func (e *enqueue) apply() {
 	e.act.full = weak.Make(e.full)
 	x.addActivity(e.act, nil)
 	now := e.s.clock.now()
-	for id, h := range e.hastened {
-		x.byID[id].hasten(h.until, h.sooner)
+	for id, until := range e.hastened {
+		x.byID[id].hasten(until)
 	}
 	for i := range e.accepted {
 		a := &e.accepted[i]

@@ -188,7 +188,7 @@ func (e *exporter) deliveries(c *sqlite.Conn, m *queue.MovedActivity, first, end
 		}
 		m.Deliveries = append(m.Deliveries, d)
 		last := &m.Deliveries[len(m.Deliveries)-1]
-		last.History, last.IDs = historyOf(row, 5), idsOf(row, 10)
+		last.History, last.IDs = decoded[queue.History](row, 5), decoded[[]string](row, 10)
 		if err := decode(row.ColumnText(3), &last.Headers); err != nil {
 			logDamage(e.s.opts.Log, &damage{"deliveries", row.ColumnInt64(0), "its headers: " + err.Error()}) // it moves without them
 		}

@@ -101,7 +101,7 @@ func (t *tx) feedDelivery(kind queue.EventKind, rest func(*queue.Event), from, c
 			act := uuidOf(row, 0).String()
 			e := queue.Event{
 				Kind: kind, ActivityID: act, URI: row.ColumnText(1), Metadata: metadataOf(row, 2), ID: act + "." + row.ColumnText(3),
-				Inbox: row.ColumnText(4), IDs: idsOf(row, 5), Attempts: row.ColumnInt(6), Attempt: historyOf(row, 7).Last(),
+				Inbox: row.ColumnText(4), IDs: decoded[[]string](row, 5), Attempts: row.ColumnInt(6), Attempt: decoded[queue.History](row, 7).Last(),
 				Host: row.ColumnText(8), Reason: queue.Reason(row.ColumnText(9)),
 			}
 			if rest != nil {

@@ -14,8 +14,6 @@ const forgetAtOnce = 500
 // idleLanes keeps the lanes that may be forgotten, in the order of when something last happened to them.
 type idleLanes struct{ *laneTree }
 
-func newIdleLanes() idleLanes { return idleLanes{newLaneTree(func(l *lane) int64 { return l.idle })} }
-
 // note records when something happened to a lane, if the lane may be forgotten.
 func (i *idleLanes) note(l *lane, at int64) {
 	i.remove(l)

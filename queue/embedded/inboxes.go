@@ -15,8 +15,6 @@ type inboxes struct {
 	free  []uint32 // ids that were given back
 }
 
-func newInboxes() inboxes { return inboxes{byURL: map[string]*inbox{}} }
-
 // get returns an inbox for one more delivery, for which put is called in the end.
 func (all *inboxes) get(url string) *inbox {
 	in := all.byURL[url]

@@ -32,9 +32,9 @@ func (x *index) blocks(host string, l *lane, now int64) bool {
 func (e *enqueue) probes(t *tx, l *lane) bool {
 	if e.sub.Priority == queue.High {
 		if e.hastened == nil {
-			e.hastened = map[int64]hasted{}
+			e.hastened = map[int64]int64{}
 		}
-		e.hastened[l.id] = hasted{}
+		e.hastened[l.id] = 0
 		return true
 	}
 	if l.wait > e.now || l.pending > 0 || t.probes[l.id] {
@@ -44,19 +44,12 @@ func (e *enqueue) probes(t *tx, l *lane) bool {
 	return true
 }
 
-// hasted is the result of tx.hasten.
-type hasted struct {
-	until  int64
-	sooner bool
-}
-
 // hasten hastens the probes that the submission makes.
 func (e *enqueue) hasten(t *tx) (err error) {
-	for id, h := range e.hastened {
-		if h.until, h.sooner, err = t.hasten(id); err != nil {
+	for id := range e.hastened {
+		if e.hastened[id], err = t.hasten(id); err != nil {
 			return err
 		}
-		e.hastened[id] = h
 	}
 	return nil
 }

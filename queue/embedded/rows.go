@@ -62,20 +62,13 @@ func priorityOf(row *sqlite.Stmt, column int) queue.Priority {
 	return queue.Normal
 }
 
-// historyOf reads the last attempts of a delivery, none if they are damaged.
-func historyOf(row *sqlite.Stmt, column int) (h queue.History) {
-	if decode(row.ColumnText(column), &h) != nil {
-		return nil
+// decoded reads what encode wrote of a T, the zero one if it is damaged.
+func decoded[T any](row *sqlite.Stmt, column int) T {
+	var v, none T
+	if decode(row.ColumnText(column), &v) != nil {
+		return none
 	}
-	return h
-}
-
-// idsOf reads the IDs of actors, none if they are damaged.
-func idsOf(row *sqlite.Stmt, column int) (ids []string) {
-	if decode(row.ColumnText(column), &ids) != nil {
-		return nil
-	}
-	return ids
+	return v
 }
 
 // metadataOf reads the metadata of an activity, none if they are damaged.

@@ -165,7 +165,7 @@ func (t *tx) history(id int64, attempt *queue.LastAttempt) (any, error) {
 	if attempt == nil {
 		return nil, nil
 	}
-	before, _, err := one(t.conn, historyOf, "SELECT history FROM deliveries WHERE id = ?", id)
+	before, _, err := one(t.conn, decoded[queue.History], "SELECT history FROM deliveries WHERE id = ?", id)
 	if err != nil {
 		return nil, err
 	}

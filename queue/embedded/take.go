@@ -173,7 +173,7 @@ func readMore(c *sqlite.Conn, id int64, d *queue.Delivery) error {
 		if err := decode(row.ColumnText(0), &d.Headers); err != nil {
 			return &damage{"deliveries", id, "its headers: " + err.Error()}
 		}
-		d.IDs = idsOf(row, 1)
+		d.IDs = decoded[[]string](row, 1)
 		return nil
 	})
 }

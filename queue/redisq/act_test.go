@@ -62,7 +62,7 @@ func TestKeepsTheNewestLetters(t *testing.T) {
 	}
 	for _, l := range left { // the other goes on with how many it found, and letters that are the oldest now
 		if names := found[other.parts[l.N]]; len(names) > 0 {
-			if _, err := l.partition.discard(t.Context(), []string{l.name}, discarding{keep: there[l.N] - len(names), tooMany: true}); err != nil {
+			if _, err := l.partition.discard(t.Context(), []string{l.name}, there[l.N]-len(names), true); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -176,10 +176,7 @@ func TestStoredBehindDuplicate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		to, err := in.lanes()
-		if err != nil {
-			t.Fatal(err)
-		}
+		to := in.lanes()
 		group = append(group, in.batchedCall(to, ""))
 	}
 	for _, c := range group {

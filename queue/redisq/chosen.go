@@ -17,16 +17,16 @@ func (s *Store) forChosen(ctx context.Context, which queue.DeadLetterChoice, do 
 		}
 		byPartition := map[*partition][]*queue.DeadLetter{}
 		for i, l := range letters {
-			if l != nil && passes(l, which) {
+			if l != nil && (len(which.IDs) > 0 || !leavesOut(&which.Filter, l)) {
 				byPartition[page[i].partition] = append(byPartition[page[i].partition], l)
 				count.Matched++
 			}
 		}
+		if which.DryRun {
+			return nil
+		}
 		for p, letters := range byPartition {
 			for some := range slices.Chunk(letters, reviveChunk) {
-				if which.DryRun {
-					continue
-				}
 				n, err := do(p, some)
 				count.Done += n
 				if err != nil {
@@ -37,11 +37,6 @@ func (s *Store) forChosen(ctx context.Context, which queue.DeadLetterChoice, do 
 		return nil
 	})
 	return count, err
-}
-
-// passes reports whether a letter that was found is chosen.
-func passes(l *queue.DeadLetter, which queue.DeadLetterChoice) bool {
-	return len(which.IDs) > 0 || !leavesOut(&which.Filter, l)
 }
 
 // chosen calls next with the letters that may be meant, in pages.

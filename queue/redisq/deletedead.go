@@ -20,18 +20,12 @@ func (s *Store) DeleteDead(ctx context.Context, which queue.DeadLetterChoice) (_
 		for i, l := range letters {
 			names[i] = p.nameOf(l)
 		}
-		return p.discard(ctx, names, discarding{})
+		return p.discard(ctx, names, 0, false)
 	})
 }
 
-// discarding says how many letters must stay in a partition, and whether others go because there are too many.
-type discarding struct {
-	keep    int
-	tooMany bool
-}
-
-// discard drops letters of a partition.
-func (p *partition) discard(ctx context.Context, names []string, how discarding) (int, error) {
+// discard drops letters of a partition, where so many must stay. tooMany is why: there are more than the limit.
+func (p *partition) discard(ctx context.Context, names []string, keep int, tooMany bool) (int, error) {
 	if len(names) == 0 {
 		return 0, nil
 	}
@@ -44,7 +38,7 @@ func (p *partition) discard(ctx context.Context, names []string, how discarding)
 		}
 		ordinals[id] = append(ordinals[id], ordinalOf(name))
 	}
-	args := []string{strconv.Itoa(how.keep), flag(how.tooMany)}
+	args := []string{strconv.Itoa(keep), flag(tooMany)}
 	for _, id := range order {
 		args = append(append(args, id, strconv.Itoa(len(ordinals[id]))), ordinals[id]...)
 	}
@@ -56,7 +50,7 @@ func (s *sweeper) discardOldest(ctx context.Context) error {
 	names, there, err := s.oldest(ctx)
 	for p, some := range names {
 		if err == nil {
-			_, err = p.discard(ctx, some, discarding{keep: there[p.N] - len(some), tooMany: true})
+			_, err = p.discard(ctx, some, there[p.N]-len(some), true)
 		}
 	}
 	return err

@@ -9,25 +9,23 @@ import (
 	"time"
 )
 
-// encode returns v as JSON, "" if it is empty.
-func encode(v any, empty bool) (string, error) {
-	if empty {
-		return "", nil
+// encode returns a list as JSON, "" if it is empty.
+func encode[T any](list []T) string {
+	if len(list) == 0 {
+		return ""
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return strings.TrimSuffix(b.String(), "\n"), err
+	return toJSON(list)
 }
 
 // toJSON returns v as JSON, which only lacks what stores don't hold.
 func toJSON(v any) string {
-	text, err := encode(v, false)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		panic(err)
 	}
-	return text
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // decode undoes encode.

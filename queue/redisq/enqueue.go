@@ -153,22 +153,18 @@ type recipient struct {
 }
 
 // lanes sorts the recipients by host, each host where it comes first.
-func (in *intake) lanes() ([]lane, error) {
+func (in *intake) lanes() []lane {
 	recipients := in.sub.Recipients
 	all := make([]lane, 0, len(recipients))
 	positions := make(map[string]int, len(recipients))
 	for n, r := range recipients {
-		headers, err := encode(r.Headers, len(r.Headers) == 0)
-		if err != nil {
-			return nil, err
-		}
 		i, known := positions[r.Host]
 		if !known {
 			i = len(all)
 			positions[r.Host] = i
 			all = append(all, lane{host: r.Host})
 		}
-		to := recipient{headers: headers, inbox: sixBytes(r.Inbox)}
+		to := recipient{headers: encode(r.Headers), inbox: sixBytes(r.Inbox)}
 		attempts := ""
 		if in.past != nil {
 			to.past, attempts = in.past.delivery(n, &in.s.partitionOf(r.Host).lag)
@@ -176,7 +172,7 @@ func (in *intake) lanes() ([]lane, error) {
 		to.path = listing(target(r), attempts, packIDs(r.Host, r.IDs))
 		all[i].to = append(all[i].to, to)
 	}
-	return all, nil
+	return all
 }
 
 // packed is lanes of a partition as scripts want them, with the chains that the recipients are in: [[host, [path, headers, chain, …]], …] in
@@ -217,10 +213,7 @@ func hostsOf(all []lane) []string {
 
 // atOnce stores a submission in one script, with what others store at the time.
 func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
-	to, err := in.lanes()
-	if err != nil {
-		return queue.Receipt{}, err
-	}
+	to := in.lanes()
 	return in.knowingOthers(ctx, in.home, func(passed string) (rueidis.RedisMessage, error) {
 		return in.home.enqueues.call(ctx, in.batchedCall(to, passed))
 	})

@@ -72,10 +72,7 @@ func TestFindsAllOfOneMoment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		to, err := in.lanes()
-		if err != nil {
-			t.Fatal(err)
-		}
+		to := in.lanes()
 		c := in.batchedCall(to, "")
 		c.done = make(chan struct{})
 		group = append(group, c)

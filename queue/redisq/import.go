@@ -91,15 +91,11 @@ func (s *conn) importReceipt(ctx context.Context, m *queue.MovedReceipt) (isNew 
 	for i, refusal := range m.Refused {
 		pairs[i] = [2]string{"\n" + refusal.Inbox, string(refusal.Reason)}
 	}
-	refused, err := encode(pairs, len(pairs) == 0)
-	if err != nil {
-		return false, err
-	}
 	name := hex.EncodeToString(m.Key[:])
 	p := s.partitionOf(name)
 	n, err := p.number(ctx, script.ImportReceipt, []string{p.Of(rediskeys.Claim, name)}, []string{
 		string(m.Fingerprint[:]), toJSON(head{m.ID, m.URI, m.Note}), strconv.Itoa(m.Accepted), strconv.Itoa(m.Duplicates),
-		refused, upMillis(m.TTL),
+		encode(pairs), upMillis(m.TTL),
 	})
 	return n == 1, err
 }

@@ -2,6 +2,7 @@ package redisq
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
@@ -33,9 +34,9 @@ func (s *channels) publishQueued(ctx context.Context) {
 			for len(batch) < min(eventBatch, 1+len(s.queued)) {
 				batch = append(batch, <-s.queued)
 			}
-			if text, err := encode(batch, false); err == nil {
+			if text, err := json.Marshal(batch); err == nil {
 				p := s.parts[0]
-				_ = p.run(ctx, script.Publish, []string{p.Key(rediskeys.Meta)}, []string{s.keys.Events(), text}) // events may be lost
+				_ = p.run(ctx, script.Publish, []string{p.Key(rediskeys.Meta)}, []string{s.keys.Events(), string(text)}) // events may be lost
 			}
 		}
 	}

@@ -53,10 +53,7 @@ func (in *intake) inSteps(ctx context.Context) (queue.Receipt, error) {
 }
 
 func (in *intake) tryInSteps(ctx context.Context) (queue.Receipt, error) {
-	batches, err := in.batches()
-	if err != nil {
-		return queue.Receipt{}, err
-	}
+	batches := in.batches()
 	if in.past != nil {
 		if known, err := in.finishEarlier(ctx, batches); known || err != nil {
 			return queue.Receipt{Replayed: known}, err
@@ -96,11 +93,8 @@ func (in *intake) finish(ctx context.Context, all batches) error {
 type batches map[*partition][][]lane
 
 // batches sorts the lanes by host: so one is touched once, and names that are new get into few pages.
-func (in *intake) batches() (batches, error) {
-	to, err := in.lanes()
-	if err != nil {
-		return nil, err
-	}
+func (in *intake) batches() batches {
+	to := in.lanes()
 	slices.SortFunc(to, func(a, b lane) int { return strings.Compare(a.host, b.host) })
 	all := batches{in.home: {nil}}
 	room := map[*partition]int{in.home: laneChunk}
@@ -115,7 +109,7 @@ func (in *intake) batches() (batches, error) {
 			*last = append(*last, lane{l.host, some})
 		}
 	}
-	return all, nil
+	return all
 }
 
 // How many scripts of a submission are under way in a partition: while one runs, others are on their way, and one fsync
@@ -252,12 +246,8 @@ func (in *intake) commit(ctx context.Context, r queue.Receipt) (queue.Receipt, e
 	if r.Accepted+r.Duplicates == 0 {
 		return r, nil
 	}
-	refused, err := encode(pairs, len(pairs) == 0)
-	if err != nil {
-		return r, err
-	}
 	ok, err := in.s.commitClaim(ctx, in.claim, string(in.id[:]), in.head, strconv.Itoa(r.Accepted), strconv.Itoa(r.Duplicates),
-		refused, millis(committedTTL+in.sub.TTL))
+		encode(pairs), millis(committedTTL+in.sub.TTL))
 	if err == nil && !ok {
 		err = errLapsed
 	}

@@ -85,10 +85,7 @@ func TestOrderInOneScript(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		to, err := in.lanes()
-		if err != nil {
-			t.Fatal(err)
-		}
+		to := in.lanes()
 		c := in.batchedCall(to, "")
 		c.done = make(chan struct{})
 		group = append(group, c)

@@ -156,7 +156,7 @@ func (s *sweeper) expire(ctx context.Context, p *partition, names []string) (did
 
 // dropLetters drops dead letters that were kept long enough.
 func (s *sweeper) dropLetters(ctx context.Context, p *partition, names []string) (int, error) {
-	return p.discard(ctx, names, discarding{})
+	return p.discard(ctx, names, 0, false)
 }
 
 // swept is what sweep.lua finds: the kind of the key, how long its members are, 0 where any will do, and what is done with them.

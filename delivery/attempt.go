@@ -70,10 +70,10 @@ func (a *attempt) tryToMake(ctx context.Context, p *Pool) {
 	a.make(ctx, p)
 }
 
-// make knocks, and knocks again with the other scheme where that may help.
+// make sends a request, and a second one signed by the other scheme where that may help.
 func (a *attempt) make(ctx context.Context, p *Pool) {
 	first := a.how.first()
-	k := knock{pool: p, delivery: &a.delivery}
+	k := requests{pool: p, delivery: &a.delivery}
 	defer k.close()
 	answer, used, err := k.post(ctx, first)
 	if err != nil {
@@ -86,12 +86,12 @@ func (a *attempt) make(ctx context.Context, p *Pool) {
 	}
 	a.take(ctx, answer, used)
 	if a.how.again(answer.Status, a.delivery.Activity.Final) {
-		a.knockAgain(ctx, &k, other(first))
+		a.askAgain(ctx, &k, other(first))
 	}
 }
 
-// knockAgain asks by the other scheme. Its answer counts only if it shows that this scheme works.
-func (a *attempt) knockAgain(ctx context.Context, k *knock, scheme signer.Scheme) {
+// askAgain sends a request signed by the other scheme. Its answer counts only if it shows that this scheme works.
+func (a *attempt) askAgain(ctx context.Context, k *requests, scheme signer.Scheme) {
 	k.exact = true
 	answer, _, err := k.post(ctx, scheme)
 	switch {
@@ -135,9 +135,9 @@ func (a *attempt) fail(ctx context.Context, err error) {
 // key can't sign by the other scheme. The answer to the first one counts.
 var errNotMade = errors.New("there is no second request")
 
-// knock makes the requests of one attempt, which share its time-out. It begins with the first request: what goes before
+// requests sends the requests of one attempt, which share its time-out. That begins with the first request: what goes before
 // is our own time.
-type knock struct {
+type requests struct {
 	pool     *Pool
 	delivery *queue.Delivery
 	deadline context.Context
@@ -145,14 +145,14 @@ type knock struct {
 	exact    bool // sign by the scheme asked for or not at all: an Ed25519 key signs by RFC 9421 only
 }
 
-func (k *knock) close() {
+func (k *requests) close() {
 	if k.cancel != nil {
 		k.cancel()
 	}
 }
 
 // post signs and sends one request, and follows one redirect on the same host. An error means that nothing was sent.
-func (k *knock) post(ctx context.Context, scheme signer.Scheme) (Answer, signer.Scheme, error) {
+func (k *requests) post(ctx context.Context, scheme signer.Scheme) (Answer, signer.Scheme, error) {
 	answer, used, err := k.send(ctx, k.delivery.Inbox, scheme)
 	if err != nil || answer.Status != http.StatusTemporaryRedirect && answer.Status != http.StatusPermanentRedirect {
 		return answer, used, err
@@ -168,7 +168,7 @@ func (k *knock) post(ctx context.Context, scheme signer.Scheme) (Answer, signer.
 	return again, by, err
 }
 
-func (k *knock) send(ctx context.Context, target string, scheme signer.Scheme) (Answer, signer.Scheme, error) {
+func (k *requests) send(ctx context.Context, target string, scheme signer.Scheme) (Answer, signer.Scheme, error) {
 	d, p := k.delivery, k.pool
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(d.Activity.Body))
 	if err != nil {

@@ -53,10 +53,14 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 			.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30,
 		)),
 	}
+	var bounds []float64 // in seconds
+	for _, bound := range queue.LatencyBounds {
+		bounds = append(bounds, bound.Seconds())
+	}
 	latency := f.NewHistogramVec(telemetry.Histogram(
 		"postrider_delivery_latency_seconds",
 		"Time from the 202 for an activity to the 2xx of an inbox, by whether it came at the first attempt that was spent.",
-		latencyBounds()...,
+		bounds...,
 	), []string{"attempt"})
 	m.first = latency.WithLabelValues("first").(prometheus.Histogram)
 	m.later = latency.WithLabelValues("later").(prometheus.Histogram)
@@ -81,14 +85,6 @@ func NewMetrics(r prometheus.Registerer, signing string) *Metrics {
 	m.connections.WithLabelValues("true")
 	m.connections.WithLabelValues("false")
 	return m
-}
-
-// latencyBounds are queue.LatencyBounds in seconds.
-func latencyBounds() (bounds []float64) {
-	for _, bound := range queue.LatencyBounds {
-		bounds = append(bounds, bound.Seconds())
-	}
-	return bounds
 }
 
 // attempt counts an attempt that ended.

@@ -20,8 +20,8 @@ type Report struct {
 	posts   []*post
 }
 
-// Once makes one attempt, as a pool does for a host of which nothing is known: it follows a redirect, and knocks again by the
-// other scheme where that may help. It uses the options Signer, Client (a *Client), Policy, AttemptTimeout, AllowHTTP and
+// Once makes one attempt, as a pool does for a host of which nothing is known: it follows a redirect, and sends a second
+// request by the other scheme where that may help. It uses the options Signer, Client (a *Client), Policy, AttemptTimeout, AllowHTTP and
 // UserAgent. Nothing is stored.
 func Once(ctx context.Context, o Options, d queue.Delivery) Report {
 	recorder := &recorder{client: o.Client}

@@ -90,7 +90,7 @@ func FuzzSignedOnTheWire(f *testing.F) {
 		inbox.Store(testinbox.New(testinbox.Options{Keys: public}))
 		sum := sha256.Sum256([]byte(body))
 		header := queue.Header{Name: textproto.CanonicalMIMEHeaderKey(name), Value: textproto.TrimString(value)}
-		k := &knock{
+		k := &requests{
 			pool: &Pool{Options: Options{Signer: signers[way], Client: client, UserAgent: "Postrider/test", AttemptTimeout: time.Minute}},
 			delivery: &queue.Delivery{
 				Activity: &queue.Activity{KeyID: id, Body: []byte(body), Digest: sum}, Inbox: to.URL, Headers: []queue.Header{header},

@@ -35,6 +35,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -245,18 +246,20 @@ func write(w http.ResponseWriter, rep reply, contentType string) {
 		w.WriteHeader(rep.Status)
 		return
 	}
-	switch bytes := rep.Body.(type) {
-	case sentBytes:
-		writeBytes(w, rep.Status, activityType, bytes)
-		return
-	case profileBytes:
-		writeBytes(w, rep.Status, profileType, bytes)
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
+	asIs, isBytes := bytesTypes[reflect.TypeOf(rep.Body)]
+	w.Header().Set("Content-Type", cmp.Or(asIs, contentType))
 	w.WriteHeader(rep.Status)
 	// An error here is the client's connection, which is gone.
-	_ = encode(w, rep.Body)
+	if isBytes {
+		_, _ = w.Write(reflect.ValueOf(rep.Body).Bytes())
+	} else {
+		_ = encode(w, rep.Body)
+	}
+}
+
+// bytesTypes are the media types of answers that are sent as they are.
+var bytesTypes = map[reflect.Type]string{
+	reflect.TypeFor[sentBytes](): activityType, reflect.TypeFor[profileBytes](): profileType,
 }
 
 // encode writes v as a line of JSON, with nothing in it escaped that JSON lets stand.
@@ -264,12 +267,6 @@ func encode(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-func writeBytes(w http.ResponseWriter, status int, contentType string, bytes []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
-	_, _ = w.Write(bytes)
 }
 
 func (s *server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {

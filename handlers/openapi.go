@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -135,14 +136,9 @@ func (rt *route) responses(schemas huma.Registry) map[string]*huma.Response {
 	all := map[string]*huma.Response{}
 	for status, t := range rt.replies {
 		r := &huma.Response{Description: http.StatusText(status)}
-		contentType := "application/json"
-		switch t {
-		case reflect.TypeFor[plainText]():
+		contentType := cmp.Or(bytesTypes[t], "application/json")
+		if t == reflect.TypeFor[plainText]() {
 			contentType = "text/plain"
-		case reflect.TypeFor[sentBytes]():
-			contentType = activityType
-		case reflect.TypeFor[profileBytes]():
-			contentType = profileType
 		}
 		if t != nil {
 			r.Content = map[string]*huma.MediaType{contentType: {Schema: schemas.Schema(t, true, ""), Example: examples[rt.id]}}

@@ -2,6 +2,7 @@ package lockmgr
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 )
@@ -31,12 +32,7 @@ var _ Manager = (*Local)(nil)
 // NewLocal returns a Local whose leases last ttl.
 func NewLocal(ttl time.Duration) *Local {
 	now := time.Now()
-	return &Local{
-		ttl:   ttl,
-		token: uint64(now.UnixMicro()),
-		held:  make(map[string]grant),
-		swept: now,
-	}
+	return &Local{ttl: ttl, token: uint64(now.UnixMicro()), held: map[string]grant{}, swept: now}
 }
 
 // Acquire implements Manager.
@@ -91,9 +87,5 @@ func (l *Local) sweep(now time.Time) {
 		return
 	}
 	l.swept = now
-	for host, g := range l.held {
-		if !now.Before(g.until) {
-			delete(l.held, host)
-		}
-	}
+	maps.DeleteFunc(l.held, func(_ string, g grant) bool { return !now.Before(g.until) })
 }

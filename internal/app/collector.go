@@ -16,12 +16,7 @@ var notReadyReasons = []string{"store", "pool", "names"}
 type collector struct {
 	store   queue.Watching
 	ready   func(context.Context) (reason string, err error)
-	unready *prometheus.Desc
-	gauges  map[string]*prometheus.Desc
-	hosts   *prometheus.Desc
-	deliver *prometheus.Desc
-	died    *prometheus.Desc
-	dropped *prometheus.Desc
+	metrics map[string]*prometheus.Desc
 }
 
 // newCollector returns the metrics of a whole store, read at each scrape, and whether the node is ready. While the store is
@@ -32,31 +27,26 @@ func newCollector(store queue.Watching, ready func(context.Context) (string, err
 	}
 	return &collector{
 		store: store, ready: ready,
-		unready: desc("not_ready", "1 for the reason why the node is not ready, as /readyz gives it.", "reason"),
-		gauges: map[string]*prometheus.Desc{
+		metrics: map[string]*prometheus.Desc{
+			"unready":    desc("not_ready", "1 for the reason why the node is not ready, as /readyz gives it.", "reason"),
 			"pending":    desc("deliveries_pending", "Deliveries that are pending."),
 			"dead":       desc("dead_letters", "Dead letters kept."),
 			"activities": desc("activities", "Activities kept, finished ones included."),
 			"oldest":     desc("oldest_pending_seconds", "Age of the oldest pending delivery."),
 			"due":        desc("oldest_due_seconds", "For how long the host has waited for a node that waits the longest, of those that are due and do not fail."),
+			"hosts":      desc("hosts", "Hosts known, by state.", "state"),
+			"delivered":  desc("deliveries_delivered_total", "Deliveries delivered since the store was made."),
+			"died":       desc("dead_letters_made_total", "Deliveries that became dead letters since the store was made, by reason.", "reason"),
+			"dropped":    desc("dead_letters_dropped_total", "Dead letters dropped since the store was made because there were too many."),
 		},
-		hosts:   desc("hosts", "Hosts known, by state.", "state"),
-		deliver: desc("deliveries_delivered_total", "Deliveries delivered since the store was made."),
-		died:    desc("dead_letters_made_total", "Deliveries that became dead letters since the store was made, by reason.", "reason"),
-		dropped: desc("dead_letters_dropped_total", "Dead letters dropped since the store was made because there were too many."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range c.gauges {
+	for _, d := range c.metrics {
 		ch <- d
 	}
-	ch <- c.unready
-	ch <- c.hosts
-	ch <- c.deliver
-	ch <- c.died
-	ch <- c.dropped
 }
 
 // scrapeTimeout keeps a scrape from hanging on a store that is unavailable.
@@ -66,8 +56,8 @@ const scrapeTimeout = 5 * time.Second
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	gauge := func(name string, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.metrics[name], prometheus.GaugeValue, v, labels...)
 	}
 	why, unready := c.ready(ctx)
 	for _, reason := range notReadyReasons {
@@ -75,28 +65,28 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if unready != nil && reason == why {
 			v = 1
 		}
-		gauge(c.unready, v, reason)
+		gauge("unready", v, reason)
 	}
 	s, err := c.store.Stats(ctx)
 	if err != nil {
 		return
 	}
-	gauge(c.gauges["pending"], float64(s.Pending))
-	gauge(c.gauges["dead"], float64(s.Dead))
-	gauge(c.gauges["activities"], float64(s.Activities))
-	gauge(c.gauges["oldest"], age(s.OldestPendingAt))
-	gauge(c.gauges["due"], age(s.OldestDueAt))
+	gauge("pending", float64(s.Pending))
+	gauge("dead", float64(s.Dead))
+	gauge("activities", float64(s.Activities))
+	gauge("oldest", age(s.OldestPendingAt))
+	gauge("due", age(s.OldestDueAt))
 	for _, state := range queue.HostStates {
-		gauge(c.hosts, float64(s.Hosts[state]), string(state))
+		gauge("hosts", float64(s.Hosts[state]), string(state))
 	}
-	count := func(d *prometheus.Desc, n int64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	count := func(name string, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.metrics[name], prometheus.CounterValue, float64(n), labels...)
 	}
-	count(c.deliver, s.Delivered)
+	count("delivered", s.Delivered)
 	for _, reason := range queue.Reasons {
-		count(c.died, s.Died[reason], string(reason))
+		count("died", s.Died[reason], string(reason))
 	}
-	count(c.dropped, s.Dropped)
+	count("dropped", s.Dropped)
 }
 
 // age returns how many seconds ago a time was; 0 if there is none, or if it is ahead of this node's clock.

@@ -20,17 +20,6 @@ type meter struct {
 	calls map[string]map[string]prometheus.Observer // by call and result; the maps don't change
 }
 
-// The calls that a meter measures.
-const (
-	callEnqueue = "enqueue"
-	callDue     = "due"
-	callTake    = "take"
-	callSettle  = "settle"
-	callSweep   = "sweep"
-	callStats   = "stats"
-	callReady   = "ready"
-)
-
 // The results of a call. Sentinels that are no fault of the store, such as queue.ErrNotHeld, are ok.
 const (
 	resultOK     = "ok"
@@ -46,7 +35,7 @@ func newMeter(store queue.Queue, r prometheus.Registerer) queue.Queue {
 		.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30,
 	), []string{"call", "result"})
 	m := &meter{store, map[string]map[string]prometheus.Observer{}}
-	for _, call := range []string{callEnqueue, callDue, callTake, callSettle, callSweep, callStats, callReady} {
+	for _, call := range []string{"enqueue", "due", "take", "settle", "sweep", "stats", "ready"} {
 		m.calls[call] = map[string]prometheus.Observer{}
 		for _, result := range []string{resultOK, resultFull, resultBusy, resultFailed} {
 			m.calls[call][result] = times.WithLabelValues(call, result)
@@ -80,42 +69,42 @@ func resultOf(err error) string {
 
 // Enqueue implements queue.Intake.
 func (m *meter) Enqueue(ctx context.Context, s *queue.Submission) (_ queue.Receipt, err error) {
-	defer m.measure(ctx, callEnqueue)(&err)
+	defer m.measure(ctx, "enqueue")(&err)
 	return m.Queue.Enqueue(ctx, s)
 }
 
 // Due implements queue.Lanes.
 func (m *meter) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err error) {
-	defer m.measure(ctx, callDue)(&err)
+	defer m.measure(ctx, "due")(&err)
 	return m.Queue.Due(ctx, want)
 }
 
 // Take implements queue.Lanes.
 func (m *meter) Take(ctx context.Context, leases []lockmgr.Lease, n int) (_ []queue.Turn, err error) {
-	defer m.measure(ctx, callTake)(&err)
+	defer m.measure(ctx, "take")(&err)
 	return m.Queue.Take(ctx, leases, n)
 }
 
 // Settle implements queue.Lanes.
 func (m *meter) Settle(ctx context.Context, lease lockmgr.Lease, s queue.Settlement, n int) (_ []queue.Delivery, err error) {
-	defer m.measure(ctx, callSettle)(&err)
+	defer m.measure(ctx, "settle")(&err)
 	return m.Queue.Settle(ctx, lease, s, n)
 }
 
 // Sweep implements queue.Lanes.
 func (m *meter) Sweep(ctx context.Context) (_ time.Duration, err error) {
-	defer m.measure(ctx, callSweep)(&err)
+	defer m.measure(ctx, "sweep")(&err)
 	return m.Queue.Sweep(ctx)
 }
 
 // Stats implements queue.Watching.
 func (m *meter) Stats(ctx context.Context) (_ queue.Stats, err error) {
-	defer m.measure(ctx, callStats)(&err)
+	defer m.measure(ctx, "stats")(&err)
 	return m.Queue.Stats(ctx)
 }
 
 // Ready implements queue.Queue.
 func (m *meter) Ready(ctx context.Context) (err error) {
-	defer m.measure(ctx, callReady)(&err)
+	defer m.measure(ctx, "ready")(&err)
 	return m.Queue.Ready(ctx)
 }

@@ -153,5 +153,19 @@ export function filters(label, fields, changed) {
   return form;
 }
 
-// result is a place for what came of the actions on a list.
-export const bar = (...content) => el('div', { className: 'bar' }, content, status());
+// selection is the bar above a table whose rows can be ticked: a box for the page, how many are ticked, buttons, and a result.
+export function selection(noun, rows) {
+  const all = el('input', { type: 'checkbox', change: () => rows().selectAll(all.checked) });
+  const chosen = el('span', { className: 'chosen' });
+  const buttons = el('div', { className: 'buttons' });
+  const result = status();
+  return {
+    buttons, result,
+    node: el('div', { className: 'bar sticky' }, el('label', { className: 'check' }, all, ' Select page'), chosen, buttons, result),
+    show(ticked) {
+      put(chosen, ticked.length ? `${count(ticked.length, noun)} selected` : '');
+      all.checked = ticked.length > 0 && ticked.length === rows().size();
+      all.indeterminate = ticked.length > 0 && !all.checked;
+    },
+  };
+}

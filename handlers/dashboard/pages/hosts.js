@@ -2,9 +2,9 @@
 
 import { change, get } from '../api.js';
 import { action, ask, hints, hostActions, needs, sensible } from '../actions.js';
-import { count, el, failure, format, hostLink, pill, put, quiet, status, when } from '../dom.js';
+import { count, el, failure, format, hostLink, pill, put, quiet, when } from '../dom.js';
 import { cursors, go, values } from '../router.js';
-import { filters, pager, table } from '../table.js';
+import { filters, pager, selection, table } from '../table.js';
 import { states } from '../words.js';
 
 const pageSize = 50;
@@ -13,10 +13,8 @@ const orders = [['', 'name'], ['pending', 'most pending'], ['oldest', 'oldest pe
 export function hosts(params, query) {
   let totals = {};
   let ticked = [];
-  const result = status();
-  const chosen = el('span', { className: 'chosen' });
-  const buttons = el('div', { className: 'buttons' });
-  const all = el('input', { type: 'checkbox', change: () => rows.selectAll(all.checked) });
+  const bar = selection('host', () => rows);
+  const { buttons, result } = bar;
   const form = filters('Hosts', [
     { name: 'q', label: 'Name', type: 'search', hint: 'part of the name' },
     { name: 'state', label: 'State', type: 'select', options: [['', 'any'], ...Object.keys(states).map((s) => [s, s])] },
@@ -41,9 +39,7 @@ export function hosts(params, query) {
   // select shows what can be done with the hosts that are ticked.
   function select(hosts) {
     ticked = hosts;
-    put(chosen, hosts.length ? `${count(hosts.length, 'host')} selected` : '');
-    all.checked = hosts.length > 0 && hosts.length === rows.size();
-    all.indeterminate = hosts.length > 0 && !all.checked;
+    bar.show(hosts);
     const verbs = Object.keys(hints).filter((verb) => hosts.some((h) => sensible(h).includes(verb)));
     const shown = [...buttons.querySelectorAll('[data-verb]')].map((b) => b.dataset.verb);
     const state = query.get('state');
@@ -75,8 +71,7 @@ export function hosts(params, query) {
   form.show(query);
   return {
     title: 'Hosts',
-    node: el('div', {}, el('h1', {}, 'Hosts'), form, hint, needs('operate'),
-      el('div', { className: 'bar sticky' }, el('label', { className: 'check' }, all, ' Select page'), chosen, buttons, result), rows.node, pages),
+    node: el('div', {}, el('h1', {}, 'Hosts'), form, hint, needs('operate'), bar.node, rows.node, pages),
     load,
     ask(newQuery) {
       query = newQuery;

@@ -2,9 +2,9 @@
 
 import { change, get, lacks, now } from '../api.js';
 import { action, changeLetters, needs } from '../actions.js';
-import { count, el, failure, format, hostLink, link, page, pill, put, status, text, when } from '../dom.js';
+import { el, failure, format, hostLink, link, page, pill, put, text, when } from '../dom.js';
 import { cursors, go, values } from '../router.js';
-import { filters, pager, table } from '../table.js';
+import { filters, pager, selection, table } from '../table.js';
 import { reasons } from '../words.js';
 
 const pageSize = 50;
@@ -29,10 +29,8 @@ export function letters(params, query) {
   let ticked = [];
   let matched = null; // how many match; null if that is not known
   let total = 0;
-  const result = status();
-  const chosen = el('span', { className: 'chosen' });
-  const buttons = el('div', { className: 'buttons' });
-  const all = el('input', { type: 'checkbox', change: () => rows.selectAll(all.checked) });
+  const bar = selection('dead letter', () => rows);
+  const { buttons, result } = bar;
   const hint = el('p', { className: 'hint' });
   const form = filters('Dead letters', [
     { name: 'reason', label: 'Reason', type: 'select', options: [['', 'any'], ...Object.keys(reasons).map((r) => [r, r])] },
@@ -55,9 +53,7 @@ export function letters(params, query) {
 
   function select(letters) {
     ticked = letters;
-    put(chosen, letters.length ? `${count(letters.length, 'dead letter')} selected` : '');
-    all.checked = letters.length > 0 && letters.length === rows.size();
-    all.indeterminate = letters.length > 0 && !all.checked;
+    bar.show(letters);
     offer();
   }
 
@@ -98,8 +94,7 @@ export function letters(params, query) {
   form.show(query);
   return {
     title: 'Dead letters',
-    node: el('div', {}, el('h1', {}, 'Dead letters'), form, hint, needs('operate'),
-      el('div', { className: 'bar sticky' }, el('label', { className: 'check' }, all, ' Select page'), chosen, buttons, result), rows.node, pages),
+    node: el('div', {}, el('h1', {}, 'Dead letters'), form, hint, needs('operate'), bar.node, rows.node, pages),
     load,
     ask(newQuery) {
       query = newQuery;

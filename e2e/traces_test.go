@@ -18,6 +18,7 @@ import (
 
 	"github.com/postrider/postrider/e2e/harness"
 	"github.com/postrider/postrider/internal/testinbox"
+	"github.com/postrider/postrider/internal/testpostgres"
 )
 
 // The span of the app that makes the calls, and how it names that.
@@ -180,6 +181,35 @@ func TestTraces(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTraceOfOutbox checks that a row of an outbox names the span of the app that inserted it, and that the trace leads from
+// there to the answer of the inbox. A batch is the call of a relay, so it has a trace of its own.
+func TestTraceOfOutbox(t *testing.T) {
+	t.Parallel()
+	far := startCollector(t)
+	h := startHosts(t, 1, fine)
+	database := testpostgres.Start(t).Database()
+	if code, out, said := harness.RunOnce(t, nil, "relay", "--install=apply", "--database-url", database); code != 0 {
+		t.Fatalf("install: %d, %s%s", code, out, said)
+	}
+	node := newTestNode(t, true, nil)
+	node.Environ = append(far.environ("node"), "OTEL_TRACES_SAMPLER=parentbased_always_off") // which drops the batches' own
+	node.begin()
+	startRelay(t, database, node)
+	call := strings.TrimSuffix(submission{activity: like("traced"), inboxes: h.urls()}.String(), "}") + `,"traceparent":"` + appNames + `"}`
+	if _, err := testpostgres.Connect(t, database).Exec(t.Context(), "INSERT INTO postrider_outbox (call) VALUES ($1)", call); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the row arrives", func() bool { return h.count() == 1 })
+	node.Stop()
+	address, _, _ := strings.Cut(h.Host(0), ":")
+	want := []string{
+		"app > create", "create > deliver " + address + " 1 202 delivered connect.start connect.done connection request.written first_byte",
+	}
+	if diff := cmp.Diff(want, far.tree()); diff != "" {
+		t.Errorf("spans (-want +got):\n%s", diff)
+	}
 }
 
 // TestNoTraces checks that nothing is exported unless the variables ask for it, and that a trace is kept all the same.

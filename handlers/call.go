@@ -35,6 +35,8 @@ type activityCall struct {
 	OrderingKey string      `json:"ordering_key,omitempty" maxLength:"2048" doc:"deliveries of one ordering key to one inbox go out in the order accepted; by default what the activity is about"`
 	ExpiresIn   string      `json:"expires_in,omitempty" example:"72h" doc:"a Go duration of at most 720h, after which a delivery expires"`
 	Repeats     string      `json:"idempotency_key,omitempty" maxLength:"255" doc:"as the header Idempotency-Key, which it replaces; in a batch each line can have one"`
+	TraceParent string      `json:"traceparent,omitempty" doc:"as the header traceparent, which it replaces; in a batch each line can have one. One that is malformed counts as none"`
+	TraceState  string      `json:"tracestate,omitempty" doc:"as the header tracestate; it counts with the traceparent of the call only"`
 	Final       []int       `json:"final_statuses,omitempty" nullable:"false" maxItems:"100" doc:"statuses, of 400 to 499, that end a delivery as rejected at once: 401 for the Delete of an account whose key is gone"`
 	Metadata    sentBytes   `json:"metadata,omitempty" doc:"what you know the activity by, at most 4 KiB: it comes back in the feed, events, dead letters and deliveries, and is never sent to an inbox"`
 
@@ -66,7 +68,7 @@ type recipient struct {
 }
 
 var (
-	callNames      = []string{"activity", "key_id", "key", "inboxes", "recipients", "priority", "ordering_key", "expires_in", "final_statuses", "idempotency_key", "metadata"}
+	callNames      = []string{"activity", "key_id", "key", "inboxes", "recipients", "priority", "ordering_key", "expires_in", "final_statuses", "idempotency_key", "traceparent", "tracestate", "metadata"}
 	recipientNames = []string{"id", "ids", "inbox", "shared_inbox", "headers"}
 	priorities     = []string{queue.High: "high", queue.Normal: "normal", queue.Low: "low"}
 )
@@ -88,7 +90,7 @@ func parseCall(body []byte) (*activityCall, error) {
 	return c, nil
 }
 
-func (p *parser) callMember(c *activityCall, name string) error {
+func (p *parser) callMember(c *activityCall, name string) (err error) {
 	if name != "activity" && name != "key_id" && p.null() {
 		return nil
 	}
@@ -111,11 +113,16 @@ func (p *parser) callMember(c *activityCall, name string) error {
 		return p.finalStatuses(c)
 	case "idempotency_key":
 		return p.checked(&c.Repeats, checkIdempotencyKey)
+	case "traceparent":
+		c.TraceParent, err = p.str()
+	case "tracestate":
+		c.TraceState, err = p.str()
 	case "metadata":
 		return p.metadata(c)
 	default:
 		return p.expiry(c)
 	}
+	return err
 }
 
 // require notes what is missing from a call that was read.

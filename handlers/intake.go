@@ -39,7 +39,9 @@ func (s *server) postActivity(r *http.Request, body []byte) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	d.submission.Trace = telemetry.PackTrace(traceOf(r))
+	if d.submission.Trace == nil {
+		d.submission.Trace = telemetry.PackTrace(traceOf(r))
+	}
 	answer, replayed, err := s.submit(r.Context(), d)
 	if err != nil {
 		return reply{}, err
@@ -61,7 +63,7 @@ type draft struct {
 }
 
 // draft reads a call and checks all that can be checked without the store. An idempotency key in the call wins over the one
-// of the request.
+// of the request. The submission has a trace only if the call names one.
 func (s *server) draft(body []byte, token string, idem queue.Idempotency) (*draft, error) {
 	call, err := parseCall(body)
 	defer func() { call.wipe() }()
@@ -77,6 +79,7 @@ func (s *server) draft(body []byte, token string, idem queue.Idempotency) (*draf
 		return nil, err
 	}
 	sub.Idempotency = idem
+	sub.Trace = telemetry.PackTrace(call.trace())
 	d := &draft{audience: a, submission: sub, repeats: call.Repeats != ""}
 	if d.repeats {
 		sub.Idempotency = idempotencyOf(token, call.Repeats, body)

@@ -72,15 +72,32 @@ func traceOf(r *http.Request) trace.SpanContext {
 	return telemetry.RemoteTrace(r.Header)
 }
 
+// trace returns the place in a trace that the call itself names, as a header of its own would, invalid if it names none.
+func (c *activityCall) trace() trace.SpanContext {
+	if c.TraceParent == "" {
+		return trace.SpanContext{}
+	}
+	return telemetry.RemoteTrace(http.Header{"Traceparent": {c.TraceParent}, "Tracestate": {c.TraceState}})
+}
+
 // traceLine stores a line's place in a trace with its activity: a span of its own, of which its attempts are children, or
-// that of the batch in ctx if the server makes no spans. The function that it returns ends the span.
+// its parent if the server makes no spans. The parent is what the line names, and the span is linked to the batch in ctx; a
+// line that names none has the batch as its parent. The function that is returned ends the span.
 // SPEC: OpenTelemetry, messaging spans: where messages are published in batches, each has a span "Create", of kind PRODUCER.
 func (s *server) traceLine(ctx context.Context, l *line) (end func()) {
+	named := l.named()
 	if s.Tracer == nil {
-		l.setTrace(trace.SpanContextFromContext(ctx))
+		if !named.IsValid() {
+			l.setTrace(trace.SpanContextFromContext(ctx))
+		}
 		return func() {}
 	}
-	_, span := s.Tracer.Start(ctx, "create", trace.WithSpanKind(trace.SpanKindProducer))
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindProducer)}
+	if named.IsValid() {
+		options = append(options, trace.WithLinks(trace.LinkFromContext(ctx)))
+		ctx = trace.ContextWithRemoteSpanContext(ctx, named)
+	}
+	_, span := s.Tracer.Start(ctx, "create", options...)
 	l.setTrace(span.SpanContext())
 	return func() {
 		if l.err != nil {
@@ -91,6 +108,14 @@ func (s *server) traceLine(ctx context.Context, l *line) (end func()) {
 		}
 		span.End()
 	}
+}
+
+// named returns the place in a trace that the line names.
+func (l *line) named() trace.SpanContext {
+	if l.draft == nil {
+		return trace.SpanContext{}
+	}
+	return telemetry.UnpackTrace(l.draft.submission.Trace)
 }
 
 func (l *line) setTrace(sc trace.SpanContext) {

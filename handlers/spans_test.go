@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -140,5 +141,48 @@ func TestTraceIsStoredWithoutSpans(t *testing.T) {
 				t.Errorf("%s with traceparent %q: stored %q", name, c.header, packed)
 			}
 		}
+	}
+}
+
+const otherNames = "00-" + "4bf92f3577b34da6a3ce929d0e0e4736" + "-" + "00f067aa0ba902b7" + "-01"
+
+// tracedCall is a call that names a place in a trace itself.
+func tracedCall(names string) string {
+	return strings.TrimSuffix(post1("a", inbox1, "k"), "}") + `,"tracestate":"rojo=1","traceparent":` + names + "}"
+}
+
+// TestCallNamesTrace checks that a place in a trace that a call names itself wins over that of the request, unless it is
+// malformed: with a line of a batch too, and with and without spans.
+func TestCallNamesTrace(t *testing.T) {
+	spanless := newRig(t)
+	spanned, spans := newTraced(t)
+	for _, g := range []*rig{spanless, spanned} {
+		for _, c := range []struct{ names, want string }{{`"` + callerNames + `"`, callerTrace}, {`"nonsense"`, otherNames[3:35]}, {"null", otherNames[3:35]}} {
+			wantStatus(t, g.do("POST", "/v1/activities", tracedCall(c.names), "traceparent", otherNames), 202)
+			g.answers(t, []string{tracedCall(c.names)}, "traceparent", otherNames)
+			for i, sub := range g.queue.submissions[len(g.queue.submissions)-2:] {
+				got := telemetry.UnpackTrace(sub.Trace)
+				if state := got.TraceState().String(); got.TraceID().String() != c.want || (state == "rojo=1") != (c.want == callerTrace) {
+					t.Errorf("call %d that names %s is stored with %v", i, c.names, got)
+				}
+			}
+		}
+		a := g.do("POST", "/v1/activities", tracedCall("1"))
+		wantStatus(t, a, 422)
+		if !strings.Contains(a.Body.String(), "body.traceparent") {
+			t.Errorf("a number is refused with %s", a.Body)
+		}
+	}
+	lines := 0
+	for _, s := range spans.Ended() {
+		if s.Name() == "create" && s.SpanContext().TraceID().String() == callerTrace {
+			lines++
+			if s.Parent().SpanID().String() != callerSpan || len(s.Links()) != 1 || s.Links()[0].SpanContext.TraceID().String() != otherNames[3:35] {
+				t.Errorf("the span of a line is below %s, with links %v", s.Parent().SpanID(), s.Links())
+			}
+		}
+	}
+	if lines != 1 {
+		t.Errorf("%d lines have a span in the trace that they name", lines)
 	}
 }

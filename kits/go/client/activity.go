@@ -29,6 +29,9 @@ type Call struct {
 	// IdempotencyKey makes it harmless to make the call again within 24 hours, by Deliver or in a Batch. By default Deliver
 	// and Batch each make one, for their own repetitions.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
+
+	TraceParent string `json:"traceparent,omitempty"` // the place of the call in a trace, as the header of that name (W3C Trace Context) has it
+	TraceState  string `json:"tracestate,omitempty"`  // what belongs to that
 }
 
 // Text is the text of an activity in UTF-8. In a call it is a JSON string, so no encoder changes it.

@@ -67,6 +67,10 @@ export interface components {
             priority?: "high" | "normal" | "low";
             /** @description inboxes with more about them */
             recipients?: components["schemas"]["Recipient"][];
+            /** @description as the header traceparent, which it replaces; in a batch each line can have one. One that is malformed counts as none */
+            traceparent?: string;
+            /** @description as the header tracestate; it counts with the traceparent of the call only */
+            tracestate?: string;
         };
         ActivityView: {
             /** @description the activity's own id */

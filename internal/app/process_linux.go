@@ -22,7 +22,7 @@ func room(dir string) (bytes uint64, known bool) {
 	if unix.Statfs(dir, &fs) != nil {
 		return 0, false
 	}
-	return fs.Bavail * uint64(fs.Bsize), true //nolint:gosec // no block has a negative size
+	return fs.Bavail * uint64(fs.Bsize), true // no block has a negative size
 }
 
 // descriptors returns how many files and connections the process may have open, 0 if that is not known.

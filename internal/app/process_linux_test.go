@@ -73,7 +73,7 @@ func dumpable(t *testing.T) int {
 
 func setDumpable(t *testing.T, to int) {
 	t.Helper()
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(to), 0, 0, 0); err != nil { //nolint:gosec // 0 or 1
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(to), 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 }

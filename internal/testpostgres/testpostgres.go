@@ -167,7 +167,7 @@ func (s *Server) run(program string, args ...string) {
 
 // command returns one of PostgreSQL's programs. As root it runs as the user postgres.
 func (s *Server) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(context.Background(), filepath.Join(s.bin, program), args...) //nolint:gosec // our own arguments
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.bin, program), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"}
 	if os.Getuid() == 0 {

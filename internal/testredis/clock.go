@@ -25,7 +25,7 @@ func StartAhead(t testing.TB, ahead time.Duration, args ...string) *Server {
 	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "cc", "-shared", "-fPIC", "-O1", "-o", library, source).CombinedOutput() //nolint:gosec // our own names
+	out, err := exec.CommandContext(t.Context(), "cc", "-shared", "-fPIC", "-O1", "-o", library, source).CombinedOutput()
 	if err != nil {
 		t.Fatalf("compile the clock: %v\n%s", err, out)
 	}

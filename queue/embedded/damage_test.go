@@ -91,7 +91,7 @@ func TestFlippedBitsStopOnlyWhatTheyDamage(t *testing.T) {
 	fill(t, stopped)
 	killed := t.TempDir()
 	crashed(t, killed)
-	random := rand.New(rand.NewPCG(1, uint64(*flips))) //nolint:gosec // no secret
+	random := rand.New(rand.NewPCG(1, uint64(*flips)))
 	refused := 0
 	for i := range *flips {
 		from, file := stopped, "postrider.db"

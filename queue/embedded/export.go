@@ -174,7 +174,7 @@ func (e *exporter) deliveries(c *sqlite.Conn, m *queue.MovedActivity, first, end
 			Recipient: queue.Recipient{Inbox: row.ColumnText(1), Host: row.ColumnText(2)},
 			Attempts:  row.ColumnInt(4), Reason: queue.Reason(row.ColumnText(6)),
 		}
-		flags := uint8(row.ColumnInt64(9)) //nolint:gosec // a few bits
+		flags := uint8(row.ColumnInt64(9)) // a few bits
 		switch {
 		case d.Reason != "":
 			d.DiedAt = e.s.clock.shown(row.ColumnInt64(7))

@@ -195,7 +195,7 @@ func (e *enqueue) arrive(m *queue.MovedActivity) {
 		a := arrival{
 			Recipient: d.Recipient, lane: e.s.index.lanes[d.Host], id: int64(i), due: e.now + d.After.Milliseconds(),
 			expires: e.now + d.TTL.Milliseconds(), history: d.History, flags: flagsOf(d.Recipient),
-			attempts: uint16(d.Attempts), //nolint:gosec // at most 1,000
+			attempts: uint16(d.Attempts), // at most 1,000
 		}
 		for flag, is := range map[uint8]bool{hostFailed: d.HostFailed, waitsKey: d.WaitKey, tried: len(d.History) > 0 || d.Attempts > 0} {
 			if is {

@@ -310,5 +310,5 @@ func (x *index) drawFrom(class int) *lane {
 // hashOf shortens an ordering key or a URI. If two ordering keys share a hash, deliveries of one may wait for the other; if two
 // URIs do, more rows are read.
 func hashOf(text string) uint32 {
-	return uint32(xxhash.Sum64String(text)) //nolint:gosec // half of it is enough
+	return uint32(xxhash.Sum64String(text)) // half of it is enough
 }

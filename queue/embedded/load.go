@@ -300,7 +300,7 @@ func (l *loader) delivery(row *sqlite.Stmt) error {
 		}
 		l.mend("UPDATE deliveries SET lane = ? WHERE id = ?", e.lane.id, e.id)
 	}
-	x.admit(e, uint8(row.ColumnInt64(5)), inbox, l.now) //nolint:gosec // a few bits
+	x.admit(e, uint8(row.ColumnInt64(5)), inbox, l.now) // a few bits
 	switch {
 	case e.act.damaged:
 		l.aside = append(l.aside, burial{e, queue.ReasonDamaged})

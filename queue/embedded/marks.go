@@ -30,7 +30,7 @@ func markOf(hash uint32, seq int64) mark {
 }
 
 func (m mark) span() int64  { return int64(m) >> (placeBits + markHashBits) }
-func (m mark) hash() uint32 { return uint32(m>>placeBits) & (1<<markHashBits - 1) } //nolint:gosec // these are 24 bits
+func (m mark) hash() uint32 { return uint32(m>>placeBits) & (1<<markHashBits - 1) } // these are 24 bits
 func (m mark) seq() int64   { return m.span()<<placeBits | int64(m)&(1<<placeBits-1) }
 
 // hashOfURI returns the hash by which the activities with a URI are found.
@@ -47,7 +47,7 @@ func markHash(kind byte, text string) uint32 {
 	var h xxhash.Digest
 	h.ResetWithSeed(uint64(kind))
 	_, _ = h.WriteString(text)                       // never fails
-	return uint32(h.Sum64()) & (1<<markHashBits - 1) //nolint:gosec // these bits are enough
+	return uint32(h.Sum64()) & (1<<markHashBits - 1) // these bits are enough
 }
 
 // appendMarks appends the marks of an activity.

@@ -99,7 +99,7 @@ func (s *stamper) begin(db string, conn *sqlite.Conn) error {
 	if s.index, err = os.Open(db + "-shm"); err != nil {
 		return err
 	}
-	s.conn, s.inWAL = conn, uint32(stamp) //nolint:gosec // SQLite has it as a signed number
+	s.conn, s.inWAL = conn, uint32(stamp) // SQLite has it as a signed number
 	if err := sqlitex.ExecuteTransient(conn, "PRAGMA wal_autocheckpoint=0", nil); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (s *stamper) move() error {
 }
 
 // newStamp returns a random stamp, which is not 0 and not negative for SQLite.
-func newStamp() uint32 { return rand.Uint32N(math.MaxInt32) + 1 } //nolint:gosec // it need not be a secret
+func newStamp() uint32 { return rand.Uint32N(math.MaxInt32) + 1 }
 
 // restamp gives the database a stamp, in the WAL.
 func (s *stamper) restamp(stamp uint32) error {

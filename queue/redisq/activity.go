@@ -211,8 +211,8 @@ func splitLabels(text string) (uri string, metadata []byte, rest string, err err
 		return "", nil, "", errDescription
 	}
 	lengths := binary.BigEndian.Uint64(append(make([]byte, 8-labelsHead), text[:labelsHead]...))
-	first := labelsHead + int(lengths>>16) //nolint:gosec // it has 24 bits
-	second := first + int(lengths&0xffff)  //nolint:gosec // it has 16
+	first := labelsHead + int(lengths>>16) // it has 24 bits
+	second := first + int(lengths&0xffff)  // it has 16
 	if len(text) < second {
 		return "", nil, "", errDescription
 	}

@@ -42,10 +42,10 @@ func shrinkAttempt(a *queue.LastAttempt) string {
 func times(a *queue.LastAttempt) string {
 	b := make([]byte, 8, 8+4)
 	if !a.At.IsZero() {
-		binary.BigEndian.PutUint64(b, uint64(max(0, a.At.UnixMilli()))) //nolint:gosec // it is not negative
+		binary.BigEndian.PutUint64(b, uint64(max(0, a.At.UnixMilli()))) // it is not negative
 	}
 	took := min(max(0, a.Duration.Microseconds()), math.MaxUint32)
-	return string(binary.BigEndian.AppendUint32(b, uint32(took))[2:]) //nolint:gosec // it is no more
+	return string(binary.BigEndian.AppendUint32(b, uint32(took))[2:]) // it is no more
 }
 
 // attemptOf undoes shrinkAttempt.
@@ -72,7 +72,7 @@ func readAttempt(times, result string) (*queue.LastAttempt, error) {
 // readTimes undoes times.
 func readTimes(text string) (at time.Time, took time.Duration) {
 	b := append([]byte{0, 0}, text...)
-	if ms := int64(binary.BigEndian.Uint64(b)); ms != 0 { //nolint:gosec // it has 48 bits
+	if ms := int64(binary.BigEndian.Uint64(b)); ms != 0 { // it has 48 bits
 		at = time.UnixMilli(ms).UTC()
 	}
 	return at, time.Duration(binary.BigEndian.Uint32(b[8:])) * time.Microsecond
@@ -85,7 +85,7 @@ func pastOf(h queue.History) (past string) {
 		if resultOf(&h[i]) != resultOf(&h[i-1]) {
 			result = compress(resultOf(&h[i]))
 		}
-		past += times(&h[i]) + string(binary.BigEndian.AppendUint16(nil, uint16(len(result)))) + result //nolint:gosec // errors are short
+		past += times(&h[i]) + string(binary.BigEndian.AppendUint16(nil, uint16(len(result)))) + result // errors are short
 	}
 	return past
 }

@@ -31,7 +31,7 @@ func newShell(t *testing.T, server *testredis.Server) *shell {
 	host, port, _ := strings.Cut(server.Addr, ":")
 	bin := t.TempDir()
 	program := "#!/bin/sh\nexec " + cli + " -h " + host + " -p " + port + ` "$@"` + "\n"
-	if err := os.WriteFile(filepath.Join(bin, "redis-cli"), []byte(program), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(bin, "redis-cli"), []byte(program), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return &shell{t, bin}
@@ -40,7 +40,7 @@ func newShell(t *testing.T, server *testredis.Server) *shell {
 // run returns what a command says, which must be text that can be read and no error.
 func (s *shell) run(command string) string {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-c", command) //nolint:gosec // a command of our own docs
+	cmd := exec.CommandContext(s.t.Context(), "/bin/sh", "-c", command)
 	cmd.Env = append(os.Environ(), "PATH="+s.bin+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	said := strings.TrimSpace(string(out))

@@ -29,5 +29,5 @@ func (s *reader) parseLetterCursor(cursor string) (*letterID, error) {
 	if err != nil || err2 != nil || err3 != nil || int(n) >= len(s.parts) || len(name) != len(letterName(uuid.UUID{}, 0)) {
 		return nil, queue.ErrBadCursor
 	}
-	return &letterID{s.parts[n], int64(died), string(name)}, nil //nolint:gosec // it has 53 bits
+	return &letterID{s.parts[n], int64(died), string(name)}, nil // it has 53 bits
 }

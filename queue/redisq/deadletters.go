@@ -165,7 +165,7 @@ func (p *partition) filedLetters(ctx context.Context, under string, since time.T
 	ids := make([]letterID, len(texts))
 	for i, text := range texts {
 		text = text[len(under)+1:]
-		ids[i] = letterID{p, int64(binary.BigEndian.Uint64([]byte(text))), text[8:]} //nolint:gosec // it has 53 bits
+		ids[i] = letterID{p, int64(binary.BigEndian.Uint64([]byte(text))), text[8:]} // it has 53 bits
 	}
 	return ids, err
 }

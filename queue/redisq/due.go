@@ -195,7 +195,7 @@ func (d draw) addTo(o *queue.Offer, want *queue.Want) {
 func (p *partition) draw(ctx context.Context, want queue.Want) (d draw, err error) {
 	var next, lag int64
 	err = p.run(ctx, script.Due, nil, []string{
-		strconv.Itoa(want.Lanes), strconv.Itoa(max(0, want.Suspect)), millis(queue.OfferTTL), strconv.Itoa(rand.IntN(1 << 30)), //nolint:gosec // no secret
+		strconv.Itoa(want.Lanes), strconv.Itoa(max(0, want.Suspect)), millis(queue.OfferTTL), strconv.Itoa(rand.IntN(1 << 30)),
 	}, &next, &d.suspects, &lag, &d.hosts)
 	if err != nil {
 		return d, err

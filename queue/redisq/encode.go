@@ -69,13 +69,13 @@ func flag(b bool) string {
 const packInt, packString, packArray = 0xd3, 0xdb, 0xdd
 
 func packSize(b []byte, kind byte, n int) []byte {
-	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n)) //nolint:gosec // it is in memory
+	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n))
 }
 
 func packText(b []byte, s string) []byte { return append(packSize(b, packString, len(s)), s...) }
 
 func packNumber(b []byte, n int64) []byte {
-	return binary.BigEndian.AppendUint64(append(b, packInt), uint64(n)) //nolint:gosec // as it is
+	return binary.BigEndian.AppendUint64(append(b, packInt), uint64(n))
 }
 
-func bigEndian(ms int64) string { return string(binary.BigEndian.AppendUint64(nil, uint64(ms))) } //nolint:gosec // no time before 1970
+func bigEndian(ms int64) string { return string(binary.BigEndian.AppendUint64(nil, uint64(ms))) } // no time before 1970

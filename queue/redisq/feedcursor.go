@@ -20,14 +20,14 @@ func (s *conn) feedCursor(all []*feedPart) string {
 	for _, f := range all {
 		latest = max(latest, f.at.ms)
 	}
-	b := binary.AppendUvarint([]byte(*s.tag.Load()), uint64(latest)) //nolint:gosec // no time is negative
+	b := binary.AppendUvarint([]byte(*s.tag.Load()), uint64(latest)) // no time is negative
 	for _, f := range all {
 		if f.at == (position{}) {
 			b = append(b, 0)
 			continue
 		}
-		b = binary.AppendUvarint(b, uint64(latest-f.at.ms+1)) //nolint:gosec // it is the latest
-		b = binary.AppendUvarint(b, uint64(f.at.n))           //nolint:gosec // it counts
+		b = binary.AppendUvarint(b, uint64(latest-f.at.ms+1)) // it is the latest
+		b = binary.AppendUvarint(b, uint64(f.at.n))           // it counts
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
@@ -48,7 +48,7 @@ func (s *conn) parseFeedCursor(cursor string) ([]position, error) {
 		n, size := binary.Uvarint(b)
 		ok = ok && size > 0 && n < 1<<53
 		b = b[max(0, size):]
-		return int64(n) //nolint:gosec // it has 53 bits
+		return int64(n) // it has 53 bits
 	}
 	latest := number()
 	for i := range all {

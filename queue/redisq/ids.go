@@ -73,7 +73,7 @@ func optionalHash(name string) string {
 
 // letterName is what a dead letter is called in its partition: its activity's ID and its ordinal.
 func letterName(id uuid.UUID, ordinal int64) string {
-	return string(binary.BigEndian.AppendUint32(id[:len(id):len(id)], uint32(ordinal))) //nolint:gosec // it counts recipients
+	return string(binary.BigEndian.AppendUint32(id[:len(id):len(id)], uint32(ordinal))) // it counts recipients
 }
 
 // ordinalOf is the ordinal in a letter's name, as scripts want it.

@@ -15,7 +15,7 @@ func listing(to, past, ids string) string {
 	if past+ids == "" {
 		return to
 	}
-	return to + "\x00" + string(binary.BigEndian.AppendUint16(nil, uint16(len(past)))) + past + ids //nolint:gosec // they are few
+	return to + "\x00" + string(binary.BigEndian.AppendUint16(nil, uint16(len(past)))) + past + ids // they are few
 }
 
 // splitListing undoes listing.
@@ -51,7 +51,7 @@ func unpackIDs(host, text string) (ids []string) {
 		if size <= 0 || n > uint64(len(text)-size) {
 			break
 		}
-		end := size + int(n) //nolint:gosec // it is no more than the text has
+		end := size + int(n) // it is no more than the text has
 		id := text[size:end]
 		text = text[end:]
 		if strings.HasPrefix(id, "/") {

@@ -31,7 +31,7 @@ const (
 )
 
 func mark(kind, name string) string {
-	return string(binary.BigEndian.AppendUint32(nil, uint32(xxhash.Sum64String(kind+name)))) //nolint:gosec // some of its bits
+	return string(binary.BigEndian.AppendUint32(nil, uint32(xxhash.Sum64String(kind+name)))) // some of its bits
 }
 
 // marksOf returns an activity's marks, joined, that of its URI first.
@@ -85,7 +85,7 @@ func (p *partition) fiveMarked(keys []string, marks string) []string {
 
 // uris returns the key of the list that has the activities whose URIs have a mark.
 func (p *partition) uris(mark string) string {
-	n := binary.BigEndian.Uint32([]byte(mark)) % uint32(max(leastURIs, uriLists/len(p.parts))) //nolint:gosec // it is small
+	n := binary.BigEndian.Uint32([]byte(mark)) % uint32(max(leastURIs, uriLists/len(p.parts))) // it is small
 	return p.Of(rediskeys.URIs, strconv.FormatUint(uint64(n), 16))
 }
 
@@ -103,7 +103,7 @@ func positionOf(created int64, id string) listPosition {
 
 // time is that of the entry.
 func (at listPosition) time() int64 {
-	return int64(binary.BigEndian.Uint64([]byte("\x00\x00\x00"+at[:timeBytes]))) + year2025 //nolint:gosec // it has 40 bits
+	return int64(binary.BigEndian.Uint64([]byte("\x00\x00\x00"+at[:timeBytes]))) + year2025 // it has 40 bits
 }
 
 func (at listPosition) id() uuid.UUID { return uuid.UUID([]byte(at[timeBytes:])) }

@@ -36,7 +36,7 @@ func TestSameAsEmbedded(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = e.Close() })
 			r := openStore(t, Options{URL: server.URL(), Prefix: fmt.Sprint("model", seed), Partitions: 1 + int(seed%3), Limits: limits})
-			m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), stores: []queue.Queue{e, r}, taken: map[string][]string{}} //nolint:gosec // no secret
+			m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), stores: []queue.Queue{e, r}, taken: map[string][]string{}}
 			for range 250 {
 				m.step()
 			}

@@ -92,7 +92,7 @@ func shrinkRecord(r *queue.HostRecord) string {
 // joinRecord makes a record as scripts have it of what they store: the length of it but for its last error, that, and the
 // last error.
 func joinRecord(text, failure string) string {
-	return string(binary.BigEndian.AppendUint16(nil, uint16(len(text)))) + text + failure //nolint:gosec // some dozens
+	return string(binary.BigEndian.AppendUint16(nil, uint16(len(text)))) + text + failure // some dozens
 }
 
 // record undoes shrinkRecord. A host that nothing is known of has none.

@@ -43,7 +43,7 @@ const reportBytes = idBytes + 4 // of the name of a report
 
 // name is what the report is called in `ended`.
 func (r *report) name() string {
-	return string(binary.BigEndian.AppendUint32([]byte(r.id), uint32(r.number))) //nolint:gosec // Redis counts them
+	return string(binary.BigEndian.AppendUint32([]byte(r.id), uint32(r.number))) // Redis counts them
 }
 
 // readReports reads what scripts of a partition return of parts of activities.

@@ -42,12 +42,12 @@ func (u *unpacker) number() int64 {
 	case k < 0x80: // the number itself
 		return int64(k)
 	case k >= 0xe0: // likewise, negative
-		return int64(int8(k)) //nolint:gosec // that is what it means
+		return int64(int8(k)) // that is what it means
 	case k >= 0xcc && k <= 0xcf: // unsigned, of 1 to 8 bytes
-		return int64(u.unsigned(1 << (k - 0xcc))) //nolint:gosec // scripts count up to 2^53
+		return int64(u.unsigned(1 << (k - 0xcc))) // scripts count up to 2^53
 	case k >= 0xd0 && k <= 0xd3: // signed
 		shift := 64 - 8<<(k-0xd0)
-		return int64(u.unsigned(1<<(k-0xd0))<<shift) >> shift //nolint:gosec // so the sign is the first bit
+		return int64(u.unsigned(1<<(k-0xd0))<<shift) >> shift // so the sign is the first bit
 	case k == 0xcb:
 		return int64(math.Float64frombits(u.unsigned(8)))
 	}
@@ -63,7 +63,7 @@ func (u *unpacker) string() string {
 	case k >= 0xa0 && k < 0xc0:
 		return u.take(int(k & 0x1f))
 	case k >= 0xd9 && k <= 0xdb: // its length has 1, 2 or 4 bytes
-		return u.take(int(u.unsigned(1 << (k - 0xd9)))) //nolint:gosec // take looks at it
+		return u.take(int(u.unsigned(1 << (k - 0xd9)))) // take looks at it
 	}
 	u.err = errPacked
 	return ""
@@ -77,7 +77,7 @@ func (u *unpacker) array() int {
 	case k >= 0x90 && k < 0xa0:
 		return int(k & 0x0f)
 	case k == 0xdc || k == 0xdd:
-		return int(u.unsigned(2 << (k - 0xdc))) //nolint:gosec // what is behind it is looked at
+		return int(u.unsigned(2 << (k - 0xdc))) // what is behind it is looked at
 	}
 	u.err = errPacked
 	return 0

@@ -70,7 +70,7 @@ type grammar struct {
 		Words []string `arg:"" optional:""` // all after the program's name, up to the cursor
 	} `cmd:"" hidden:"" passthrough:""`
 	Man     struct{} `cmd:"" help:"print the manual page"`
-	Version struct{} `cmd:"" help:"print version, commit, Go version and signing back-end"`
+	Version struct{} `cmd:"" help:"print version, commit, Go version and signing back-end; so does --version"`
 }
 
 // Parse reads the command and its settings from args, without the program's name, and from env, which returns a variable
@@ -78,6 +78,9 @@ type grammar struct {
 // is a *UsageError. Only kong itself writes to stderr.
 func Parse(args []string, env func(string) (string, bool), stdout, stderr io.Writer) (*Config, error) {
 	var g grammar
+	if slices.Equal(args, []string{"--version"}) {
+		args = []string{string(Version)}
+	}
 	from := sources{env: env, variables: map[string]string{}}
 	options := append(mappers(&g.secretFiles), kong.Name("postrider"), kong.NoDefaultHelp(), kong.Writers(stdout, stderr),
 		kong.Resolvers(&from))

@@ -190,6 +190,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"demo", "--exit"}, Demo, true},
 		{[]string{"--allow-http", "demo", "--exit", "--retry-base=1s"}, Demo, true},
 		{[]string{"version"}, Version, false},
+		{[]string{"--version"}, Version, false},
 		{[]string{"version", "--listen", ":80"}, Version, false},
 		{[]string{"keys", "list"}, Keys, false},
 		{[]string{"--store=redis://h", "--listen=:80", "keys", "remove", "k"}, Keys, false},

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postrider/postrider/e2e/harness"
+	"github.com/postrider/postrider/internal/testdns"
 	"github.com/postrider/postrider/internal/testinbox"
 	"github.com/postrider/postrider/internal/testredis"
 )
@@ -185,6 +186,8 @@ func TestAlerts(t *testing.T) {
 		"refused": startNode(t),
 		"busy":    startNode(t, "--concurrency", "2", "--attempt-timeout", "10m", "--shutdown-timeout", "100ms"),
 		"webhook": startNode(t, "--webhook-url", app.URL, "--webhook-secret", webhookSecret),
+		"names":   store(nil).startAsking(t, []*testdns.Server{testdns.Start(t, testdns.Always(testdns.Fail))}),
+		"dropped": startNode(t, "--dead-letter-cap", "1"),
 	}
 	for job, server := range redis {
 		jobs[job] = onRedis(server.URL()).startNode(t)
@@ -206,6 +209,12 @@ func TestAlerts(t *testing.T) {
 	jobs["busy"].settled(jobs["busy"].accept(submission{activity: like("1"), inboxes: busy.urls()}))
 	slow.Store(true)
 	jobs["busy"].accept(submission{activity: like("2"), inboxes: busy.urls()})
+	jobs["names"].accept(submission{activity: like("1"), inboxes: startNamedHosts(t, 4).named(0, 4)})
+	jobs["dropped"].act(works.Host(0), "pause")
+	for i := range 3 {
+		jobs["dropped"].deliver(like(fmt.Sprint(i)), works.Inbox(0, "/inbox"))
+	}
+	jobs["dropped"].act(works.Host(0), "block")
 	redis["away"].Stop()
 	redis["full"].Must("CONFIG", "SET", "maxmemory", "1")
 	if a := jobs["full"].Call("POST", "/v1/activities", harness.JSON(map[string]any{
@@ -218,6 +227,8 @@ func TestAlerts(t *testing.T) {
 		"refused": {"DiskAlmostFull", "MostHostsRefuse", "NothingDelivered"},
 		"busy":    {"DiskAlmostFull", "OldestDueTooOld"},
 		"webhook": {"DiskAlmostFull", "WebhookBehind"},
+		"names":   {"DiskAlmostFull", "NamesAway"},
+		"dropped": {"DeadLettersDropped", "DiskAlmostFull"},
 		"away":    {"StoreAway"},
 		"full":    {"StoreAway", "StoreFull"},
 	}

@@ -163,6 +163,11 @@ type Watching interface {
 	// Deliveries lists an activity's deliveries that are pending or dead, in the order of their IDs; state narrows it
 	// ("" is both). ErrNotFound if there is no such activity.
 	Deliveries(ctx context.Context, id string, state DeliveryState, p Page) (List[DeliveryStatus], error)
+	// HostDeliveries lists what is pending for a host, also what is being attempted, in the order accepted: oldest first,
+	// whatever its priority. For a host never heard of that is nothing. What is pending while all pages are read is on exactly one
+	// of them, whatever ends, is taken or is retried meanwhile. The cost of a page does not grow with the number of deliveries that
+	// wait for their first attempt, or for another one of their chain.
+	HostDeliveries(ctx context.Context, host string, p Page) (List[DeliveryStatus], error)
 	// Host returns a host's state; one never heard of is healthy and has nothing pending.
 	Host(ctx context.Context, host string) (HostStatus, error)
 	// Hosts lists the hosts known. The cost of a page by name grows neither with the number of hosts nor with what is

@@ -28,6 +28,22 @@ const (
 	ActivityCancelled ActivityState = "cancelled"
 )
 
+// Waits is what a pending delivery waits for.
+type Waits string
+
+// What a pending delivery may wait for; where several hold, the first in this list that does.
+const (
+	WaitsAnswer      Waits = "answer"      // a node has taken it
+	WaitsPredecessor Waits = "predecessor" // an older delivery of its chain goes first
+	WaitsKey         Waits = "key"         // its key is missing
+	WaitsHost        Waits = "host"        // the lane waits (Settlement.Wait), or the host is paused or blocked
+	WaitsRetry       Waits = "retry"       // the time of its next attempt has not come
+	WaitsTurn        Waits = "turn"        // it is due
+)
+
+// WaitsFor lists these.
+var WaitsFor = []Waits{WaitsAnswer, WaitsPredecessor, WaitsKey, WaitsHost, WaitsRetry, WaitsTurn}
+
 // Counts counts an activity's deliveries. Total is the sum of the others.
 type Counts struct{ Total, Pending, Delivered, Dead, Cancelled int }
 
@@ -70,19 +86,24 @@ type CancelChoice struct {
 // cancelled, but for a dry run.
 type CancelCount struct{ Activities, Deliveries int }
 
-// DeliveryStatus describes a delivery that is pending or dead. In a list of one activity's deliveries it has no ActivityID, URI,
-// Metadata and DiedAt.
+// DeliveryStatus describes a delivery that is pending or dead. In a list of one activity's deliveries it has nothing of the
+// activity and no DiedAt.
 type DeliveryStatus struct {
 	ID, Inbox, Host string
 	IDs             []string // as Recipient.IDs
-	ActivityID, URI string
-	Metadata        []byte // the activity's
-	State           DeliveryState
-	Reason          Reason // if dead
-	Attempts        int
-	NextAttemptAt   time.Time // zero if dead, or waiting behind another of its ordering key
-	DiedAt          time.Time // zero if pending
-	History         History
+	// Of the activity.
+	ActivityID, URI, Type string
+	Metadata              []byte
+	Priority              Priority
+	CreatedAt             time.Time // when it was accepted
+
+	State         DeliveryState
+	Waits         Waits  // if pending
+	Reason        Reason // if dead
+	Attempts      int
+	NextAttemptAt time.Time // zero if dead, or waiting behind another of its ordering key
+	DiedAt        time.Time // zero if pending
+	History       History
 }
 
 // HostState is the one word for how a host is.

@@ -13,9 +13,10 @@ import (
 type stored struct {
 	queue.ActivityStatus
 	seq, first, end int64
+	priority        queue.Priority
 }
 
-const selectStored = `SELECT seq, first, total, delivered, dead, cancelled, id, uri, type, key_id, actor, metadata, created
+const selectStored = `SELECT seq, first, total, delivered, dead, cancelled, id, uri, type, key_id, actor, metadata, created, priority
 	FROM activities WHERE `
 
 // readStored reads a row of selectStored.
@@ -23,6 +24,7 @@ func (k *clock) readStored(row *sqlite.Stmt) (a stored) {
 	n := countsOf(row, 2)
 	a.seq, a.first = row.ColumnInt64(0), row.ColumnInt64(1)
 	a.end = row.ColumnInt64(1) + int64(n.Total)
+	a.priority = priorityOf(row, 13)
 	a.ActivityStatus = queue.ActivityStatus{
 		ID: uuidOf(row, 6).String(), URI: row.ColumnText(7), Type: row.ColumnText(8), KeyID: row.ColumnText(9), Actor: row.ColumnText(10),
 		Metadata: metadataOf(row, 11), CreatedAt: k.shown(row.ColumnInt64(12)), State: n.State(), Counts: n,

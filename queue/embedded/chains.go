@@ -1,9 +1,24 @@
 package embedded
 
-import "github.com/postrider/postrider/queue"
+import (
+	"github.com/tidwall/btree"
+
+	"github.com/postrider/postrider/queue"
+)
 
 // fifo are the deliveries of one priority in a lane, in the order accepted.
-type fifo struct{ oldest, newest *entry }
+type fifo struct {
+	oldest, newest *entry
+	steps          *btree.BTreeG[*entry] // those that isStep, nil if there was none: from the nearest one seek has a few hundred to go
+}
+
+// isStep reports whether a delivery is one of the few that a fifo finds at once: one in 256, at random.
+func isStep(e *entry) bool {
+	h := uint64(e.id) * 0x9e3779b97f4a7c15 //nolint:gosec // it is only mixed
+	h ^= h >> 32
+	h *= 0xd6e8feb86659fd93
+	return h>>56 == 0
+}
 
 // insert puts e in its position, searched backwards from near: one that is newer, or nil for the newest of all.
 func (f *fifo) insert(e, near *entry) {
@@ -26,9 +41,33 @@ func (f *fifo) insert(e, near *entry) {
 	} else {
 		f.newest = e
 	}
+	if isStep(e) {
+		if f.steps == nil {
+			f.steps = btree.NewBTreeGOptions(func(a, b *entry) bool { return a.id < b.id }, btree.Options{NoLocks: true})
+		}
+		f.steps.Set(e)
+	}
+}
+
+// seek returns the oldest delivery with this id or a greater one, or nil.
+func (f *fifo) seek(id int64) *entry {
+	e := f.oldest
+	if f.steps != nil {
+		f.steps.Descend(&entry{id: id}, func(step *entry) bool {
+			e = step
+			return false
+		})
+	}
+	for e != nil && e.id < id {
+		e = e.newer
+	}
+	return e
 }
 
 func (f *fifo) remove(e *entry) {
+	if f.steps != nil && isStep(e) {
+		f.steps.Delete(e)
+	}
 	if e.older != nil {
 		e.older.newer = e.newer
 	} else {
@@ -224,6 +263,28 @@ func (l *lane) oldest() (oldest *entry) {
 		}
 	}
 	return oldest
+}
+
+// pendingFrom returns at most n pending deliveries of a lane, in the order accepted, from an id on.
+func (l *lane) pendingFrom(id int64, n int) (es []*entry) {
+	var next [queue.Priorities]*entry
+	for p := range next {
+		next[p] = l.fifos[p].seek(id)
+	}
+	for len(es) < n {
+		first := -1
+		for p, e := range next {
+			if e != nil && (first < 0 || e.id < next[first].id) {
+				first = p
+			}
+		}
+		if first < 0 {
+			break
+		}
+		es = append(es, next[first])
+		next[first] = next[first].newer
+	}
+	return es
 }
 
 // probe returns the delivery that is kept for the next probe of an unavailable host: the newest, of those that don't wait for a

@@ -36,9 +36,20 @@ func (s *Store) Deliveries(ctx context.Context, id string, state queue.DeliveryS
 	defer s.mu.Unlock()
 	for i := range list.Items {
 		_, n, _ := splitID(list.Items[i].ID)
-		list.Items[i].NextAttemptAt = s.clock.shown(s.index.nextAttempt(a.first + n))
+		s.showWait(&list.Items[i], a.first+n)
 	}
 	return list, err
+}
+
+// showWait shows until when a delivery waits, and for what. The caller holds mu.
+func (s *Store) showWait(d *queue.DeliveryStatus, id int64) {
+	e := s.index.entries[id]
+	if e == nil || d.State != queue.StatePending {
+		return
+	}
+	now := s.clock.now()
+	d.NextAttemptAt = s.clock.shown(e.nextAttempt())
+	d.Waits = e.waits(now)
 }
 
 // selectDeliveries selects deliveries from an id up to, but not including, another: those in a state, or all if that is "".
@@ -59,13 +70,30 @@ func (k *clock) readDelivery(row *sqlite.Stmt) queue.DeliveryStatus {
 }
 
 // nextAttempt returns when a delivery may be attempted next, 0 if that is not known.
-func (x *index) nextAttempt(id int64) int64 {
-	e := x.entries[id]
-	if e == nil || e.prev != nil || e.due == never {
+func (e *entry) nextAttempt() int64 {
+	if e.prev != nil || e.due == never {
 		return 0
 	}
 	if e.lane.probing() {
 		return max(e.lane.wait, e.act.created)
 	}
 	return max(e.due, e.lane.wait)
+}
+
+// waits returns what a delivery waits for.
+func (e *entry) waits(now int64) queue.Waits {
+	l := e.lane
+	switch {
+	case e.flags&taken != 0:
+		return queue.WaitsAnswer
+	case e.prev != nil:
+		return queue.WaitsPredecessor
+	case e.flags&waitsKey != 0:
+		return queue.WaitsKey
+	case l.held[pausing] > now || l.held[blocking] > now || l.wait > now && (l.probing() || l.wait >= e.due):
+		return queue.WaitsHost
+	case e.due > now && !l.probing():
+		return queue.WaitsRetry
+	}
+	return queue.WaitsTurn
 }

@@ -19,30 +19,36 @@ func (s *Store) Delivery(ctx context.Context, id string) (d queue.DeliveryStatus
 	if !ok || id != act.String()+"."+strconv.FormatInt(ordinal, 10) {
 		return d, queue.ErrNotFound
 	}
-	var key int64
-	found := false
+	key := int64(0)
 	err = s.db.read(ctx, func(c *sqlite.Conn) error {
 		a, err := s.clock.readActivity(c, act.String())
 		if err != nil {
 			return err
 		}
 		key = a.first + ordinal
-		return each(c, selectDeliveries, []any{key, min(key+1, a.end), ""}, func(row *sqlite.Stmt) error {
-			found, d = true, s.clock.readDelivery(row)
-			d.ID, d.ActivityID = id, a.ID
-			d.URI, d.Metadata = a.URI, a.Metadata
-			return nil
-		})
+		d, ok, err = s.clock.readOne(c, &a, key)
+		return err
 	})
-	if err != nil || !found {
+	if err != nil || !ok {
 		return d, cmp.Or(err, queue.ErrNotFound)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.State == queue.StatePending {
-		d.NextAttemptAt = s.clock.shown(s.index.nextAttempt(key))
-	}
+	s.showWait(&d, key)
 	return d, nil
+}
+
+// readOne reads a delivery of an activity, if it is pending or dead.
+func (k *clock) readOne(c *sqlite.Conn, a *stored, id int64) (d queue.DeliveryStatus, found bool, err error) {
+	err = each(c, selectDeliveries, []any{id, min(id+1, a.end), ""}, func(row *sqlite.Stmt) error {
+		found, d = true, k.readDelivery(row)
+		d.ID = a.ID + "." + strconv.FormatInt(id-a.first, 10)
+		d.ActivityID, d.URI = a.ID, a.URI
+		d.Type, d.Metadata = a.Type, a.Metadata
+		d.Priority, d.CreatedAt = a.priority, a.CreatedAt
+		return nil
+	})
+	return d, found, err
 }
 
 // deliveryID is the activity's ID and the delivery's place among the recipients.

@@ -31,6 +31,10 @@ func FuzzCursors(f *testing.F, q queue.Queue) {
 			return len(l.Items), l.Next, err
 		})
 		checkCursor(t, cursor, most, func(p queue.Page) (int, string, error) {
+			l, err := q.HostDeliveries(t.Context(), "a.example", p)
+			return len(l.Items), l.Next, err
+		})
+		checkCursor(t, cursor, most, func(p queue.Page) (int, string, error) {
 			l, err := q.Hosts(t.Context(), queue.HostFilter{}, p)
 			return len(l.Items), l.Next, err
 		})

@@ -132,6 +132,11 @@ func (f *Faults) Delivery(ctx context.Context, id string) (queue.DeliveryStatus,
 	return call(ctx, f, "Delivery", func() (queue.DeliveryStatus, error) { return f.Queue.Delivery(ctx, id) })
 }
 
+// HostDeliveries implements queue.Watching.
+func (f *Faults) HostDeliveries(ctx context.Context, host string, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+	return call(ctx, f, "HostDeliveries", func() (queue.List[queue.DeliveryStatus], error) { return f.Queue.HostDeliveries(ctx, host, p) })
+}
+
 // CancelMany implements queue.Operating.
 func (f *Faults) CancelMany(ctx context.Context, which queue.CancelChoice) (queue.CancelCount, error) {
 	return call(ctx, f, "CancelMany", func() (queue.CancelCount, error) { return f.Queue.CancelMany(ctx, which) })

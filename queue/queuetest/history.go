@@ -95,7 +95,8 @@ func showsDelivery(s *suite) {
 	s.near("next attempt", time.Now(), got.NextAttemptAt)
 	want := queue.DeliveryStatus{
 		ID: id, Inbox: "https://a.example/inbox", Host: "a.example", IDs: []string{"https://a.example/users/ann"}, ActivityID: activity,
-		URI: "1", Metadata: []byte(`{"n":1}`), State: queue.StatePending, Attempts: 1, NextAttemptAt: got.NextAttemptAt, History: history,
+		URI: "1", Type: "Create", Metadata: []byte(`{"n":1}`), Priority: queue.Normal, CreatedAt: s.activity(activity).CreatedAt,
+		State: queue.StatePending, Waits: got.Waits, Attempts: 1, NextAttemptAt: got.NextAttemptAt, History: history,
 	}
 	s.same("delivery", want, got)
 
@@ -105,6 +106,7 @@ func showsDelivery(s *suite) {
 	got = s.delivery(id)
 	s.near("death", time.Now(), got.DiedAt)
 	want.State, want.Reason = queue.StateDead, queue.ReasonGone
+	want.Waits = ""
 	want.Attempts, want.NextAttemptAt = 2, time.Time{}
 	want.DiedAt = got.DiedAt
 	want.History = history.With(r.Attempt)

@@ -96,6 +96,7 @@ func Run(t *testing.T, b Backend) {
 		{"Minutes", minuteCases},
 		{"Watching", watchingCases},
 		{"Lists", listCases},
+		{"HostDeliveries", hostDeliveryCases},
 		{"Keys", keyCases},
 		{"KeyUse", keyUseCases},
 		{"Restart", restartCases},

@@ -67,10 +67,11 @@ func listsByState(s *suite) {
 		"https://a.example/inbox": {
 			ID: a.ID, Inbox: "https://a.example/inbox", Host: "a.example", State: queue.StatePending, Attempts: 1,
 			NextAttemptAt: all["https://a.example/inbox"].NextAttemptAt, History: queue.History{*failed.Attempt},
+			Waits: queue.WaitsRetry,
 		},
 		"https://c.example/inbox": {
 			ID: all["https://c.example/inbox"].ID, Inbox: "https://c.example/inbox", Host: "c.example",
-			State: queue.StatePending, NextAttemptAt: all["https://c.example/inbox"].NextAttemptAt,
+			State: queue.StatePending, NextAttemptAt: all["https://c.example/inbox"].NextAttemptAt, Waits: queue.WaitsTurn,
 		},
 	}
 	gone := queue.DeliveryStatus{

@@ -30,6 +30,7 @@ type part struct {
 	created  int64
 	finished int64 // when nothing was pending here any more, 0 while something is
 	parts    string
+	priority queue.Priority
 	staged   string // while something may not be in the lanes yet: its claim, attemptMark, and when that was taken
 }
 
@@ -44,14 +45,14 @@ func (p *partition) readPart(ctx context.Context, id string) (a part, found bool
 
 // partCommand is what partOf reads the answer of.
 func (p *partition) partCommand(id string) rueidis.Completed {
-	return p.client.B().Hmget().Key(p.Of(rediskeys.Activity, id)).Field("m", "t", "n", "d", "x", "c", "l", "f", "p", "s").Build()
+	return p.client.B().Hmget().Key(p.Of(rediskeys.Activity, id)).Field("m", "t", "n", "d", "x", "c", "l", "f", "p", "s", "q").Build()
 }
 
 func (p *partition) partOf(id string, m rueidis.RedisMessage) (a part, found bool, err error) {
 	about := ""
 	a.partition = p
 	c := &a.counts
-	err = scan(m, &about, &a.created, &c.Total, &c.Delivered, &c.Dead, &c.Cancelled, &a.letters, &a.finished, &a.parts, &a.staged)
+	err = scan(m, &about, &a.created, &c.Total, &c.Delivered, &c.Dead, &c.Cancelled, &a.letters, &a.finished, &a.parts, &a.staged, &a.priority)
 	if err != nil || about == "" {
 		return a, false, err
 	}

@@ -99,14 +99,7 @@ func (s *reader) statuses(ctx context.Context, id uuid.UUID, all []found) ([]que
 	var items []queue.DeliveryStatus
 	for _, f := range all {
 		if d, ok := byNumber[f.number]; ok {
-			d.ID = f.partition.deliveryID(id.String(), f.ordinal)
-			d.Inbox = f.inbox
-			d.Host = f.host
-			d.IDs = unpackIDs(f.host, f.ids)
-			var err error
-			if d.History, err = historyOf(d.History.Last(), f.past); err != nil {
-				s.logLimited("attempts", &damage{f.partition.Of(rediskeys.Recipients, id.String()), d.ID, err.Error()})
-			}
+			s.complete(&d, &f.listed, f.partition, id.String())
 			items = append(items, d)
 		}
 	}
@@ -121,18 +114,53 @@ func (s *reader) describePending(ctx context.Context, p *partition, id uuid.UUID
 	var all []rueidis.RedisMessage
 	err := p.run(ctx, script.Find, p.lanes(p.activity(nil, id.String()), hosts), append([]string{string(id[:])}, args...), &all)
 	for i := 0; err == nil && i < len(all); i++ {
-		var ordinal, due int64
-		var last string
+		var ordinal int64
+		var wait waiting
 		d := queue.DeliveryStatus{State: queue.StatePending}
-		if err = scan(all[i], &ordinal, &d.Attempts, &due, &last); err == nil {
-			d.NextAttemptAt = p.lag.shown(due)
-			var attempt *queue.LastAttempt
-			attempt, err = attemptOf(last)
-			d.History = queue.History{}.With(attempt)
+		if err = scan(all[i], &ordinal, &d.Attempts, &wait.due, &wait.what, &wait.last); err == nil {
+			err = p.showWait(&d, &wait)
 		}
 		byNumber[p.numberOf(ordinal)] = d
 	}
 	return err
+}
+
+// waiting is what scripts say of how a pending delivery waits.
+type waiting struct {
+	due  int64 // in ms, 0 if it is not known
+	what int   // its position in queue.WaitsFor
+	last string
+}
+
+// showWait shows until when a delivery waits, for what, and its last attempt.
+func (p *partition) showWait(d *queue.DeliveryStatus, w *waiting) error {
+	d.NextAttemptAt = p.lag.shown(w.due)
+	d.Waits = queue.WaitsFor[w.what]
+	attempt, err := attemptOf(w.last)
+	d.History = queue.History{}.With(attempt)
+	return err
+}
+
+// complete adds to a delivery what its activity's list has of it.
+func (s *conn) complete(d *queue.DeliveryStatus, l *listed, p *partition, id string) {
+	d.ID = p.deliveryID(id, l.ordinal)
+	d.Inbox = l.inbox
+	d.Host = l.host
+	d.IDs = unpackIDs(l.host, l.ids)
+	var err error
+	if d.History, err = historyOf(d.History.Last(), l.past); err != nil {
+		s.logLimited("attempts", &damage{p.Of(rediskeys.Recipients, id), d.ID, err.Error()})
+	}
+}
+
+// ofActivity adds to a delivery what is shown of its activity.
+func (a *part) ofActivity(d *queue.DeliveryStatus, id string) {
+	d.ActivityID = id
+	d.URI = a.URI
+	d.Type = a.Type
+	d.Metadata = a.Metadata
+	d.Priority = a.priority
+	d.CreatedAt = a.lag.shown(a.created)
 }
 
 func (s *reader) describeDead(ctx context.Context, p *partition, id uuid.UUID, dead []found, byNumber map[int64]queue.DeliveryStatus) error {

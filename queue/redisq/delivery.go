@@ -35,9 +35,7 @@ func (s *reader) Delivery(ctx context.Context, id string) (d queue.DeliveryStatu
 		return d, cmp.Or(err, queue.ErrNotFound)
 	}
 	d = items[0]
-	d.ActivityID = u.String()
-	d.URI = here.URI
-	d.Metadata = here.Metadata
+	here.ofActivity(&d, u.String())
 	return d, nil
 }
 

@@ -59,15 +59,11 @@ func (x *export) decideAll(ctx context.Context) error {
 	for {
 		staged := 0
 		for _, p := range x.s.parts {
-			var names []string
-			err := p.members(ctx, rediskeys.Staged, func(z rueidis.ZScore) { names = append(names, z.Member) })
-			if err == nil {
-				_, err = x.s.decide(ctx, p, names)
-			}
+			n, err := x.s.releaseStaged(ctx, p)
 			if err != nil {
 				return err
 			}
-			staged += len(names)
+			staged += n
 		}
 		if staged == 0 {
 			return nil

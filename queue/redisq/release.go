@@ -185,6 +185,17 @@ func (s *releaser) decide(ctx context.Context, p *partition, names []string) (di
 	return did, nil
 }
 
+// releaseStaged looks what became of all that is staged in a partition, and returns how many activities that were: those that
+// are committed are in their lanes then.
+func (s *releaser) releaseStaged(ctx context.Context, p *partition) (int, error) {
+	var names []string
+	err := p.members(ctx, rediskeys.Staged, func(z rueidis.ZScore) { names = append(names, z.Member) })
+	if err == nil {
+		_, err = s.decide(ctx, p, names)
+	}
+	return len(names), err
+}
+
 // abandon gives up an activity that is staged, unless it was committed.
 func (s *releaser) abandon(ctx context.Context, p *partition, id uuid.UUID) error {
 	claim, _, err := p.claimOf(ctx, id)

@@ -49,6 +49,8 @@ const (
 	Hosts  Name = "hosts"
 	Glance Name = "glance"
 
+	HostDeliveries Name = "hostdeliveries"
+
 	ForgetHosts Name = "forgethosts"
 
 	Find   Name = "find"

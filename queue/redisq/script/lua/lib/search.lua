@@ -1,5 +1,33 @@
--- Functions that the scripts share which look for an activity's deliveries. It stands after activity.lua.
+-- Functions that the scripts share which look for deliveries and show them. It stands after activity.lua.
 local LOOKED_AT = 500
+local ANSWERED, BEHIND, UNSIGNED, HELD, RETRIED, READY = 0, 1, 2, 3, 4, 5 -- positions in queue.WaitsFor
+
+-- is_behind reports whether a delivery is behind another of its chain. where is as for search. Of several that a chain has in
+-- the backlog it says so of the first, too.
+local function is_behind(l, e, where)
+  if where == 'behind' or where == 'window' then return where == 'behind' end
+  local _, waiting = backlog_of(l, e.chain)
+  return l.heads[e.chain] ~= nil or (waiting or 1) > 1
+end
+
+-- due_at returns when a delivery may be attempted, 0 if that is not known.
+local function due_at(l, e, where)
+  if has(e, WAITS_KEY) or is_behind(l, e, where) then return 0 end
+  if band(l.state.f, PROBING) > 0 then return math.max(l.state.w, created(e)) end
+  return math.max(l.state.w, due(e))
+end
+
+-- waits_for returns what a delivery waits for.
+local function waits_for(l, e, where)
+  local s = l.state
+  local probing = band(s.f, PROBING) > 0
+  if has(e, TAKEN) then return ANSWERED end
+  if is_behind(l, e, where) then return BEHIND end
+  if has(e, WAITS_KEY) then return UNSIGNED end
+  if is_paused(s) or is_blocked(s) or s.w > now and (probing or s.w >= due(e)) then return HELD end
+  if due(e) > now and not probing then return RETRIED end
+  return READY
+end
 
 -- chain_of returns the chain of an ordering key and an inbox, each given by its hash.
 local function chain_of(ordering, inbox)

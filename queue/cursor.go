@@ -31,6 +31,29 @@ func ParseCursor(cursor string, n int) ([]int64, error) {
 	return numbers, nil
 }
 
+// backward begins cursors of a feed that is read newest first.
+const backward = "."
+
+// Cursor is the cursor of the feed in the filter's order that a store makes of its own text.
+func (f *FeedFilter) Cursor(text string) string {
+	if f.NewestFirst {
+		return backward + text
+	}
+	return text
+}
+
+// ParseCursor undoes Cursor. Newest first, "" is where the list begins.
+func (f *FeedFilter) ParseCursor(cursor string) (text string, err error) {
+	text, isBackward := strings.CutPrefix(cursor, backward)
+	switch {
+	case f.NewestFirst && (cursor == "" || cursor == FeedEnd):
+		return "", nil
+	case isBackward != f.NewestFirst || isBackward && (text == "" || text == FeedEnd):
+		return "", ErrBadCursor
+	}
+	return text, nil
+}
+
 // NameCursor is the cursor after a name.
 func NameCursor(name string) string { return "n" + base64.RawURLEncoding.EncodeToString([]byte(name)) }
 

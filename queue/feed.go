@@ -22,12 +22,16 @@ import (
 // Sweep drops entries that are older than FeedLimits.Retention, and the oldest above FeedLimits.Cap, whether or not they
 // have been read. Moving leaves the feed behind: the other store begins one of its own.
 type Feed interface {
-	// Feed lists entries, oldest first. Unlike in other lists, Next is always set: it goes on with what happens later. A
+	// Feed lists entries, oldest first unless the filter says otherwise. Unlike in other lists, Next is always set: it goes on with what happens later. A
 	// page may be shorter than its limit, or empty, before the end, because a call looks at a bounded number of entries,
 	// whatever the filter leaves out. Event.Cursor goes on behind that entry.
 	//
 	// The cursor "" is before the oldest entry, FeedEnd behind the newest. After entries were dropped, a cursor before them
 	// goes on with the oldest that is kept. A cursor that this store did not give is ErrBadCursor.
+	//
+	// Newest first, "" and FeedEnd are behind the newest entry, a cursor goes on with older ones, and Next is "" once the oldest
+	// was passed. Entries that come meanwhile are not listed. Those about one host are listed in the reverse of the order in
+	// which they happened, and all of them by their times. A cursor of the other order is ErrBadCursor.
 	Feed(ctx context.Context, f FeedFilter, p Page) (List[Event], error)
 
 	// FeedPosition returns the cursor that a reader left in the store, "" if it left none. Readers have names of at most
@@ -40,10 +44,11 @@ type Feed interface {
 // FeedEnd is the cursor behind the newest entry.
 const FeedEnd = "now"
 
-// FeedFilter narrows the feed. Empty fields don't.
+// FeedFilter narrows the feed, and says in which order it is. Empty fields don't narrow it.
 type FeedFilter struct {
-	Kinds []EventKind
-	Hosts []string // an EventActivityDone is about no host
+	Kinds       []EventKind
+	Hosts       []string // an EventActivityDone is about no host
+	NewestFirst bool
 }
 
 // Passes reports whether an entry passes the filter.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,39 +19,84 @@ const feedScan = 5000
 // errEnough ends a query early.
 var errEnough = errors.New("enough")
 
+// feedPage is a page of the feed while it is filled.
+type feedPage struct {
+	queue.List[queue.Event]
+	filter queue.FeedFilter
+	limit  int
+	feed   int64 // its name
+	looked int   // entries looked at
+}
+
 // Feed implements queue.Feed. A cursor has the name of the feed, as another store has the same numbers.
 func (s *Store) Feed(ctx context.Context, f queue.FeedFilter, p queue.Page) (list queue.List[queue.Event], err error) {
 	defer wrap(&err, "feed")
+	page := feedPage{filter: f, limit: p.Limit}
 	err = s.db.read(ctx, func(c *sqlite.Conn) error {
-		feed, after, err := feedPlace(c, p.Cursor)
+		text, err := f.ParseCursor(p.Cursor)
 		if err != nil {
 			return err
 		}
-		cursor := func(seq int64) string { return strconv.FormatInt(feed, 36) + "-" + strconv.FormatInt(seq, 36) }
-		list = queue.List[queue.Event]{Next: cursor(after)}
-		err = each(c, "SELECT seq, at, kind, host, entry FROM feed WHERE seq > ? ORDER BY seq LIMIT ?", []any{after, feedScan}, func(row *sqlite.Stmt) error {
-			if len(list.Items) == p.Limit {
-				return errEnough
-			}
-			list.Next = cursor(row.ColumnInt64(0))
-			e := queue.Event{Kind: queue.EventKind(row.ColumnText(2)), Host: row.ColumnText(3)}
-			if !f.Passes(&e) {
-				return nil
-			}
-			if err := decode(row.ColumnText(4), &e); err != nil {
-				logDamage(s.opts.Log, &damage{"feed", row.ColumnInt64(0), err.Error()})
-				return nil
-			}
-			e.Cursor, e.At = list.Next, s.clock.shown(row.ColumnInt64(1))
-			list.Items = append(list.Items, e)
-			return nil
-		})
+		if f.NewestFirst && text == "" {
+			text = queue.FeedEnd
+		}
+		var at int64
+		if page.feed, at, err = feedPlace(c, text); err != nil {
+			return err
+		}
+		if text == queue.FeedEnd && f.NewestFirst {
+			at++
+		}
+		page.Next = page.cursor(at)
+		query, args := page.query(at)
+		err = each(c, query, args, func(row *sqlite.Stmt) error { return page.look(s, row) })
+		if err == nil && f.NewestFirst && page.looked < feedScan {
+			page.Next = ""
+		}
 		if errors.Is(err, errEnough) {
 			err = nil
 		}
 		return err
 	})
-	return list, err
+	return page.List, err
+}
+
+// query selects the entries from a place on, in the page's order. Newest first, those of a host's states have an index.
+func (g *feedPage) query(at int64) (query string, args []any) {
+	const columns = "SELECT seq, at, kind, host, entry FROM feed WHERE "
+	f := &g.filter
+	switch {
+	case !f.NewestFirst:
+		return columns + "seq > ? ORDER BY seq LIMIT ?", []any{at, feedScan}
+	case len(f.Hosts) == 1 && slices.Equal(f.Kinds, []queue.EventKind{queue.EventHostState}):
+		return columns + "kind = 'host_state' AND host = ? AND seq < ? ORDER BY seq DESC LIMIT ?", []any{f.Hosts[0], at, feedScan}
+	}
+	return columns + "seq < ? ORDER BY seq DESC LIMIT ?", []any{at, feedScan}
+}
+
+// look looks at an entry.
+func (g *feedPage) look(s *Store, row *sqlite.Stmt) error {
+	if len(g.Items) == g.limit {
+		return errEnough
+	}
+	g.looked++
+	g.Next = g.cursor(row.ColumnInt64(0))
+	e := queue.Event{Kind: queue.EventKind(row.ColumnText(2)), Host: row.ColumnText(3)}
+	if !g.filter.Passes(&e) {
+		return nil
+	}
+	if err := decode(row.ColumnText(4), &e); err != nil {
+		logDamage(s.opts.Log, &damage{"feed", row.ColumnInt64(0), err.Error()})
+		return nil
+	}
+	e.Cursor, e.At = g.Next, s.clock.shown(row.ColumnInt64(1))
+	g.Items = append(g.Items, e)
+	return nil
+}
+
+// cursor returns the cursor at an entry.
+func (g *feedPage) cursor(seq int64) string {
+	return g.filter.Cursor(strconv.FormatInt(g.feed, 36) + "-" + strconv.FormatInt(seq, 36))
 }
 
 // feedPlace returns the name of the feed, and the seq of the entry that a cursor is behind.

@@ -131,6 +131,7 @@ const schema = `
 		host TEXT NOT NULL,
 		entry TEXT NOT NULL
 	) STRICT;
+	CREATE INDEX feed_states ON feed (host, seq) WHERE kind = 'host_state';
 	CREATE TABLE positions (reader TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID;
 	CREATE TABLE keys (
 		id TEXT PRIMARY KEY,

@@ -35,7 +35,8 @@ func (a position) id() string { return strconv.FormatInt(a.ms, 10) + "-" + strco
 // feedPart is what a page knows of the feed of a partition.
 type feedPart struct {
 	*partition
-	at      position    // of the last entry that was passed
+	at      position    // of the last entry that was passed; newest first, if none was, behind the newest
+	back    bool        // newest first
 	entries []feedEntry // that come next
 	whole   bool        // there were no others
 	newest  position    // that there ever was, when the entries were read
@@ -46,9 +47,17 @@ type feedPart struct {
 func (f *feedPart) read(ctx context.Context, most int) error {
 	var lag int64
 	var texts []string
-	err := f.run(ctx, script.ReadFeed, nil, []string{f.at.id(), strconv.Itoa(most)}, &lag, &f.now, &f.newest.ms, &f.newest.n, &texts)
+	at := ""
+	if f.at != (position{}) {
+		at = f.at.id()
+	}
+	args := []string{at, strconv.Itoa(most), flag(f.back)}
+	err := f.run(ctx, script.ReadFeed, nil, args, &lag, &f.now, &f.newest.ms, &f.newest.n, &texts)
 	if err != nil {
 		return err
+	}
+	if f.back && at == "" {
+		f.at = position{f.newest.ms, f.newest.n + 1}
 	}
 	f.noteLag(lag)
 	for pair := range slices.Chunk(texts, 2) {
@@ -85,7 +94,7 @@ func (s *reader) Feed(ctx context.Context, f queue.FeedFilter, p queue.Page) (li
 	if err != nil {
 		return list, err
 	}
-	if p.Cursor == queue.FeedEnd {
+	if p.Cursor == queue.FeedEnd && !f.NewestFirst {
 		list.Next, err = s.feedEnd(ctx, page)
 		return list, err
 	}
@@ -101,24 +110,30 @@ func (s *reader) Feed(ctx context.Context, f queue.FeedFilter, p queue.Page) (li
 			break
 		}
 		if f.Passes(&e.Event) {
-			e.Cursor = s.feedCursor(page.all)
+			e.Cursor = f.Cursor(s.feedCursor(page.all))
 			list.Items = append(list.Items, e.Event)
 		}
 	}
-	list.Next = s.feedCursor(page.all)
+	if !f.NewestFirst || !page.isOver() {
+		list.Next = f.Cursor(s.feedCursor(page.all))
+	}
 	return list, nil
 }
 
 // newFeedPage begins a page behind a cursor. Only partitions of the hosts that are asked for are read.
 func (s *reader) newFeedPage(cursor string, f queue.FeedFilter) (*feedPage, error) {
-	at, err := s.parseFeedCursor(cursor)
+	text, err := f.ParseCursor(cursor)
+	if err != nil {
+		return nil, err
+	}
+	at, err := s.parseFeedCursor(text)
 	if err != nil {
 		return nil, err
 	}
 	page := &feedPage{filter: f, refills: feedRefills}
 	wanted := s.byPartition(f.Hosts)
 	for i, p := range s.parts {
-		part := &feedPart{partition: p, at: at[i]}
+		part := &feedPart{partition: p, at: at[i], back: f.NewestFirst}
 		page.all = append(page.all, part)
 		if len(f.Hosts) == 0 || wanted[p] != nil {
 			page.parts = append(page.parts, part)
@@ -170,13 +185,17 @@ func (g *feedPage) next(ctx context.Context, limit int) (*feedEntry, error) {
 		if g.refills--; g.refills < 0 {
 			return nil, nil //nolint:nilnil // no entry is an answer
 		}
-		if err := f.read(ctx, max(limit, feedChunk)); err != nil {
+		most := max(limit, feedChunk)
+		if f.back {
+			most = max(limit, feedLooked/feedRefills) // most may be left out, and nobody comes back for the rest by himself
+		}
+		if err := f.read(ctx, most); err != nil {
 			return nil, err
 		}
 	}
 	var first *feedPart
 	for _, f := range g.parts {
-		if len(f.entries) > 0 && (first == nil || f.time() < first.time()) && g.isReady(&f.entries[0]) {
+		if len(f.entries) > 0 && (first == nil || f.isBefore(first)) && g.isReady(&f.entries[0]) {
 			first = f
 		}
 	}
@@ -192,8 +211,24 @@ func (g *feedPage) next(ctx context.Context, limit int) (*feedEntry, error) {
 // time is when the next entry was written, by the wall clock.
 func (f *feedPart) time() int64 { return f.entries[0].at.ms + f.lag.ms.Load() }
 
-// isReady reports whether an entry may be listed: what has to be before it was.
+// isBefore reports whether the next entry is listed before that of another partition.
+func (f *feedPart) isBefore(other *feedPart) bool {
+	if f.back {
+		return f.time() > other.time()
+	}
+	return f.time() < other.time()
+}
+
+// isOver reports whether all entries of all partitions that are read were passed.
+func (g *feedPage) isOver() bool {
+	return !slices.ContainsFunc(g.parts, func(f *feedPart) bool { return len(f.entries) > 0 || !f.whole })
+}
+
+// isReady reports whether an entry may be listed: what has to be before it was. Newest first, its time is all that counts.
 func (g *feedPage) isReady(e *feedEntry) bool {
+	if g.filter.NewestFirst {
+		return true
+	}
 	for _, after := range e.after {
 		if f := g.all[after.partition]; !f.passed(after.position) && g.filter.Passes(&e.Event) {
 			return false

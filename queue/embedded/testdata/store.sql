@@ -122,6 +122,7 @@ CREATE INDEX dead_host ON dead (host, died_at, id, reason);
 CREATE INDEX dead_inbox ON dead (inbox, died_at, id);
 CREATE INDEX dead_reason ON dead (reason, died_at, id);
 CREATE INDEX dead_uri ON dead (uri, died_at, id);
+CREATE INDEX feed_states ON feed (host, seq) WHERE kind = 'host_state';
 PRAGMA user_version = 1;
 INSERT INTO activities VALUES (1, X'018F0000000070008000000000000001', 'https://app.example/1', 'Create', 'https://app.example/alice', 'https://app.example/alice#key', 'SHA256:abc', 'thread', 1, 1, 'https://app.example/notes/1', '[403]', '{"status_id":42}', X'007472616365FF', 946684800000, 1, 4, 1, 1, 0, 1, 946944000000, NULL, X'0100000000000000000000000000000000000000000000000000000000000000', X'0100000000000000000000000000000000000000000000000000000000000000', 0, '[{"inbox":"https://blocked.example/inbox","reason":"host_blocked"}]', X'6E6F7465', 1, X'4D9B79732B32EE30279DAE213188C9B3490450D829D05B4C0E2CCDEF8B9BBDBB');
 INSERT INTO activities VALUES (2, X'018F0000000070008000000000000002', 'https://app.example/2', 'Create', 'https://app.example/alice', 'https://app.example/alice#key', 'SHA256:abc', 'thread', 1, 2, 'https://app.example/notes/1', '[403]', '{"status_id":42}', X'007472616365FF', 946684800000, 5, 1, 0, 0, 0, 0, 946944000000, NULL, X'0200000000000000000000000000000000000000000000000000000000000000', X'0100000000000000000000000000000000000000000000000000000000000000', 0, NULL, X'6E6F7465', 2, X'01ACC50A7155BC70C941BFB7C898FD41AB8F6034DD770B3CB5764A838A157C03');

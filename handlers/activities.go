@@ -43,6 +43,7 @@ type deliveryView struct {
 	IDs           []string `json:"ids,omitempty" nullable:"false" doc:"of the actors behind the inbox, as the call named them"`
 	Host          string   `json:"host"`
 	State         string   `json:"state" enum:"pending,dead"`
+	WaitsFor      string   `json:"waits_for,omitempty" enum:"answer,predecessor,key,host,retry,turn" doc:"what it waits for, absent if dead: answer, a node attempts it or is about to; predecessor, another of its ordering key goes first; key, its key is missing; host, the host waits or is held back; retry, its next attempt; turn, nothing, it is due"`
 	Reason        reason   `json:"reason,omitempty" doc:"why it is dead"`
 	Attempts      int      `json:"attempts"`
 	NextAttemptAt string   `json:"next_attempt_at,omitempty" format:"date-time" doc:"absent if dead, or waiting behind another of its ordering key"`
@@ -56,6 +57,9 @@ type deliveryView struct {
 type oneDelivery struct {
 	DeliveryView
 	ActivityID string          `json:"activity_id" doc:"the activity's own id"`
+	Type       string          `json:"type" doc:"of the activity"`
+	Priority   string          `json:"priority" enum:"high,normal,low"`
+	CreatedAt  string          `json:"created_at" format:"date-time" doc:"when the activity was accepted"`
 	Metadata   json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
 	URL        string          `json:"url" doc:"where the activity can be watched"`
 }
@@ -114,9 +118,26 @@ func (s *server) getBody(r *http.Request, _ []byte) (reply, error) {
 
 func (s *server) getDelivery(r *http.Request, _ []byte) (reply, error) {
 	d, err := s.Queue.Delivery(r.Context(), chi.URLParam(r, "id"))
-	return reply{Status: http.StatusOK, Body: oneDelivery{
-		DeliveryView: deliveryViewOf(&d), ActivityID: d.URI, Metadata: d.Metadata, URL: activityURL(d.ActivityID),
-	}}, err
+	return reply{Status: http.StatusOK, Body: oneDeliveryOf(&d)}, err
+}
+
+func oneDeliveryOf(d *queue.DeliveryStatus) oneDelivery {
+	return oneDelivery{
+		DeliveryView: deliveryViewOf(d), ActivityID: d.URI, Type: d.Type, Priority: priorities[d.Priority], CreatedAt: stamp(d.CreatedAt),
+		Metadata: d.Metadata, URL: activityURL(d.ActivityID),
+	}
+}
+
+// hostDeliveries is GET /v1/hosts/{host}/deliveries.
+func (s *server) hostDeliveries(r *http.Request, _ []byte) (reply, error) {
+	host, err := pathHost(r)
+	if err != nil {
+		return reply{}, err
+	}
+	ofHost := func(ctx context.Context, _ struct{}, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+		return s.Queue.HostDeliveries(ctx, host, p)
+	}
+	return list(func(*query) (none struct{}) { return none }, ofHost, oneDeliveryOf)(r, nil)
 }
 
 func (s *server) listDeliveries(r *http.Request, _ []byte) (reply, error) {
@@ -134,7 +155,8 @@ func deliveryFilter(q *query) queue.DeliveryState { return oneOf(q, "state", del
 
 func deliveryViewOf(d *queue.DeliveryStatus) deliveryView {
 	return deliveryView{
-		ID: d.ID, Inbox: d.Inbox, IDs: d.IDs, Host: d.Host, State: string(d.State), Reason: reason(d.Reason), Attempts: d.Attempts,
+		ID: d.ID, Inbox: d.Inbox, IDs: d.IDs, Host: d.Host, State: string(d.State), WaitsFor: string(d.Waits),
+		Reason: reason(d.Reason), Attempts: d.Attempts,
 		NextAttemptAt: stamp(d.NextAttemptAt), DiedAt: stamp(d.DiedAt), LastAttempt: attemptView(d.History.Last()),
 		History: views(d.History, attemptView),
 	}

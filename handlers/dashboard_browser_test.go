@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -43,6 +44,7 @@ func TestDashboardInBrowser(t *testing.T) {
 	t.Run("still", func(t *testing.T) { testStill(browser, t) })
 	t.Run("host actions", func(t *testing.T) { testHostActions(browser, t) })
 	t.Run("many hosts", func(t *testing.T) { testManyHosts(browser, t) })
+	t.Run("host", func(t *testing.T) { testHost(browser, t) })
 	t.Run("letters", func(t *testing.T) { testLetters(browser, t) })
 	t.Run("four clicks", func(t *testing.T) { testFourClicks(browser, t) })
 	t.Run("activity", func(t *testing.T) { testActivity(browser, t) })
@@ -87,6 +89,52 @@ func testTexts(w *world, p *tab) {
 	p.sees(0, `document.querySelectorAll('#page [onclick], #page [onerror]').length`)
 	p.sees("undefined", `typeof window.hit`)
 	p.sees("TypeError", `(() => { try { document.body.innerHTML = '<b>' } catch (e) { return e.name } })()`)
+}
+
+// pendingRows are the pending deliveries on a host's page: the activity, what it waits for, and the attempts.
+const pendingRows = `[...document.querySelectorAll('[aria-labelledby="s-pending"] tbody tr')].map(tr => [0, 2, 4].map(i => tr.cells[i].textContent).join(' | '))`
+
+// testHost: a host's page shows what is pending for it by pages, and what that waits for, and how its state changed.
+func testHost(browser context.Context, t *testing.T) {
+	const host = "busy.example"
+	w := newStore(t)
+	for i := range 25 {
+		w.accept(&queue.Activity{URI: fmt.Sprintf("https://app.example/notes/%d", i), Type: "Create"}, fmt.Sprintf("https://%s/inbox?%d", host, i))
+	}
+	away := &queue.LastAttempt{At: time.Now(), Outcome: "unreachable", Error: "connection refused"}
+	failing := &queue.HostRecord{Breaker: breaker.Record{Failed: true, Failures: 1}, LastError: away}
+	w.settle(host, queue.Settlement{Host: failing}, queue.Result{Verdict: queue.Retry, After: time.Hour, Spent: true, Attempt: away})
+	p := openPage(browser, t, w.url(), "hosts/"+host)
+	p.sees("Pending (25)", text("#s-pending"))
+	p.sees([]any{20, "https://app.example/notes/0 | its next attempt | 1", "https://app.example/notes/1 | its turn | 0"}, `(all => [all.length, all[0], all[1]])(`+pendingRows+`)`)
+	p.follow("Next")
+	p.sees([]any{5, "https://app.example/notes/20 | its turn | 0"}, `(all => [all.length, all[0]])(`+pendingRows+`)`)
+
+	act := func(action queue.HostAction, order queue.Order) {
+		if _, err := w.store.Act(t.Context(), host, action, order); err != nil {
+			t.Fatal(err)
+		}
+	}
+	act(queue.Pause, queue.Order{By: "moderators", Reason: "they move"})
+	const changes = `[...document.querySelectorAll('.changes li > span')].map(li => li.textContent)`
+	p.sees([]string{"paused by moderators: they move", "failing"}, changes)
+	p.visit("hosts/" + host)
+	p.sees("https://app.example/notes/1 | the end of the pause | 0", pendingRows+`[1]`)
+	p.sees([]any{"There are no others in the feed.", true}, `(s => [s.querySelector('[role=status]').textContent, s.querySelector('button').hidden])(document.querySelector('[aria-labelledby^="s-how"]'))`)
+	act(queue.Resume, queue.Order{})
+	for range 5 {
+		act(queue.Pause, queue.Order{By: "moderators"})
+		act(queue.Resume, queue.Order{})
+	}
+	p.visit("hosts")
+	p.visit("hosts/" + host)
+	p.sees([]any{10, "failing"}, `(all => [all.length, all[0]])(`+changes+`)`)
+	p.press(`[aria-labelledby^="s-how"] button`)
+	p.sees([]any{13, "failing"}, `(all => [all.length, all[12]])(`+changes+`)`)
+
+	p.follow("https://app.example/notes/0")
+	p.sees([]string{"Why it has not arrived", "Its last attempt failed, and it is retried on the schedule. There was no answer: the name, the connection, TLS or the time failed."},
+		`[`+heading+`, document.querySelector('.why').textContent]`)
 }
 
 // testProblems: hosts that answer and take nothing show, and that all do so is said, for as long as it is so.

@@ -53,8 +53,10 @@ var descriptions = map[string]string{
 	"get-delivery":      "Deliveries that succeeded are only counted, so they are not found.",
 	"list-deliveries":   "Deliveries that succeeded are only counted, so that large fan-outs do not fill the store.",
 
-	"list-hosts":   "Hosts are listed from the first delivery or action on.",
-	"get-host":     "A host that is not known is healthy and has nothing pending.",
+	"list-hosts": "Hosts are listed from the first delivery or action on.",
+	"get-host":   "A host that is not known is healthy and has nothing pending.",
+	"list-host-deliveries": "They are listed in the order accepted, whatever their priority, those that are being attempted too. Each says what it waits for. " +
+		"A page costs the same however many there are, and nothing that stays pending while the pages are read is left out. A host that is not known has none.",
 	"pause-host":   "A pause lasts until its time has passed or the host is resumed. Another pause replaces it. The host need not be known yet. With subdomains it covers every host under the name, whatever its port.",
 	"resume-host":  "Pending deliveries become due as if the host had never been paused. It is 409 if only the pause of another host covers this one: resume that one.",
 	"block-host":   "A block lasts until its time has passed or the host is unblocked. Another block replaces it. The host need not be known yet. With subdomains it covers every host under the name, whatever its port; what pends for those becomes dead letters a moment after the answer.",
@@ -71,7 +73,7 @@ var descriptions = map[string]string{
 	"stats": "The totals are those of the whole store; every node gives the same.",
 	"stats-history": "It is that of the whole store; every node gives the same, also of before it started. The last step ended some seconds ago. " +
 		"The numbers are for charts: what a node counted in its last minute is lost if it dies.",
-	"feed":        "Entries are kept for feed-retention, whether or not they were read. Each comes at least once, and those of one host in order. A page may be shorter than its limit, even empty; next_cursor is always there and goes on with what happens later. If the entry behind a cursor is not kept any more, it goes on with the oldest.",
+	"feed":        "Entries are kept for feed-retention, whether or not they were read. Each comes at least once, and those of one host in order. A page may be shorter than its limit, even empty; next_cursor is always there and goes on with what happens later. With sort=newest it goes on with what happened before, and is absent once the oldest entry was passed. If the entry behind a cursor is not kept any more, it goes on with the oldest.",
 	"events":      "The stream stays open. Events with an id are entries of the feed: a subscriber that sends the last one as Last-Event-ID misses none. Others are only sent to those who are connected. The data of an event is one of the forms described here, by its name.",
 	"healthz":     "It does not depend on the store.",
 	"readyz":      "It is 503 while the store is away or the node is starting or stopping.",

@@ -24,7 +24,11 @@ var (
 	}
 	exampleDelivery = deliveryView{
 		ID: exampleID + "-1", Inbox: exampleInbox, IDs: []string{"https://one.example/users/bob"}, Host: exampleHost, State: "pending",
-		Attempts: 1, NextAttemptAt: exampleTime, LastAttempt: exampleAttempt, History: []*attempt{exampleAttempt},
+		WaitsFor: "retry", Attempts: 1, NextAttemptAt: exampleTime, LastAttempt: exampleAttempt, History: []*attempt{exampleAttempt},
+	}
+	exampleOneDelivery = oneDelivery{
+		DeliveryView: exampleDelivery, ActivityID: exampleURI, Type: "Create", Priority: "normal", CreatedAt: exampleTime,
+		Metadata: []byte(`{"status_id":42}`), URL: activityURL(exampleID),
 	}
 	exampleAttempts = 1
 	exampleEntry    = entry{
@@ -79,15 +83,16 @@ var examples = map[string]any{
 	"list-activities":   page[activityView]{Items: []activityView{exampleActivity}},
 	"cancel-activities": cancelledMany{Activities: 2, Cancelled: 17},
 	"get-body":          sentBytes(`{"id": "https://app.example/a/1", "type": "Create"}`),
-	"get-delivery":      oneDelivery{DeliveryView: exampleDelivery, ActivityID: exampleURI, Metadata: []byte(`{"status_id":42}`), URL: activityURL(exampleID)},
+	"get-delivery":      exampleOneDelivery,
 	"cancel-activity":   exampleActivity,
 	"list-deliveries": page[deliveryView]{Items: []deliveryView{
 		exampleDelivery,
 		{ID: exampleID + "-2", Inbox: "https://two.example/inbox", Host: "two.example", State: "dead", Reason: "gone", Attempts: 1, DiedAt: exampleTime, LastAttempt: exampleAttempt, History: []*attempt{exampleAttempt}},
 	}},
 
-	"list-hosts": page[hostView]{Items: []hostView{exampleHostView}},
-	"get-host":   exampleHostView, "pause-host": examplePaused, "resume-host": exampleHostView,
+	"list-hosts":           page[hostView]{Items: []hostView{exampleHostView}},
+	"list-host-deliveries": page[oneDelivery]{Items: []oneDelivery{exampleOneDelivery}, NextCursor: "1024"},
+	"get-host":             exampleHostView, "pause-host": examplePaused, "resume-host": exampleHostView,
 	"block-host": exampleBlocked, "unblock-host": exampleHostView, "reset-host": exampleHostView,
 	"probe-host": exampleHostView, "seen-host": exampleHostView, "reset-hosts": hostsReset{Reset: 12},
 

@@ -199,6 +199,10 @@ func (f *fakeQueue) Deliveries(_ context.Context, id string, s queue.DeliverySta
 	return f.deliveries, f.ask(id, s, p)
 }
 
+func (f *fakeQueue) HostDeliveries(_ context.Context, host string, p queue.Page) (queue.List[queue.DeliveryStatus], error) {
+	return f.deliveries, f.ask(host, p)
+}
+
 func (f *fakeQueue) Activities(_ context.Context, a queue.ActivityFilter, p queue.Page) (queue.List[queue.ActivityStatus], error) {
 	return f.activities, f.ask(a, p)
 }

@@ -12,6 +12,14 @@ import (
 // feedKinds are the types of the feed's entries.
 var feedKinds = []queue.EventKind{queue.EventDead, queue.EventHostState, queue.EventActivityDone, queue.EventDelivered}
 
+// feedSort is the order of the feed.
+type feedSort string
+
+// newestFirst is the other order than that in which apps read the feed.
+const newestFirst feedSort = "newest"
+
+var feedSorts = []feedSort{"oldest", newestFirst}
+
 // entry shows an event, which may be an entry of the feed. Which members it has depends on its type.
 type entry struct {
 	Type        string          `json:"type" enum:"dead,host_state,activity_done,delivered"`
@@ -58,12 +66,13 @@ func (s *server) feed(r *http.Request, _ []byte) (reply, error) {
 	p := q.page()
 	p.Cursor = q.Get("after")
 	want := eventFilterOf(q, feedKinds)
+	want.NewestFirst = oneOf(q, "sort", feedSorts) == newestFirst
 	if q.err != nil {
 		return reply{}, q.err
 	}
 	list, err := s.Queue.Feed(r.Context(), want, p)
 	if errors.Is(err, queue.ErrBadCursor) {
-		return reply{}, invalid("query.after", flaw{codeInvalidValue, "is not a cursor of this store's feed"})
+		return reply{}, invalid("query.after", flaw{codeInvalidValue, "is not a cursor of this store's feed in this order"})
 	}
 	s.Metrics.feedRead(list.Items)
 	return listReply(list, entryOf), err

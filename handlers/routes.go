@@ -213,6 +213,11 @@ func (s *server) hostRoutes() []route {
 			replies: ok[hostView](), faults: []int{422},
 		},
 		{
+			method: "GET", path: "/v1/hosts/{host}/deliveries", id: "list-host-deliveries",
+			summary: "List what is pending for a host, oldest first", serve: s.hostDeliveries, params: paging,
+			replies: ok[page[oneDelivery]](), faults: []int{422},
+		},
+		{
 			method: "POST", path: "/v1/hosts/reset", id: "reset-hosts", timeout: bulkTimeout, serve: s.resetHosts,
 			summary: "Reset all hosts in a state, such as after an outage of your own network; may be repeated",
 			params:  []param{{name: "state", in: "query", doc: "the state", required: true, enum: texts(queue.HostStates)}},
@@ -295,9 +300,10 @@ func (s *server) watchRoutes() []route {
 		},
 		{
 			method: "GET", path: "/v1/feed", id: "feed", serve: s.feed,
-			summary: "Read the feed, oldest first: dead, host_state, activity_done and, if feed-delivered is set, delivered",
+			summary: "Read the feed, oldest first by default: dead, host_state, activity_done and, if feed-delivered is set, delivered",
 			params: []param{
-				{name: "after", in: "query", doc: "next_cursor of the page before, or the cursor of an entry; by default before the oldest entry; now is behind the newest"},
+				{name: "after", in: "query", doc: "next_cursor of the page before, or the cursor of an entry, in the same order; by default where the order begins; now is behind the newest entry"},
+				{name: "sort", in: "query", doc: "oldest (by default) or newest first", enum: texts(feedSorts)},
 				{name: "type", in: "query", doc: "entries of these types only; repeated or separated by commas", enum: texts(feedKinds), list: true},
 				{name: "host", in: "query", doc: "entries about these hosts only; repeated or separated by commas", list: true},
 				paging[0],

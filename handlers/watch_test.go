@@ -74,6 +74,58 @@ func TestDeliveries(t *testing.T) {
 	}
 }
 
+func TestHostDeliveries(t *testing.T) {
+	g := newRig(t)
+	g.queue.deliveries = queue.List[queue.DeliveryStatus]{Next: "more", Items: []queue.DeliveryStatus{{
+		ID: "d1", Inbox: "https://one.example/inbox", Host: "one.example", State: queue.StatePending, Waits: queue.WaitsHost, Attempts: 2,
+		NextAttemptAt: noon, ActivityID: anID, URI: "u", Type: "Create", Priority: queue.Low, CreatedAt: noon, Metadata: []byte(`{"n":1}`),
+	}}}
+	rec := g.do("GET", "/v1/hosts/ONE.example/deliveries?limit=500&cursor=c", "")
+	wantStatus(t, rec, 200)
+	want := `{"items":[{"id":"d1","inbox":"https://one.example/inbox","host":"one.example","state":"pending","waits_for":"host","attempts":2,` +
+		`"next_attempt_at":"2026-01-02T11:00:00.000Z","history":[],"activity_id":"u","type":"Create","priority":"low","created_at":"2026-01-02T11:00:00.000Z",` +
+		`"metadata":{"n":1},"url":"/v1/activities/` + anID + `"}],"next_cursor":"more"}` + "\n"
+	if diff := cmp.Diff(want, rec.Body.String()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]any{"one.example", queue.Page{Limit: 500, Cursor: "c"}}, g.queue.asked); diff != "" {
+		t.Error(diff)
+	}
+	wantProblem(t, g.do("GET", "/v1/hosts/a_b%20c/deliveries", ""), 422)
+	wantProblem(t, g.do("GET", "/v1/hosts/one.example/deliveries?state=dead", ""), 400)
+}
+
+// TestFeedNewestFirst: the feed is read in either order, and a cursor belongs to one of them.
+func TestFeedNewestFirst(t *testing.T) {
+	w := newStore(t)
+	g := newRig(t, func(o *Options) { o.Queue = w.store })
+	for _, host := range []string{"a.example", "b.example", "c.example"} {
+		wantStatus(t, g.do("POST", "/v1/hosts/"+host+"/pause", ""), 200)
+	}
+	read := func(query string) (hosts []string, next string) {
+		t.Helper()
+		rec := g.do("GET", "/v1/feed?"+query, "")
+		wantStatus(t, rec, 200)
+		list := decode[page[entry]](t, rec)
+		for _, e := range list.Items {
+			hosts = append(hosts, e.Host)
+		}
+		return hosts, list.NextCursor
+	}
+	first, next := read("sort=newest&limit=2")
+	second, end := read("sort=newest&limit=2&after=" + next)
+	forth, always := read("sort=oldest")
+	if diff := cmp.Diff([][]string{{"c.example", "b.example"}, {"a.example"}, {"a.example", "b.example", "c.example"}}, [][]string{first, second, forth}); diff != "" {
+		t.Error(diff)
+	}
+	if next == "" || end != "" || always == "" {
+		t.Errorf("cursors %q, %q and %q", next, end, always)
+	}
+	for _, query := range []string{"after=" + next, "sort=newest&after=" + always, "sort=name"} {
+		wantProblem(t, g.do("GET", "/v1/feed?"+query, ""), 422)
+	}
+}
+
 func TestHosts(t *testing.T) {
 	g := newRig(t)
 	g.queue.hosts = queue.List[queue.HostStatus]{Items: []queue.HostStatus{

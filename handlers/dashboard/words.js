@@ -57,11 +57,25 @@ export const groups = {
 // waiting says why a delivery waits, given its host.
 export function waiting(delivery, host) {
   const last = delivery.last_attempt;
-  if (host.state === 'paused') return 'It waits because an operator paused the host.';
-  if (host.state === 'throttled') return 'It waits because the host asked to wait.';
-  if (host.state === 'open' || host.state === 'unavailable') return `It waits because the host is ${host.state}. ${states[host.state]}`;
-  if (last?.outcome === 'key_missing') return outcomes.key_missing;
-  if (!delivery.next_attempt_at) return 'It waits behind an earlier delivery to the same inbox that has the same ordering key.';
-  if (last) return `Its last attempt failed, and it is retried on the schedule. ${outcomes[last.outcome] ?? ''}`;
-  return 'It is due, and no attempt has been made yet.';
+  switch (delivery.waits_for) {
+    case 'answer': return 'A node is attempting it, or is about to.';
+    case 'predecessor': return 'It waits behind an earlier delivery to the same inbox that has the same ordering key.';
+    case 'key': return outcomes.key_missing;
+    case 'host': return waitingForHost[host.state] ?? 'It waits with all others for the host.';
+    case 'retry': return `Its last attempt failed, and it is retried on the schedule. ${outcomes[last?.outcome] ?? ''}`;
+    default: return last ? 'It is due again.' : 'It is due, and no attempt has been made yet.';
+  }
+}
+
+const waitingForHost = {
+  paused: 'It waits because an operator paused the host.',
+  throttled: 'It waits because the host asked to wait.',
+  open: `It waits because the host is open. ${states.open}`,
+  unavailable: `It waits because the host is unavailable. ${states.unavailable}`,
+};
+
+// waitsFor says in a few words what a delivery waits for, given its host.
+export function waitsFor(delivery, host) {
+  if (delivery.waits_for === 'host') return { paused: 'the end of the pause', open: 'the circuit breaker', unavailable: 'the daily probe' }[host.state] ?? 'the host, which asked to wait';
+  return { answer: 'an answer, in flight', predecessor: 'an earlier one to its inbox', key: 'its signing key', retry: 'its next attempt' }[delivery.waits_for] ?? 'its turn';
 }

@@ -2,22 +2,38 @@
 
 import { get, part } from '../api.js';
 import { hostActions, needs, sensible } from '../actions.js';
-import { el, facts, failure, format, hostLink, link, page, pill, section, status, swap, text, when } from '../dom.js';
-import { outcomes, states } from '../words.js';
-import { table } from '../table.js';
+import { el, facts, failure, format, hostLink, link, page, pill, put, quiet, section, status, swap, text, when } from '../dom.js';
+import { cursors } from '../router.js';
+import { outcomes, states, waitsFor } from '../words.js';
+import { pager, table } from '../table.js';
 import { letterColumns } from './letters.js';
 
-const some = 20; // dead letters and changes
-const mostPages = 20; // of the feed
+const some = 20; // pending deliveries and dead letters
+const fewChanges = 10; // of its state
+const mostPages = 10; // of the feed, looked at for these
 
-export function host([, name]) {
-  let shown;
+export function host([, name], query) {
+  const path = `hosts/${part(name)}`;
+  let shown = { state: 'healthy' };
   const head = el('div', { className: 'lead' });
   const known = el('div');
   const error = el('div');
   const buttons = el('div', { className: 'buttons' });
   const result = status();
-  const changes = el('div');
+  const changes = changesOf(name);
+  const rows = table({
+    label: 'Deliveries that are pending for this host', key: (d) => d.id, empty: () => 'Nothing is pending for this host.', columns: [
+      { title: 'Activity', cell: (d) => link(page(`deliveries/${part(d.id)}`), text(d.activity_id)) },
+      { title: 'Type', cell: (d) => [text(d.type), d.priority === 'normal' ? '' : ` (${d.priority} priority)`] },
+      { title: 'Waits for', cell: (d) => waitsFor(d, shown) },
+      { title: 'Next try', cell: (d) => (d.waits_for === 'answer' ? quiet() : when(d.next_attempt_at, true)) },
+      { title: 'Attempts', num: true, cell: (d) => (d.attempts ? format(d.attempts) : quiet('0')) },
+      { title: 'Accepted', cell: (d) => when(d.created_at) },
+      { title: 'Last attempt', wide: true, cell: (d) => failure(d.last_attempt) },
+    ],
+  });
+  const pages = pager('pending deliveries');
+  const pending = section('Pending', el('p', { className: 'hint' }, 'In the order accepted. Those of high priority go out before others.'), rows.node, pages);
   const letters = table({
     label: 'Dead letters of this host', key: (d) => d.id, empty: () => 'No dead letters of this host.', columns: letterColumns.filter((c) => c.title !== 'Host'),
   });
@@ -25,6 +41,7 @@ export function host([, name]) {
 
   function show(h) {
     shown = h;
+    put(pending.querySelector('h2'), `Pending (${format(h.pending)})`);
     swap(head, el('p', {}, pill(h.state), ' ', since(h)), el('p', {}, states[h.state]));
     swap(known, facts([
       ['Pending', h.pending ? `${format(h.pending)} (${format(h.in_flight)} in flight)` : 'nothing'],
@@ -47,30 +64,33 @@ export function host([, name]) {
   }
 
   async function load(fresh) {
-    const [h, dead, past] = await Promise.all([
-      get(`v1/hosts/${part(name)}`), get('v1/dead-letters', { host: name, limit: some }), fresh ? history(name) : null,
+    const asked = query;
+    const [h, waiting, dead] = await Promise.all([
+      get(`v1/${path}`), get(`v1/${path}/deliveries`, { limit: some, cursor: cursors(asked).at(-1) }),
+      get('v1/dead-letters', { host: name, limit: some }), fresh && changes.load(),
     ]);
+    if (asked !== query) return; // another page was asked for since
     show(h);
+    if (fresh) rows.show(waiting.items);
+    else rows.refresh(waiting.items);
+    pages.show(path, asked, waiting.next_cursor, waiting.items.length);
     if (fresh) letters.show(dead.items);
     else letters.refresh(dead.items);
     swap(more, ...(dead.items.length ? [link(page('dead-letters', { host: name }), dead.next_cursor ? 'All dead letters of this host' : 'Retry or delete them')] : []));
-    if (past) showChanges(past);
-  }
-
-  function showChanges(past) {
-    swap(changes, past.length ? el('ol', { className: 'changes' }, past.map((e) => el('li', {}, when(e.at), el('span', {}, pill(e.state), ...saidIn({ by: e.by, reason: e.order?.reason })))))
-      : el('p', { className: 'none' }, 'No change of its state is in the feed.'));
   }
 
   return {
     title: name,
     node: el('div', {}, el('p', { className: 'up' }, link(page('hosts'), 'Hosts')), el('h1', {}, text(name)), head, needs('operate'),
       el('div', { className: 'bar' }, buttons, result),
-      el('div', { className: 'columns' }, section('Record', known), section('Last error', error), section('Changes of its state', changes)),
-      section('Dead letters', letters.node, more)),
+      el('div', { className: 'columns' }, section('Record', known), section('Last error', error), section('How its state changed', changes.node)),
+      pending, section('Dead letters', letters.node, more)),
     load,
+    ask(newQuery) {
+      query = newQuery;
+    },
     event(type, data) {
-      if (type === 'host_state' && data.host === name) history(name).then(showChanges, () => {});
+      if (type === 'host_state' && data.host === name) changes.load().catch(() => {});
       return data.host === name;
     },
   };
@@ -88,16 +108,38 @@ function ordersOf({ host, orders = [] }) {
 // saidIn shows by whom and why an order was given.
 const saidIn = ({ by, reason }) => [by ? [' by ', text(by)] : '', reason ? [': ', text(reason)] : ''].flat();
 
-// history reads the changes of a host's state from the feed, newest first. The feed is read from its beginning, and gives the
-// same cursor again at its end.
-async function history(name) {
-  let found = [];
+// changesOf lists the changes of a host's state, newest first. A page of the feed looks at a part of it, so an empty one does not
+// mean that there are no more: one may look further back.
+function changesOf(name) {
+  const list = el('ol', { className: 'changes' });
+  const said = el('p', { className: 'hint', role: 'status' });
+  const back = el('button', { type: 'button', click: () => read().catch((error) => put(said, `That failed: ${error.message}.`)) }, 'Look further back');
   let after = '';
-  for (let n = 0; n < mostPages; n++) {
-    const { items, next_cursor: next } = await get('v1/feed', { host: name, type: 'host_state', limit: 500, after });
-    found = [...found, ...items].slice(-some);
-    if (!next || next === after) break;
-    after = next;
+  let asked = 0;
+
+  async function read() {
+    const mine = ++asked;
+    let found = [];
+    let from = after;
+    for (let n = 0; n < mostPages && found.length < fewChanges; n++) {
+      const { items, next_cursor: next } = await get('v1/feed', { host: name, type: 'host_state', sort: 'newest', limit: fewChanges, after: from });
+      found = [...found, ...items];
+      from = next;
+      if (!next) break;
+    }
+    if (mine !== asked) return; // it is read again since
+    if (!after) list.replaceChildren();
+    list.append(...found.map((e) => el('li', {}, when(e.at), el('span', {}, pill(e.state), ...saidIn({ by: e.by, reason: e.order?.reason })))));
+    after = from;
+    back.hidden = !after;
+    put(said, list.childElementCount ? (after ? '' : 'There are no others in the feed.') : after ? 'No change is in the newest part of the feed.' : 'No change of its state is in the feed.');
   }
-  return found.reverse();
+
+  return {
+    node: el('div', {}, list, said, back),
+    load() {
+      after = '';
+      return read();
+    },
+  };
 }

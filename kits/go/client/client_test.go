@@ -232,7 +232,8 @@ func TestKeysAndHosts(t *testing.T) {
 	c := s.client(
 		says(201, `{"key_id":"a#1","algorithm":"rsa"}`), says(200, `{"items":[{"key_id":"a#1"}],"next_cursor":"c+&"}`), says(200, `{"items":[{"key_id":"b","pending":2}]}`),
 		says(204, ""), says(202, ""), says(200, `{"items":[{"host":"one.example","state":"open"}]}`), says(200, `{"host":"one.example","last_error":{"status":503}}`),
-		says(200, `{"host":"[::1]:80","state":"paused"}`), says(401, `{"detail":"no token"}`),
+		says(200, `{"host":"[::1]:80","state":"paused"}`),
+		says(200, `{"items":[{"id":"d1","waits_for":"host","priority":"low"}]}`), says(401, `{"detail":"no token"}`),
 	)
 	ctx := t.Context()
 	info, err := c.PutKey(ctx, Key{ID: "a#1", JWK: json.RawMessage(`{"kty":"OKP"}`)})
@@ -260,6 +261,11 @@ func TestKeysAndHosts(t *testing.T) {
 	if h, err := c.ActOnHost(ctx, "[::1]:80", "pause"); err != nil || h.State != "paused" {
 		t.Errorf("%+v, error %v", h, err)
 	}
+	for d, err := range c.HostDeliveries(ctx, "[::1]:80") {
+		if err != nil || d.ID != "d1" || d.WaitsFor != "host" || d.Priority != "low" {
+			t.Errorf("%+v, error %v", d, err)
+		}
+	}
 	for _, err := range c.Hosts(ctx, "") {
 		if refused, ok := errors.AsType[*Error](err); !ok || refused.Status != 401 {
 			t.Errorf("error %v", err)
@@ -272,7 +278,7 @@ func TestKeysAndHosts(t *testing.T) {
 	want := []string{
 		`PUT /v1/keys {"key_id":"a#1","private_key_jwk":{"kty":"OKP"}}`, "GET /v1/keys?limit=500", "GET /v1/keys?cursor=c%2B%26&limit=500",
 		"DELETE /v1/keys?key_id=a%231", "DELETE /v1/keys?key_id=b&when=idle", "GET /v1/hosts?limit=500&state=open", "GET /v1/hosts/one.example",
-		"POST /v1/hosts/%5B::1%5D:80/pause", "GET /v1/hosts?limit=500",
+		"POST /v1/hosts/%5B::1%5D:80/pause", "GET /v1/hosts/%5B::1%5D:80/deliveries?limit=500", "GET /v1/hosts?limit=500",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

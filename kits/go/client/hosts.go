@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"net/http"
 	"net/url"
@@ -27,6 +28,31 @@ type Attempt struct {
 	Outcome    string    `json:"outcome"`
 	Error      string    `json:"error"`
 	DurationMS int64     `json:"duration_ms"`
+}
+
+// Delivery is a delivery that is pending or dead. Times are zero if there is none.
+type Delivery struct {
+	ID            string          `json:"id"`
+	ActivityID    string          `json:"activity_id"` // the activity's own id
+	Type          string          `json:"type"`        // of the activity
+	Priority      string          `json:"priority"`    // high, normal or low
+	Metadata      json.RawMessage `json:"metadata"`    // of the call
+	CreatedAt     time.Time       `json:"created_at"`  // when the activity was accepted
+	Inbox         string          `json:"inbox"`
+	IDs           []string        `json:"ids"` // of the actors behind the inbox, as the call named them
+	Host          string          `json:"host"`
+	State         string          `json:"state"`     // pending or dead
+	WaitsFor      string          `json:"waits_for"` // answer, predecessor, key, host, retry or turn
+	Reason        string          `json:"reason"`    // why it is dead
+	Attempts      int             `json:"attempts"`
+	NextAttemptAt time.Time       `json:"next_attempt_at"`
+	LastAttempt   *Attempt        `json:"last_attempt"`
+	URL           string          `json:"url"` // the path by which the activity is watched
+}
+
+// HostDeliveries lists what is pending for a host, in the order accepted.
+func (c *Client) HostDeliveries(ctx context.Context, host string) iter.Seq2[Delivery, error] {
+	return List[Delivery](ctx, c, "/v1/hosts/"+url.PathEscape(host)+"/deliveries", nil)
 }
 
 // Hosts lists the hosts in a state, or all hosts if that is empty, by name.

@@ -135,6 +135,16 @@ final class Client
     }
 
     /**
+     * Yields what is pending for a host, in the order accepted.
+     *
+     * @return \Generator<array<string, mixed>>
+     */
+    public function hostDeliveries(string $name): \Generator
+    {
+        return $this->each('/v1/hosts/' . rawurlencode($name) . '/deliveries');
+    }
+
+    /**
      * pause, resume, block, unblock, reset, probe or seen. Returns the host.
      *
      * @return array<string, mixed>

@@ -107,6 +107,10 @@ class Client:
         """Returns a host."""
         return self.call("GET", _host(name))
 
+    def host_deliveries(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yields what is pending for a host, in the order accepted."""
+        return self.each(f"{_host(name)}/deliveries")
+
     def host_action(self, name: str, action: str) -> dict[str, Any]:
         """pause, resume, block, unblock, reset, probe or seen. Returns the host."""
         return self.call("POST", f"{_host(name)}/{action}")

@@ -64,6 +64,9 @@ module Postrider
     # Returns a host.
     def host(name) = call(:get, host_path(name))
 
+    # Enumerates what is pending for a host, in the order accepted.
+    def host_deliveries(name) = each("#{host_path(name)}/deliveries")
+
     # pause, resume, block, unblock, reset, probe or seen. Returns the host.
     def host_action(name, action) = call(:post, "#{host_path(name)}/#{action}")
 

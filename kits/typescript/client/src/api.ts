@@ -245,6 +245,11 @@ export interface components {
             reason?: "rejected" | "gone" | "expired" | "exhausted" | "host_blocked" | "host_unavailable" | "key_missing" | "private_address" | "lane_full" | "damaged";
             /** @enum {string} */
             state: "pending" | "dead";
+            /**
+             * @description what it waits for, absent if dead: answer, a node attempts it or is about to; predecessor, another of its ordering key goes first; key, its key is missing; host, the host waits or is held back; retry, its next attempt; turn, nothing, it is due
+             * @enum {string}
+             */
+            waits_for?: "answer" | "predecessor" | "key" | "host" | "retry" | "turn";
         } & {
             [key: string]: unknown;
         };
@@ -594,6 +599,11 @@ export interface components {
             attempts: number;
             /**
              * Format: date-time
+             * @description when the activity was accepted
+             */
+            created_at: string;
+            /**
+             * Format: date-time
              * @description absent if pending
              */
             died_at?: string;
@@ -612,6 +622,8 @@ export interface components {
              * @description absent if dead, or waiting behind another of its ordering key
              */
             next_attempt_at?: string;
+            /** @enum {string} */
+            priority: "high" | "normal" | "low";
             /**
              * @description why it is dead
              * @enum {string}
@@ -619,8 +631,15 @@ export interface components {
             reason?: "rejected" | "gone" | "expired" | "exhausted" | "host_blocked" | "host_unavailable" | "key_missing" | "private_address" | "lane_full" | "damaged";
             /** @enum {string} */
             state: "pending" | "dead";
+            /** @description of the activity */
+            type: string;
             /** @description where the activity can be watched */
             url: string;
+            /**
+             * @description what it waits for, absent if dead: answer, a node attempts it or is about to; predecessor, another of its ordering key goes first; key, its key is missing; host, the host waits or is held back; retry, its next attempt; turn, nothing, it is due
+             * @enum {string}
+             */
+            waits_for?: "answer" | "predecessor" | "key" | "host" | "retry" | "turn";
         } & {
             [key: string]: unknown;
         };
@@ -699,6 +718,13 @@ export interface components {
         };
         PageKeyView: {
             items: components["schemas"]["KeyView"][];
+            /** @description absent on the last page */
+            next_cursor?: string;
+        } & {
+            [key: string]: unknown;
+        };
+        PageOneDelivery: {
+            items: components["schemas"]["OneDelivery"][];
             /** @description absent on the last page */
             next_cursor?: string;
         } & {
@@ -934,6 +960,7 @@ export type PageDeliveryView = components['schemas']['PageDeliveryView'];
 export type PageEntry = components['schemas']['PageEntry'];
 export type PageHostView = components['schemas']['PageHostView'];
 export type PageKeyView = components['schemas']['PageKeyView'];
+export type PageOneDelivery = components['schemas']['PageOneDelivery'];
 export type PastView = components['schemas']['PastView'];
 export type PinnedKey = components['schemas']['PinnedKey'];
 export type Problem = components['schemas']['Problem'];

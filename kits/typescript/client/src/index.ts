@@ -7,7 +7,7 @@
  * anyway.
  */
 import type {
-  Accepted, ActivityCall, Attempt, Counts, DeadLetter, HostView, KeyCall, KeyView, LineAccepted, LineProblem, Problem,
+  Accepted, ActivityCall, Attempt, Counts, DeadLetter, HostView, KeyCall, KeyView, LineAccepted, LineProblem, OneDelivery, Problem,
   StatsView,
 } from "./api.ts";
 import { pause, retryAfter, sleep } from "./retry.ts";
@@ -169,6 +169,11 @@ export class Postrider {
 
   async host(host: string): Promise<HostView> {
     return await this.call("GET", `/v1/hosts/${encodeURIComponent(host)}`);
+  }
+
+  /** What is pending for a host, in the order accepted. */
+  hostDeliveries(host: string): AsyncGenerator<OneDelivery> {
+    return this.list(`/v1/hosts/${encodeURIComponent(host)}/deliveries`);
   }
 
   /** Does something to a host, known or not. Call `seen` when your app receives something from it. */

@@ -92,7 +92,7 @@ func testTexts(w *world, p *tab) {
 }
 
 // pendingRows are the pending deliveries on a host's page: the activity, what it waits for, and the attempts.
-const pendingRows = `[...document.querySelectorAll('[aria-labelledby="s-pending"] tbody tr')].map(tr => [0, 2, 4].map(i => tr.cells[i].textContent).join(' | '))`
+const pendingRows = `[...document.querySelectorAll('[aria-labelledby="s-pending"] tbody tr')].map(tr => [tr.querySelector('a'), tr.cells[1], tr.cells[2]].map(e => e.textContent).join(' | '))`
 
 // testHost: a host's page shows what is pending for it by pages, and what that waits for, and how its state changed.
 func testHost(browser context.Context, t *testing.T) {
@@ -103,10 +103,12 @@ func testHost(browser context.Context, t *testing.T) {
 	}
 	away := &queue.LastAttempt{At: time.Now(), Outcome: "unreachable", Error: "connection refused"}
 	failing := &queue.HostRecord{Breaker: breaker.Record{Failed: true, Failures: 1}, LastError: away}
-	w.settle(host, queue.Settlement{Host: failing}, queue.Result{Verdict: queue.Retry, After: time.Hour, Spent: true, Attempt: away})
+	w.settle(host, queue.Settlement{Host: failing}, queue.Result{Verdict: queue.Retry, After: 90 * time.Minute, Spent: true, Attempt: away})
 	p := openPage(browser, t, w.url(), "hosts/"+host)
 	p.sees("Pending (25)", text("#s-pending"))
-	p.sees([]any{20, "https://app.example/notes/0 | its next attempt | 1", "https://app.example/notes/1 | its turn | 0"}, `(all => [all.length, all[0], all[1]])(`+pendingRows+`)`)
+	p.sees([]any{10, "https://app.example/notes/0 | its next attempt in 1 hr. | 1", "https://app.example/notes/1 | its turn | 0"}, `(all => [all.length, all[0], all[1]])(`+pendingRows+`)`)
+	p.follow("Next")
+	p.sees([]any{10, "https://app.example/notes/10 | its turn | 0"}, `(all => [all.length, all[0]])(`+pendingRows+`)`)
 	p.follow("Next")
 	p.sees([]any{5, "https://app.example/notes/20 | its turn | 0"}, `(all => [all.length, all[0]])(`+pendingRows+`)`)
 

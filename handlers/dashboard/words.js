@@ -77,5 +77,5 @@ const waitingForHost = {
 // waitsFor says in a few words what a delivery waits for, given its host.
 export function waitsFor(delivery, host) {
   if (delivery.waits_for === 'host') return { paused: 'the end of the pause', open: 'the circuit breaker', unavailable: 'the daily probe' }[host.state] ?? 'the host, which asked to wait';
-  return { answer: 'an answer, in flight', predecessor: 'an earlier one to its inbox', key: 'its signing key', retry: 'its next attempt' }[delivery.waits_for] ?? 'its turn';
+  return { answer: 'an answer: it is in flight', predecessor: 'an earlier one to its inbox', key: 'its signing key', retry: 'its next attempt' }[delivery.waits_for] ?? 'its turn';
 }

@@ -8,7 +8,8 @@ import { outcomes, states, waitsFor } from '../words.js';
 import { pager, table } from '../table.js';
 import { letterColumns } from './letters.js';
 
-const some = 20; // pending deliveries and dead letters
+const some = 20; // dead letters
+const fewPending = 10; // deliveries on a page
 const fewChanges = 10; // of its state
 const mostPages = 10; // of the feed, looked at for these
 
@@ -23,16 +24,15 @@ export function host([, name], query) {
   const changes = changesOf(name);
   const rows = table({
     label: 'Deliveries that are pending for this host', key: (d) => d.id, empty: () => 'Nothing is pending for this host.', columns: [
-      { title: 'Activity', cell: (d) => link(page(`deliveries/${part(d.id)}`), text(d.activity_id)) },
-      { title: 'Type', cell: (d) => [text(d.type), d.priority === 'normal' ? '' : ` (${d.priority} priority)`] },
-      { title: 'Waits for', cell: (d) => waitsFor(d, shown) },
-      { title: 'Next try', cell: (d) => (d.waits_for === 'answer' ? quiet() : when(d.next_attempt_at, true)) },
+      { title: 'Activity', cell: (d) => el('div', {}, link(page(`deliveries/${part(d.id)}`), text(d.activity_id)),
+        el('div', { className: 'sub' }, text(d.type), d.priority === 'normal' ? '' : ` of ${d.priority} priority`, ', accepted ', when(d.created_at))) },
+      { title: 'Waits for', cell: (d) => el('div', {}, waitsFor(d, shown), ...(isTimed(d) ? [' ', when(d.next_attempt_at, true)] : [])) },
       { title: 'Attempts', num: true, cell: (d) => (d.attempts ? format(d.attempts) : quiet('0')) },
-      { title: 'Accepted', cell: (d) => when(d.created_at) },
       { title: 'Last attempt', wide: true, cell: (d) => failure(d.last_attempt) },
     ],
   });
   const pages = pager('pending deliveries');
+  const isTimed = (d) => d.next_attempt_at && (d.waits_for === 'retry' || d.waits_for === 'host' && shown.state !== 'paused');
   const pending = section('Pending', el('p', { className: 'hint' }, 'In the order accepted. Those of high priority go out before others.'), rows.node, pages);
   const letters = table({
     label: 'Dead letters of this host', key: (d) => d.id, empty: () => 'No dead letters of this host.', columns: letterColumns.filter((c) => c.title !== 'Host'),
@@ -66,7 +66,7 @@ export function host([, name], query) {
   async function load(fresh) {
     const asked = query;
     const [h, waiting, dead] = await Promise.all([
-      get(`v1/${path}`), get(`v1/${path}/deliveries`, { limit: some, cursor: cursors(asked).at(-1) }),
+      get(`v1/${path}`), get(`v1/${path}/deliveries`, { limit: fewPending, cursor: cursors(asked).at(-1) }),
       get('v1/dead-letters', { host: name, limit: some }), fresh && changes.load(),
     ]);
     if (asked !== query) return; // another page was asked for since

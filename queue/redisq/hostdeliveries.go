@@ -55,7 +55,8 @@ func (p *partition) lanePage(ctx context.Context, host string, from int64, most 
 	}
 	all = make([]inLane, len(found))
 	for i, m := range found {
-		d, id, rest := &all[i], "", ""
+		d := &all[i]
+		var id, rest string
 		var w waiting
 		err := scan(m, &d.number, &id, &d.ordinal, &rest, &d.Priority, &d.Attempts, &w.due, &w.what, &w.last)
 		if err == nil {

@@ -52,6 +52,7 @@ type Queue interface {
 	Recent
 	Operating
 	Keys
+	Fleet
 	Moving
 
 	// Ready says why the store can't be used just now, or nil.
@@ -186,6 +187,20 @@ type Watching interface {
 	Events(ctx context.Context) (<-chan Event, error)
 }
 
+// Fleet is how the nodes that share a store know each other.
+type Fleet interface {
+	// Join makes the caller a node of the fleet and returns its name, which it keeps until Close. All nodes list it from
+	// then on, with what info returns. The store calls info about once a second, at any time until Close returns: it must
+	// be quick and safe for concurrent use. A store that looks for work (Due) without Join is listed too, and says nothing
+	// of itself. Join is called once.
+	Join(info func() NodeInfo) (name string)
+	// Nodes lists the nodes that are there, by name, and the caller's own, at a cost that does not grow with the store. Nodes
+	// hear of each other within two seconds. A node that closes its store is not listed after that; one that dies, or that
+	// is cut off, is not listed once it has not been heard for NodeSilence. Nodes returns an error where the caller has not
+	// heard itself for so long, as it can't hear the others either then.
+	Nodes(ctx context.Context) (FleetStatus, error)
+}
+
 // Operating is what operators and the app change, through the API.
 type Operating interface {
 	// Cancel cancels what is pending of an activity, also what is being attempted just now (which may still arrive).
@@ -264,6 +279,9 @@ const HostRetention = 30 * 24 * time.Hour
 
 // PinGrace is how long a pinned key is kept though nothing pends for it: it is put before the activity that it signs.
 const PinGrace = 10 * time.Minute
+
+// NodeSilence is how long a node is listed that is not heard any more.
+const NodeSilence = 3 * time.Second
 
 // MaxIdle is the longest that Due lets an idle node sleep.
 const MaxIdle = time.Minute

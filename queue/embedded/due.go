@@ -11,6 +11,8 @@ import (
 func (s *Store) Due(_ context.Context, want queue.Want) (queue.Offer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks = true
+	s.choosy = want.Choosy
 	now := s.clock.now()
 	s.index.ripen(now)
 	var o queue.Offer

@@ -57,6 +57,7 @@ type Store struct {
 	wake   signal
 	hub    queue.Hub
 	clock  *clock
+	name   string // as a node
 
 	keys *keyring
 
@@ -66,6 +67,10 @@ type Store struct {
 	rates rates  // guarded by mu
 
 	restless map[int64]bool // lanes of hosts whose state the feed may not know; guarded by mu
+
+	info   func() queue.NodeInfo // says what the node is and does; nil until Join; guarded by mu
+	looks  bool                  // Due was called; guarded by mu
+	choosy bool                  // as the last Due said; guarded by mu
 }
 
 var _ queue.Queue = (*Store)(nil)
@@ -86,7 +91,7 @@ func Open(dir string, o Options) (*Store, error) {
 	} else if !ok {
 		return nil, fmt.Errorf("open store %s: %w", dir, ErrLocked)
 	}
-	s := &Store{opts: o, lock: lock, wake: make(signal, 1), restless: map[int64]bool{}}
+	s := &Store{opts: o, lock: lock, wake: make(signal, 1), name: queue.NewNodeName(), restless: map[int64]bool{}}
 	if err := s.open(filepath.Join(dir, "postrider.db")); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", dir, err), s.Close())
 	}

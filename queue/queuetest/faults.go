@@ -198,6 +198,11 @@ func (f *Faults) Stats(ctx context.Context) (queue.Stats, error) {
 	return call(ctx, f, "Stats", func() (queue.Stats, error) { return f.Queue.Stats(ctx) })
 }
 
+// Nodes implements queue.Fleet.
+func (f *Faults) Nodes(ctx context.Context) (queue.FleetStatus, error) {
+	return call(ctx, f, "Nodes", func() (queue.FleetStatus, error) { return f.Queue.Nodes(ctx) })
+}
+
 // Events implements queue.Watching.
 func (f *Faults) Events(ctx context.Context) (<-chan queue.Event, error) {
 	return call(ctx, f, "Events", func() (<-chan queue.Event, error) { return f.Queue.Events(ctx) })

@@ -99,6 +99,7 @@ func Run(t *testing.T, b Backend) {
 		{"HostDeliveries", hostDeliveryCases},
 		{"Keys", keyCases},
 		{"KeyUse", keyUseCases},
+		{"Nodes", nodeCases},
 		{"Restart", restartCases},
 		{"Together", togetherCases},
 	}

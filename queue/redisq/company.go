@@ -1,7 +1,7 @@
 package redisq
 
 import (
-	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -9,19 +9,22 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/google/uuid"
+
+	"github.com/postrider/postrider/queue"
 )
 
+var errManyNodes = errors.New("too many nodes")
+
 const (
-	beatEvery = time.Second
-	beatLasts = 3 * time.Second // a node that was not heard for that long is gone, or stands still
+	beatEvery = time.Second // well within queue.NodeSilence
+	maxNodes  = 1000        // that a node remembers
 	// roomLasts is how long after it should have looked for work a node counts as one that has room for more.
 	roomLasts = 2 * time.Second
 
 	sharesEach = 4 // partitions that each node has at least, where there are enough
 )
 
-// company is which nodes look for work, as far as this one hears, and so which partitions are this node's to look at first.
+// company is which nodes there are and look for work, as far as this one hears, and so which partitions are this node's to look at first.
 // That only keeps what nodes send to Redis in few hands: a lease decides who works on a host, however nodes see each other.
 //
 // Each partition is served by the nodes that come first in an order drawn from its number and their names (rendezvous
@@ -34,17 +37,12 @@ type company struct {
 	others map[string]beat // by their names; guarded by mu, and what is below, too
 	names  []string        // of the nodes among which mine was drawn
 	mine   []bool          // by partition; never modified
-}
-
-// beat is what was heard of a node last.
-type beat struct {
-	at   time.Time
-	room bool
+	echo   time.Time       // when this node heard itself last, or began to beat; zero if it does not beat
 }
 
 // newCompany returns that of a node which has heard of no other: all is its own.
 func newCompany(partitions int) *company {
-	return &company{self: uuid.NewString(), others: map[string]beat{}, mine: slices.Repeat([]bool{true}, partitions)}
+	return &company{self: queue.NewNodeName(), others: map[string]beat{}, mine: slices.Repeat([]bool{true}, partitions)}
 }
 
 // served reports of each partition whether it is this node's to look at. The answer must not be modified.
@@ -54,13 +52,25 @@ func (c *company) served() []bool {
 	return c.mine
 }
 
-// heard notes that a node is there.
-func (c *company) heard(name string, b beat) {
+// heard notes that a node is there. Of a node that said more of itself before, a beat of the older form only says that it
+// is still there and whether it has room: while there are nodes of older versions, it sends both. heard returns an error
+// if there are too many nodes to remember.
+func (c *company) heard(name string, b beat) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if name != c.self {
-		c.others[name] = b
+	if name == c.self {
+		c.echo = b.at
+		return nil
 	}
+	before, known := c.others[name]
+	if known && b.note == nil {
+		b.note = before.note
+	}
+	if !known && len(c.others) >= maxNodes {
+		return errManyNodes
+	}
+	c.others[name] = b
+	return nil
 }
 
 // left notes that a node is gone.
@@ -75,10 +85,10 @@ func (c *company) left(name string) {
 func (c *company) share(now time.Time, room bool) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.others, func(_ string, b beat) bool { return now.Sub(b.at) > beatLasts })
+	maps.DeleteFunc(c.others, func(_ string, b beat) bool { return now.Sub(b.at) > queue.NodeSilence })
 	names := []string{c.self}
 	for name, b := range c.others {
-		if b.room || !room {
+		if b.looks && (b.room || !room) {
 			names = append(names, name)
 		}
 	}
@@ -116,22 +126,42 @@ func (c *company) place(n int) (before int) {
 	return before
 }
 
-// beat tells the other nodes again and again, from the first Due until ctx ends, that this one looks for work.
-func (s *channels) beat(ctx context.Context) {
-	select {
-	case <-s.looking:
-	case <-ctx.Done():
-		return
-	}
-	again := time.Tick(beatEvery)
-	for ctx.Err() == nil {
-		s.broadcast(ctx, beatMessage+" "+s.company.self+" "+flag(s.hasRoom()))
-		s.reshare()
-		select {
-		case <-ctx.Done():
-		case <-again:
+// older reports whether there are nodes of versions that understand only the older form of beats.
+func (c *company) older(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.others {
+		if b.note == nil && now.Sub(b.at) <= queue.NodeSilence {
+			return true
 		}
 	}
+	return false
+}
+
+// beats notes that this node begins to beat.
+func (c *company) beats(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.echo = now
+}
+
+// deaf reports whether this node beats, but does not hear itself.
+func (c *company) deaf(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.echo.IsZero() && now.Sub(c.echo) > queue.NodeSilence
+}
+
+// there returns the other nodes that were heard of late.
+func (c *company) there(now time.Time) (nodes []queue.Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, b := range c.others {
+		if now.Sub(b.at) <= queue.NodeSilence {
+			nodes = append(nodes, b.node(name))
+		}
+	}
+	return nodes
 }
 
 // hasRoom reports whether this node looks for work when there is some, and takes what it finds. If all its slots are taken for
@@ -153,16 +183,4 @@ func (s *channels) poke() {
 	case s.reshared <- struct{}{}:
 	default:
 	}
-}
-
-// sayGone tells the others that this node is gone.
-func (s *channels) sayGone() {
-	select {
-	case <-s.looking:
-	default:
-		return // they have not heard of it
-	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), readyTimeout, errSlow)
-	defer cancel()
-	s.broadcast(ctx, goneMessage+" "+s.company.self)
 }

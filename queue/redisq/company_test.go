@@ -4,7 +4,14 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/queue"
 )
+
+// looking is a beat of a node that looks for work.
+func looking(at time.Time, room bool) beat {
+	return beat{at: at, looks: true, room: room, note: &note{}}
+}
 
 // fleetOf returns nodes that have heard of each other.
 func fleetOf(nodes, partitions int) []*company {
@@ -14,7 +21,7 @@ func fleetOf(nodes, partitions int) []*company {
 		c.self = fmt.Sprint("node ", i)
 		all = append(all, c)
 	}
-	meet(all, beat{time.Now(), true})
+	meet(all, looking(time.Now(), true))
 	return all
 }
 
@@ -22,7 +29,7 @@ func fleetOf(nodes, partitions int) []*company {
 func meet(all []*company, b beat) {
 	for _, c := range all {
 		for _, other := range all {
-			c.heard(other.self, b)
+			_ = c.heard(other.self, b)
 		}
 		c.share(b.at, true)
 	}
@@ -80,18 +87,21 @@ func TestFewPartitionsMove(t *testing.T) {
 func TestNodesThatFallSilent(t *testing.T) {
 	now := time.Now()
 	for what, fall := range map[string]func(c *company, gone string){
-		"silent":       func(*company, string) {},
-		"gone":         func(c *company, gone string) { c.heard(gone, beat{now.Add(beatLasts), true}); c.left(gone) },
-		"without room": func(c *company, gone string) { c.heard(gone, beat{now.Add(beatLasts), false}) },
+		"silent": func(*company, string) {},
+		"gone": func(c *company, gone string) {
+			_ = c.heard(gone, looking(now.Add(queue.NodeSilence), true))
+			c.left(gone)
+		},
+		"without room": func(c *company, gone string) { _ = c.heard(gone, looking(now.Add(queue.NodeSilence), false)) },
 	} {
 		all := fleetOf(3, 64)
 		gone, left := all[0], all[1:]
 		for _, c := range left {
 			for _, other := range left {
-				c.heard(other.self, beat{now.Add(beatLasts), true})
+				_ = c.heard(other.self, looking(now.Add(queue.NodeSilence), true))
 			}
 			fall(c, gone.self)
-			if !c.share(now.Add(beatLasts+time.Second), true) {
+			if !c.share(now.Add(queue.NodeSilence+time.Second), true) {
 				t.Errorf("a node is %s, and %s serves what it did", what, c.self)
 			}
 		}
@@ -106,7 +116,7 @@ func TestAllNodesWithoutRoom(t *testing.T) {
 	all := fleetOf(3, 64)
 	for _, c := range all {
 		for _, other := range all {
-			c.heard(other.self, beat{time.Now(), false})
+			_ = c.heard(other.self, looking(time.Now(), false))
 		}
 		if c.share(time.Now(), false) {
 			t.Errorf("%s serves others than before", c.self)

@@ -21,7 +21,9 @@ import (
 // wanted: so the leases, takes and settlements of lanes that are worked on at a time are in few partitions, and go together.
 func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err error) {
 	defer wrap(&err, "due")
-	s.begun.Do(func() { close(s.looking) })
+	if s.looks.CompareAndSwap(false, true) {
+		s.begin()
+	}
 	s.asleep.Store(math.MaxInt64) // while this is under way every wake counts
 	s.idle.Store(math.MaxInt64)
 	s.choosy.Store(want.Choosy)

@@ -24,9 +24,11 @@ type channels struct {
 	sweepAt atomic.Int64 // when there may be something to sweep, likewise
 
 	company  *company
-	begun    sync.Once
-	looking  chan struct{} // closed by the first Due
-	hearing  chan struct{} // closed when the wakes of all partitions served were first heard
+	info     atomic.Pointer[func() queue.NodeInfo] // see Join
+	looks    atomic.Bool                           // Due was called
+	beating  atomic.Bool                           // this node joined, or looks for work
+	begun    chan struct{}                         // either has just become so
+	hearing  chan struct{}                         // closed when the wakes of all partitions served were first heard
 	heardAll sync.Once
 	reshared chan struct{} // the company's shares changed, so wakes of other partitions are to be heard
 
@@ -40,7 +42,7 @@ type channels struct {
 
 func newChannels(c *conn) *channels {
 	ch := &channels{
-		conn: c, wake: make(chan struct{}, 1), company: newCompany(len(c.parts)), looking: make(chan struct{}), hearing: make(chan struct{}),
+		conn: c, wake: make(chan struct{}, 1), company: newCompany(len(c.parts)), begun: make(chan struct{}, 1), hearing: make(chan struct{}),
 		reshared: make(chan struct{}, 1),
 		queued:   make(chan queue.Event, eventBuffer),
 	}
@@ -210,7 +212,8 @@ const (
 	// node that doesn't hear it sweeps as soon as it hears again.
 	stagedMessage = "staged"
 
-	beatMessage = "beat" // a node is there, with its name and whether it has room
+	nodeMessage = "node" // a node is there, with what it says of itself
+	beatMessage = "beat" // the same in the form of earlier versions
 	goneMessage = "gone" // a node is gone, with its name
 )
 
@@ -220,16 +223,16 @@ func (s *channels) heard(channel, message string) {
 		s.heardWake(n, message)
 		return
 	}
-	words := strings.Fields(message)
-	switch {
-	case message == watchMessage:
+	kind, text, _ := strings.Cut(message, " ")
+	switch kind {
+	case watchMessage:
 		s.beWatched()
-	case message == stagedMessage:
+	case stagedMessage:
 		s.sweepIn(stageTTL)
-	case len(words) == 3 && words[0] == beatMessage:
-		s.company.heard(words[1], beat{time.Now(), words[2] == "1"})
-	case len(words) == 2 && words[0] == goneMessage:
-		s.company.left(words[1])
+	case nodeMessage, beatMessage:
+		s.heardBeat(message)
+	case goneMessage:
+		s.company.left(text)
 		s.reshare()
 	}
 }

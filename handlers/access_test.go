@@ -25,7 +25,7 @@ func TestScopes(t *testing.T) {
 	want := map[string]Scope{
 		"PUT /v1/keys": ScopeSend, "POST /v1/activities": ScopeSend, "POST /v1/activities/batch": ScopeSend,
 		"DELETE /v1/activities/{id}": ScopeSend, "POST /v1/activities/cancel": ScopeSend, "GET /v1/activities/{id}": ScopeRead,
-		"GET /v1/keys": ScopeRead, "GET /v1/feed": ScopeRead, "GET /v1/events": ScopeRead, "GET /v1/stats": ScopeRead,
+		"GET /v1/keys": ScopeRead, "GET /v1/feed": ScopeRead, "GET /v1/events": ScopeRead, "GET /v1/stats": ScopeRead, "GET /v1/nodes": ScopeRead,
 		"POST /v1/hosts/{host}/block": ScopeOperate, "POST /v1/hosts/reset": ScopeOperate, "POST /v1/dead-letters/retry": ScopeOperate,
 		"DELETE /v1/dead-letters": ScopeOperate, "GET /debug/pprof/{profile}": ScopeOperate, "GET /metrics": ScopeMetrics, "GET /healthz": "", "GET /openapi.json": "",
 	}

@@ -295,8 +295,8 @@ func testKeysAndNode(browser context.Context, t *testing.T) {
 	p.sees([]string{alice, "ed25519", "62"}, `(c => [0, 1, 2].map(i => c[i].textContent))(document.querySelector('.list tbody tr').cells)`)
 	p.run(`document.querySelector('#f-key_id').value = 'x'; document.querySelector('.filters').requestSubmit()`)
 	p.sees("There is no key with this ID. Deliveries that need it wait for it.", text(".none"))
-	p.follow("Node")
-	p.sees([]string{"1.2.3", "2 days 1 hour", "3 of 512"}, `['Version', 'Up for', 'In flight'].map(name => [...document.querySelectorAll('.facts div')].find(d => d.firstChild.textContent === name).lastChild.textContent)`)
-	p.sees([]string{"delivered", "gone"}, rows)
+	p.follow("Nodes")
+	p.sees([]string{"1.2.3", "go"}, `['Version', 'Signs by'].map(name => [...document.querySelectorAll('.facts div')].find(d => d.firstChild.textContent === name).lastChild.textContent)`)
+	p.sees([]string{"delivered", "gone"}, `[...document.querySelectorAll('section .list tbody th')].map(th => th.textContent)`)
 	p.sees("ready", text(".lead .pill"))
 }

@@ -1,12 +1,14 @@
 package handlers
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,36 @@ type world struct {
 	t     *testing.T
 	store *embedded.Store
 	token uint64
+	fleet atomic.Pointer[queue.FleetStatus] // the nodes; nil are those of the store
+}
+
+// fleetStore is the store of a world with the nodes of that world.
+type fleetStore struct {
+	queue.Queue
+	w *world
+}
+
+func (s fleetStore) Nodes(ctx context.Context) (queue.FleetStatus, error) {
+	if fleet := s.w.fleet.Load(); fleet != nil {
+		return *fleet, nil
+	}
+	return s.Queue.Nodes(ctx)
+}
+
+// someNodes is a fleet in the middle of an upgrade.
+func someNodes() *queue.FleetStatus {
+	now := time.Now()
+	node := func(name, version string, inFlight, partitions int) queue.Node {
+		return queue.Node{
+			Name: name, NodeInfo: queue.NodeInfo{Version: version, StartedAt: now.Add(-49 * time.Hour), InFlight: inFlight, Concurrency: 512},
+			Delivers: true, HasRoom: true, Partitions: partitions, HeardAt: now,
+		}
+	}
+	calls := queue.Node{Name: "api-0-b01d77", NodeInfo: queue.NodeInfo{Version: "1.2.3", StartedAt: now.Add(-49 * time.Hour)}, HeardAt: now}
+	older := queue.Node{Name: "2b6d5e4c-1a90-4d1e-8f00-2b6d5e4c1a90", Older: true, Delivers: true, HasRoom: true, HeardAt: now}
+	self, full := node("web-1-3f9a2c", "1.2.3", 137, 22), node("web-3-77c0de", "1.2.3", 512, 0)
+	self.Self, full.HasRoom = true, false
+	return &queue.FleetStatus{Partitions: 64, Nodes: []queue.Node{older, calls, self, node("web-2-9d8e01", "1.3.0", 3, 21), full}}
 }
 
 const (
@@ -52,6 +84,7 @@ func newWorld(t *testing.T) *world {
 
 	refused := &queue.LastAttempt{At: time.Now(), Status: 403, Outcome: "rejected", Error: "your server is blocked here"}
 	gone := &queue.LastAttempt{At: time.Now(), Status: 410, Outcome: "gone", Error: evil}
+	w.fleet.Store(someNodes())
 	w.post("gone.example", 2)
 	w.settle("gone.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Dead, Reason: queue.ReasonRejected, Attempt: refused})
 	w.settle("gone.example", queue.Settlement{Host: alive}, queue.Result{Verdict: queue.Dead, Reason: queue.ReasonGone, Attempt: gone})
@@ -74,7 +107,7 @@ func newStore(t *testing.T) *world {
 
 // url serves the API of the world, as long as the world lasts.
 func (w *world) url(change ...func(*Options)) string {
-	g := newRig(w.t, append(change, func(o *Options) { o.Queue = w.store })...)
+	g := newRig(w.t, append(change, func(o *Options) { o.Queue = fleetStore{w.store, w} })...)
 	srv := httptest.NewServer(withPast(g.handler))
 	w.t.Cleanup(srv.Close)
 	return srv.URL

@@ -52,6 +52,19 @@ var (
 		ID: exampleID, ActivityID: exampleURI, Accepted: 2, URL: activityURL(exampleID),
 		Rejected: []rejection{{Inbox: "http://10.0.0.1/inbox", Reason: "http_not_allowed", Detail: "only https inboxes are accepted"}},
 	}
+	exampleInFlight    = 3
+	exampleConcurrency = 512
+	exampleShares      = []int{33, 31}
+	exampleNodes       = nodesView{Partitions: 64, Items: []fleetNode{
+		{
+			Name: "web-1-3f9a2c", Self: true, Version: "1.2.3", StartedAt: exampleTime, Delivers: true, HasRoom: true,
+			InFlight: &exampleInFlight, Concurrency: &exampleConcurrency, Partitions: &exampleShares[0], LastHeardAt: exampleTime,
+		},
+		{
+			Name: "web-2-b01d77", Version: "1.2.3", StartedAt: exampleTime, Delivers: true, HasRoom: true,
+			InFlight: &exampleInFlight, Concurrency: &exampleConcurrency, Partitions: &exampleShares[1], LastHeardAt: exampleTime,
+		},
+	}}
 	exampleStats = statsView{
 		Warnings: []warningView{},
 		Fleet: fleetStats{
@@ -104,7 +117,8 @@ var examples = map[string]any{
 	"retry-dead-letters":  retried{Matched: 3, Retried: 2},
 	"delete-dead-letters": deleted{Matched: 3, Deleted: 3},
 
-	"stats": exampleStats,
+	"list-nodes": exampleNodes,
+	"stats":      exampleStats,
 	"stats-history": pastView{StepSeconds: 60, Items: []stepView{{
 		At: "2026-01-02T15:04:00.000Z", Activities: 12, Accepted: 750, Delivered: 714, Dead: 2, Died: map[string]int64{string(queue.ReasonGone): 2},
 		Attempts: map[string]int64{"delivered": 714, "gone": 2, "unreachable": 31}, Pending: 340,

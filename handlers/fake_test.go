@@ -44,6 +44,7 @@ type fakeQueue struct {
 	hosts       queue.List[queue.HostStatus]
 	dead        queue.List[queue.DeadLetter]
 	totals      queue.Stats
+	fleet       queue.FleetStatus
 	minutes     []queue.Minute // the newest last
 	events      chan queue.Event
 	feed        []queue.Event // its cursors are numbers: how many entries are before
@@ -286,6 +287,8 @@ func (f *fakeQueue) DeleteDead(_ context.Context, which queue.DeadLetterChoice) 
 }
 
 func (f *fakeQueue) Stats(context.Context) (queue.Stats, error) { return f.totals, f.ask() }
+
+func (f *fakeQueue) Nodes(context.Context) (queue.FleetStatus, error) { return f.fleet, f.ask() }
 
 func (f *fakeQueue) Minutes(_ context.Context, n int) ([]queue.Minute, error) {
 	minutes := queue.NewMinutes(noon, max(0, n-len(f.minutes)))

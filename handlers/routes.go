@@ -294,6 +294,10 @@ func (s *server) watchRoutes() []route {
 			replies: ok[statsView](),
 		},
 		{
+			method: "GET", path: "/v1/nodes", id: "list-nodes", summary: "List the nodes that share the store", serve: s.nodes,
+			replies: ok[nodesView](),
+		},
+		{
 			method: "GET", path: "/v1/stats/history", id: "stats-history", summary: "What happened in the last hour or day, for charts", serve: s.statsHistory,
 			params:  []param{{name: "minutes", in: "query", doc: "how far back, 1 to 1500, 60 by default; for more than 180 a step is 10 minutes", number: true}},
 			replies: map[int]reflect.Type{200: reflect.TypeFor[pastView]()}, faults: []int{422},

@@ -11,7 +11,7 @@ import { host } from './pages/host.js';
 import { hosts } from './pages/hosts.js';
 import { keys } from './pages/keys.js';
 import { letters } from './pages/letters.js';
-import { node } from './pages/node.js';
+import { nodes } from './pages/nodes.js';
 import { overview } from './pages/overview.js';
 
 const pollEvery = 2000; // milliseconds
@@ -21,7 +21,7 @@ const soonAfter = 500; // after an event, so that a thousand events load a page 
 // pages are made by the parts of the address and its query. A page has a title, a node, and load, which gets whether what it
 // shows is new to the user. It may have ask, which gets another query; stats, which gets the totals; and event, which reports
 // whether an event changes what it shows.
-const lists = { '': overview, hosts, activities, 'dead-letters': letters, keys, nodes: node };
+const lists = { '': overview, hosts, activities, 'dead-letters': letters, keys, nodes };
 const singles = { hosts: host, activities: activity, deliveries: delivery };
 
 const $ = (id) => document.getElementById(id);

@@ -137,6 +137,7 @@ type node struct {
 	signing      string
 	fingerprints []string // of the master keys
 	store        queue.Queue
+	name         string // in the fleet
 	traces       *telemetry.Traces
 	started      time.Time
 }
@@ -193,6 +194,7 @@ func (s *service) newNode(life context.Context, store queue.Queue, leases lockmg
 		registry.MustRegister(webhookMetrics(n.hook)...)
 	}
 	s.files.attach(n)
+	n.name = store.Join(n.info)
 	return n, nil
 }
 
@@ -241,6 +243,12 @@ func (n *node) stats() handlers.NodeStats {
 		view.WebhookLag = n.hook.Stats().Lag
 	}
 	return view
+}
+
+// info is what the nodes of the fleet learn of this one.
+func (n *node) info() queue.NodeInfo {
+	stats := n.stats()
+	return queue.NodeInfo{Version: config.BuildVersion(), StartedAt: n.started, InFlight: stats.InFlight, Concurrency: stats.Concurrency}
 }
 
 // run delivers until ctx ends or the server does, which served reports, and then stops both.

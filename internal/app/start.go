@@ -104,7 +104,7 @@ func (s *service) work(ctx context.Context, n *node, server *http.Server, addres
 	debug.FreeOSMemory() // that only the start needed
 	reserve := make([]byte, ballast)
 	defer runtime.KeepAlive(reserve)
-	s.log.Info("node.start", "version", config.BuildVersion(), "signing", n.signing, "master_keys", n.fingerprints,
+	s.log.Info("node.start", "name", n.name, "version", config.BuildVersion(), "signing", n.signing, "master_keys", n.fingerprints,
 		"address", address, "config", *s.cfg)
 	s.listening(address)
 	err := n.run(ctx, served)

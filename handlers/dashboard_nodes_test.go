@@ -20,14 +20,14 @@ func testNodes(browser context.Context, t *testing.T) {
 	p.sees([]string{
 		"2b6d5e4c-1a90-4d1e-8f00-2b6d5e4c1a90|delivers|older|–|–",
 		"api-0-b01d77|takes calls only|1.2.3|–|–",
-		"web-1-3f9a2cThis node|delivers|1.2.3|137 of 512|22 of 64",
+		"web-1-3f9a2c · this node|delivers|1.2.3|137 of 512|22 of 64",
 		"web-2-9d8e01|delivers|1.3.0|3 of 512|21 of 64",
 		"web-3-77c0de|no room|1.2.3|512 of 512|0 of 64",
 	}, fleetRows)
 	p.sees([]any{137, 512, "In flight on web-1-3f9a2c"}, `(m => [m.value, m.max, m.ariaLabel])(document.querySelector('meter'))`)
 	p.sees([]string{"2 days 1 hour", "now"}, `(c => [c[3].textContent, c[6].textContent])(document.querySelector('.list tbody').rows[2].cells)`)
 	p.sees([]string{"older", "1.3.0"}, `[...document.querySelectorAll('.list td:nth-of-type(2) .pill')].map(p => p.textContent)`)
-	p.sees("5 nodes share this store. 652 attempts of at most 1,536 are in flight.", text(".lead"))
+	p.sees("5 nodes share this store. 652 of at most 1,536 attempts are in flight.", text(".lead"))
 	p.sees([]string{"The nodes run different versions: an older version on 1, 1.2.3 on 3, 1.3.0 on 1."}, warned)
 
 	// One is upgraded, and the older one goes.
@@ -41,11 +41,11 @@ func testNodes(browser context.Context, t *testing.T) {
 		"2b6d5e4c-1a90-4d1e-8f00-2b6d5e4c1a90|gone|older|–|–",
 		"api-0-b01d77|gone|1.2.3|–|–",
 		"api-0-c0ffee|takes calls only|1.2.3|–|–",
-		"web-1-3f9a2cThis node|delivers|1.2.3|137 of 512|22 of 64",
+		"web-1-3f9a2c · this node|delivers|1.2.3|137 of 512|22 of 64",
 		"web-2-9d8e01|delivers|1.2.3|3 of 512|21 of 64",
 		"web-3-77c0de|no room|1.2.3|512 of 512|0 of 64",
 	}, fleetRows)
-	p.sees([]any{"4 nodes share this store. 652 attempts of at most 1,536 are in flight.", []string{}, true},
+	p.sees([]any{"4 nodes share this store. 652 of at most 1,536 attempts are in flight.", []string{}, true},
 		`[document.querySelector('.lead').textContent, `+warned+`, document.querySelector('.problems').hidden]`)
 
 	only := *fleet

@@ -1,7 +1,7 @@
 // Which nodes are there, is each of them well, how busy are they, and which versions do they run?
 
 import { Refused, get, now } from '../api.js';
-import { count, el, facts, format, lasted, pill, quiet, section, swap, text, when } from '../dom.js';
+import { el, facts, format, lasted, pill, quiet, section, swap, text, when } from '../dom.js';
 import { outcomes } from '../words.js';
 import { table } from '../table.js';
 
@@ -20,10 +20,10 @@ export function nodes() {
   const list = table({
     label: 'Nodes', key: (n) => n.name, empty: () => '',
     columns: [
-      { title: 'Node', cell: (n) => el('div', {}, text(n.name), n.self && el('p', { className: 'hint' }, 'This node')) },
+      { title: 'Node', cell: (n) => el('div', {}, text(n.name), n.self && el('span', { className: 'more' }, ' · this node')) },
       { title: 'Work', cell: work },
       { title: 'Version', cell: (n) => version(n, own) },
-      { title: 'Up for', cell: (n) => (n.started_at && !n.gone ? el('span', { title: new Date(n.started_at).toLocaleString() }, lasted((now() - Date.parse(n.started_at)) / 1000)) : quiet()) },
+      { title: 'Up for', cell: (n) => (n.started_at && !n.gone ? el('span', { className: 'whole', title: new Date(n.started_at).toLocaleString() }, lasted((now() - Date.parse(n.started_at)) / 1000)) : quiet()) },
       { title: 'In flight', cell: inFlight },
       { title: 'Partitions', num: true, cell: (n) => (n.delivers && n.partitions !== undefined && !n.gone ? `${format(n.partitions)} of ${format(partitions)}` : quiet()) },
       { title: 'Last heard', cell: (n) => (n.gone ? when(n.last_heard_at) : el('span', { title: new Date(n.last_heard_at).toLocaleString() }, 'now')) },
@@ -37,6 +37,8 @@ export function nodes() {
       { title: 'Meaning', wide: true, cell: ([outcome]) => outcomes[outcome] ?? '' },
     ],
   });
+
+  for (const { node } of [list, attempts]) node.classList.add('live');
 
   async function load(fresh) {
     const [fleet, reason, { node: n, fleet: totals }] = await Promise.all([listed(), readiness(), get('v1/stats')]);
@@ -109,7 +111,7 @@ function summary(all) {
   const busy = all.reduce((n, { in_flight: attempts }) => n + (attempts ?? 0), 0);
   const room = all.reduce((n, { concurrency }) => n + (concurrency ?? 0), 0);
   const share = all.length === 1 ? '1 node works on this store' : `${format(all.length)} nodes share this store`;
-  return room ? `${share}. ${count(busy, 'attempt')} of at most ${format(room)} ${busy === 1 ? 'is' : 'are'} in flight.` : `${share}.`;
+  return room ? `${share}. ${format(busy)} of at most ${format(room)} attempts ${busy === 1 ? 'is' : 'are'} in flight.` : `${share}.`;
 }
 
 // faults are what an operator should look at.

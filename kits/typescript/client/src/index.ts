@@ -7,8 +7,8 @@
  * anyway.
  */
 import type {
-  Accepted, ActivityCall, Attempt, Counts, DeadLetter, HostView, KeyCall, KeyView, LineAccepted, LineProblem, OneDelivery, Problem,
-  StatsView,
+  Accepted, ActivityCall, Attempt, Counts, DeadLetter, HostView, KeyCall, KeyView, LineAccepted, LineProblem, NodesView,
+  OneDelivery, Problem, StatsView,
 } from "./api.ts";
 import { pause, retryAfter, sleep } from "./retry.ts";
 
@@ -179,6 +179,11 @@ export class Postrider {
   /** Does something to a host, known or not. Call `seen` when your app receives something from it. */
   async actOnHost(host: string, action: HostAction): Promise<HostView> {
     return await this.call("POST", `/v1/hosts/${encodeURIComponent(host)}/${action}`);
+  }
+
+  /** Lists the nodes that share the store. */
+  async nodes(): Promise<NodesView> {
+    return await this.call("GET", "/v1/nodes");
   }
 
   async stats(): Promise<StatsView> {

@@ -10,13 +10,13 @@ import (
 
 // NodeInfo is what a node says of itself (Fleet.Join).
 type NodeInfo struct {
-	Version     string // of the program: printable ASCII; of a longer one, others see the first MaxVersion characters
+	Version     string // of the program: printable ASCII, at most MaxVersion characters; a store may drop the rest
 	StartedAt   time.Time
 	InFlight    int // attempts
 	Concurrency int // how many attempts may be in flight; 0 if the node does not deliver
 }
 
-// MaxVersion is how many characters of a version nodes see of each other.
+// MaxVersion is the most characters of a version.
 const MaxVersion = 64
 
 // Node is a node of the fleet.
@@ -42,8 +42,8 @@ type FleetStatus struct {
 	Partitions int // that the store has
 }
 
-// MaxNodeName is the most characters in the name of a node.
-const MaxNodeName = 48
+// MaxNodeName is the most characters in the name of a node: any name of a machine fits, and the suffix.
+const MaxNodeName = 64 + len("-3f9a2c")
 
 // NewNodeName returns a name for a node: that of the machine and, because several nodes may be on one machine, a random
 // suffix.

@@ -12,7 +12,7 @@ func TestNodeName(t *testing.T) {
 		"":                      "node-",
 		"\x1b[31m \n\u202e":     "31m-",
 		"ж":                     "node-",
-		strings.Repeat("x", 80): strings.Repeat("x", MaxNodeName-7) + "-",
+		strings.Repeat("x", 99): strings.Repeat("x", MaxNodeName-7) + "-",
 	} {
 		a, b := nodeName(host), nodeName(host)
 		if !strings.HasPrefix(a, want) || len(a) != len(want)+6 || a == b || !ValidNodeName(a) {

@@ -10,8 +10,8 @@ import (
 var nodeCases = []testCase{
 	{name: "lists the node itself", run: listsItself},
 	{name: "lists what the node says of itself now", run: listsWhatIsSaidNow},
-	{name: "lists whether the node looks for work", run: listsWhoLooks},
-	{name: "names each node otherwise", run: namesNodes},
+	{name: "lists whether the node looks for work", run: listsLooking},
+	{name: "gives each node a name of its own", run: namesNodes},
 }
 
 // self returns what the store lists, which must be this node only.
@@ -53,7 +53,7 @@ func listsWhatIsSaidNow(s *suite) {
 	}
 }
 
-func listsWhoLooks(s *suite) {
+func listsLooking(s *suite) {
 	has := func(what string, delivers, room bool) {
 		s.t.Helper()
 		n, _ := s.self()

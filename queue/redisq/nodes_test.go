@@ -26,7 +26,9 @@ type member struct {
 func newMember(t *testing.T, url, version string, delivers bool) member {
 	t.Helper()
 	m := member{Store: openStore(t, Options{URL: url, Prefix: "p", Partitions: 64})}
-	m.name = m.Join(func() queue.NodeInfo { return queue.NodeInfo{Version: version, StartedAt: m.start, InFlight: 3, Concurrency: 8} })
+	m.name = m.Join(func() queue.NodeInfo {
+		return queue.NodeInfo{Version: version, StartedAt: m.start, InFlight: 3, Concurrency: 8}
+	})
 	if delivers {
 		lookFor(t, m.Store, 1, 0)
 	}

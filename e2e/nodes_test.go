@@ -33,7 +33,7 @@ func TestNodesListEachOther(t *testing.T) {
 	f.nodes[0].Stop()
 	f.nodes = f.nodes[1:]
 	f.listEachOther(t, 2, calls)
-	f.nodes[0].Kill()
+	f.nodes[0].Crash()
 	f.nodes = f.nodes[1:]
 	f.listEachOther(t, 1, calls)
 }

@@ -320,6 +320,41 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        FleetNode: {
+            /**
+             * Format: int64
+             * @description how many attempts may be in flight; 0 if the node does not deliver
+             */
+            concurrency?: number;
+            /** @description false with the setting deliver=false */
+            delivers: boolean;
+            /** @description whether it takes more work: not while slow hosts hold all its slots, or its name servers are away */
+            has_room: boolean;
+            /**
+             * Format: int64
+             * @description attempts
+             */
+            in_flight?: number;
+            /**
+             * Format: date-time
+             * @description when the node that answers heard it last
+             */
+            last_heard_at: string;
+            /** @description of the machine, and a suffix; it stays the same until the node stops */
+            name: string;
+            /**
+             * Format: int64
+             * @description that it serves: it looks for work there first. Several nodes may serve a partition
+             */
+            partitions?: number;
+            /** @description true for the node that answers */
+            self?: boolean;
+            /** Format: date-time */
+            started_at?: string;
+            version?: string;
+        } & {
+            [key: string]: unknown;
+        };
         FleetRates: {
             /**
              * Format: double
@@ -589,6 +624,16 @@ export interface components {
              * @description the age of the oldest entry that the webhook has not delivered; 0 if another node sends it, or none
              */
             webhook_lag_seconds: number;
+        } & {
+            [key: string]: unknown;
+        };
+        NodesView: {
+            items: components["schemas"]["FleetNode"][];
+            /**
+             * Format: int64
+             * @description that the store has
+             */
+            partitions: number;
         } & {
             [key: string]: unknown;
         };
@@ -939,6 +984,7 @@ export type Deleted = components['schemas']['Deleted'];
 export type DeliveryView = components['schemas']['DeliveryView'];
 export type Entry = components['schemas']['Entry'];
 export type Fault = components['schemas']['Fault'];
+export type FleetNode = components['schemas']['FleetNode'];
 export type FleetRates = components['schemas']['FleetRates'];
 export type FleetStats = components['schemas']['FleetStats'];
 export type HealthView = components['schemas']['HealthView'];
@@ -951,6 +997,7 @@ export type LineAccepted = components['schemas']['LineAccepted'];
 export type LineProblem = components['schemas']['LineProblem'];
 export type NodeRates = components['schemas']['NodeRates'];
 export type NodeView = components['schemas']['NodeView'];
+export type NodesView = components['schemas']['NodesView'];
 export type OneDelivery = components['schemas']['OneDelivery'];
 export type OrderCall = components['schemas']['OrderCall'];
 export type OrderView = components['schemas']['OrderView'];

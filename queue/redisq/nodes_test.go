@@ -224,6 +224,10 @@ func TestNodesOfOlderVersions(t *testing.T) {
 	if n := e.heard(beatMessage); n != before {
 		t.Errorf("%d more beats were sent in the form of earlier versions after the last such node had gone", n-before)
 	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a node that closes says so", func() bool { return e.heard("gone "+b.name) == 1 })
 }
 
 // garbled are beats that no node can have sent.

@@ -24,8 +24,9 @@ const (
 	sharesEach = 4 // partitions that each node has at least, where there are enough
 )
 
-// company is which nodes there are and look for work, as far as this one hears, and so which partitions are this node's to look at first.
-// That only keeps what nodes send to Redis in few hands: a lease decides who works on a host, however nodes see each other.
+// company is which nodes there are and look for work, as far as this one hears, and so which partitions are this node's to
+// look at first. That only keeps what nodes send to Redis in few hands: a lease decides who works on a host, however nodes
+// see each other.
 //
 // Each partition is served by the nodes that come first in an order drawn from its number and their names (rendezvous
 // hashing), so that few partitions change hands when a node comes or goes. While there are few partitions, several nodes

@@ -123,3 +123,22 @@ func TestAllNodesWithoutRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestBothForms checks that a node which sends its beats in the older form, too, is not taken for an older one.
+func TestBothForms(t *testing.T) {
+	c := newCompany(1)
+	now := time.Now()
+	for _, message := range []string{`node {"name":"web-1","version":"1.2.3","looks":true,"room":true}`, "beat web-1 0"} {
+		name, b, err := parseBeat(message, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.heard(name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := c.there(now)[0]
+	if n.Older || n.Version != "1.2.3" || n.HasRoom || c.older(now) {
+		t.Errorf("the node is listed as %+v", n)
+	}
+}

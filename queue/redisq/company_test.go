@@ -142,3 +142,18 @@ func TestBothForms(t *testing.T) {
 		t.Errorf("the node is listed as %+v", n)
 	}
 }
+
+// TestNodesThatTakeCallsOnly checks that nodes which do not look for work get no partitions, also while the others have no
+// room.
+func TestNodesThatTakeCallsOnly(t *testing.T) {
+	c := newCompany(64)
+	if err := c.heard("api-1", beat{at: time.Now(), note: &note{}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range []bool{true, false} {
+		c.share(time.Now(), room)
+		if each, _, _ := served([]*company{c}); each[0] != 64 {
+			t.Errorf("the only node that looks for work, with room %t, serves %d of 64 partitions", room, each[0])
+		}
+	}
+}

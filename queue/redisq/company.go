@@ -81,12 +81,14 @@ func (c *company) left(name string) {
 	delete(c.others, name)
 }
 
-// share finds out which partitions are this node's, and reports whether these are others than before. A node without room
-// leaves all others in their places.
-func (c *company) share(now time.Time, room bool) (changed bool) {
+// share finds out which partitions are this node's, and reports whether these are others than before, and whether a node has
+// fallen silent since. A node without room leaves all others in their places.
+func (c *company) share(now time.Time, room bool) (changed, lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	heard := len(c.others)
 	maps.DeleteFunc(c.others, func(_ string, b beat) bool { return now.Sub(b.at) > queue.NodeSilence })
+	lost = len(c.others) < heard
 	names := []string{c.self}
 	for name, b := range c.others {
 		if b.looks && (b.room || !room) {
@@ -95,7 +97,7 @@ func (c *company) share(now time.Time, room bool) (changed bool) {
 	}
 	slices.Sort(names)
 	if slices.Equal(names, c.names) {
-		return false
+		return false, lost
 	}
 	c.names = names
 	servers := max(1, sharesEach*len(names)/len(c.mine))
@@ -105,7 +107,7 @@ func (c *company) share(now time.Time, room bool) (changed bool) {
 	}
 	changed = !slices.Equal(mine, c.mine)
 	c.mine = mine
-	return changed
+	return changed, lost
 }
 
 // known returns the names of the nodes among which the partitions are shared.
@@ -172,10 +174,15 @@ func (s *channels) hasRoom() bool {
 	return !s.choosy.Load() && (idle == never || time.Since(s.start) < idle+roomLasts)
 }
 
-// reshare has the wakes of other partitions heard if this node serves others now.
+// reshare has the wakes of other partitions heard if this node serves others now. If a node has died, this one sweeps, and so
+// learns when to finish what that one may have begun.
 func (s *channels) reshare() {
-	if s.company.share(time.Now(), s.hasRoom()) {
+	changed, lost := s.company.share(time.Now(), s.hasRoom())
+	if changed {
 		s.poke()
+	}
+	if lost {
+		s.sweepIn(0)
 	}
 }
 

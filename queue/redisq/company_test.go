@@ -101,8 +101,12 @@ func TestNodesThatFallSilent(t *testing.T) {
 				_ = c.heard(other.self, looking(now.Add(queue.NodeSilence), true))
 			}
 			fall(c, gone.self)
-			if !c.share(now.Add(queue.NodeSilence+time.Second), true) {
+			changed, lost := c.share(now.Add(queue.NodeSilence+time.Second), true)
+			if !changed {
 				t.Errorf("a node is %s, and %s serves what it did", what, c.self)
+			}
+			if lost != (what == "silent") {
+				t.Errorf("a node is %s, and %s says %t of whether one fell silent", what, c.self, lost)
 			}
 		}
 		if _, fewest, most := served(left); fewest != 1 || most != 1 {
@@ -118,7 +122,7 @@ func TestAllNodesWithoutRoom(t *testing.T) {
 		for _, other := range all {
 			_ = c.heard(other.self, looking(time.Now(), false))
 		}
-		if c.share(time.Now(), false) {
+		if changed, _ := c.share(time.Now(), false); changed {
 			t.Errorf("%s serves others than before", c.self)
 		}
 	}

@@ -82,6 +82,37 @@ func TestReportsAreMadeUpFor(t *testing.T) {
 	}
 }
 
+// TestDeadNodesReportsAreMadeUpForSoon checks that the node that is left makes the reports of one that fell silent when these are
+// old enough, and not only when it would have swept anyway.
+func TestDeadNodesReportsAreMadeUpForSoon(t *testing.T) {
+	t.Parallel()
+	hosts := manyHosts(12)
+	server := testredis.Start(t)
+	o := Options{URL: server.URL(), Prefix: "p", Partitions: 4}
+	left := openStore(t, o)
+	sweepAll(t, left)
+	o.NoWakes = true // so it is not heard
+	s := openStore(t, o)
+	neverReports(s)
+	left.company.heard(s.company.self, beat{time.Now(), true})
+	enqueue(t, s, submission("1", 100, hosts...))
+	oneDies(t, s, 1, hosts)
+	left.company.heard(s.company.self, beat{time.Now().Add(-2 * beatLasts), true})
+	left.reshare()
+	if wait, err := left.Sweep(t.Context()); wait > stageTTL || err != nil {
+		t.Errorf("the next sweep is in %s, %v, want when the reports are %s old", wait, err, stageTTL)
+	}
+	for start := time.Now(); len(doneOf(t, left)) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatal("the reports are not made")
+		}
+		if _, err := left.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkDone(t, left, "11/1/0")
+}
+
 // TestRetryIsReportedFirst checks that the feed never takes an activity for done of which a dead letter is about to be made
 // pending again, and does so again if that came to nothing.
 func TestRetryIsReportedFirst(t *testing.T) {

@@ -37,6 +37,7 @@ var (
 	Tombs      = kind("tombs", "list")
 	Outdated   = kind("outdated", "zset")
 	Every      = kind("every", "stream")
+	Older      = kind("older", "zset")
 
 	Feed    = kind("feed", "stream")
 	Ended   = kind("ended", "zset")

@@ -35,7 +35,7 @@ func importMany(t testing.TB, s *Store, n int, change func(i int, a *queue.Activ
 func TestSearchIsBounded(t *testing.T) {
 	s := open(t, t.TempDir())
 	const n = 2*searchRows + 10
-	began := time.Now()
+	began := time.Now().Add(-n * time.Second)
 	importMany(t, s, n, func(i int, a *queue.Activity) {
 		a.URI, a.CreatedAt = fmt.Sprint(i), began.Add(time.Duration(i)*time.Second)
 		if i == 0 || i == n-3 || i == n-5 {
@@ -110,6 +110,39 @@ func BenchmarkSearch(b *testing.B) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestSearchAmongMoved checks that a page costs the same however many activities were moved to a store that had others, in whatever
+// order these came.
+func TestSearchAmongMoved(t *testing.T) {
+	looked := map[string][]int{}
+	for _, n := range []int{300, 3000} {
+		s := open(t, t.TempDir())
+		submitMany(t, s, []string{"a.example"})
+		now := time.Now()
+		importMany(t, s, n, func(i int, a *queue.Activity) {
+			a.URI, a.Actor = fmt.Sprint(i), fmt.Sprint("https://app.example/users/", i%3)
+			a.KeyID = a.Actor + "#main-key"
+			a.CreatedAt = now.Add(-time.Hour - time.Duration(i*7919%n)*time.Second)
+		})
+		submitMany(t, s, []string{"b.example"})
+		for name, f := range map[string]queue.ActivityFilter{
+			"all": {}, "since": {Since: now.Add(-30 * time.Minute)}, "since the moved": {Since: now.Add(-time.Hour - 5*time.Second)},
+			"actor": {Actor: "https://app.example/users/1"}, "key": {KeyID: "https://app.example/users/2#main-key"}, "URI": {URI: "7"},
+			"pending": {State: queue.ActivityPending, Since: now.Add(-time.Minute)},
+		} {
+			o := &search{s: s, filter: f, limit: 10}
+			if err := o.run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			looked[name] = append(looked[name], o.looked)
+		}
+	}
+	for name, n := range looked {
+		if n[0] != n[1] || n[0] > 11 {
+			t.Errorf("%s: a page looks at %d activities of 300, and at %d of 3,000", name, n[0], n[1])
 		}
 	}
 }

@@ -16,7 +16,7 @@ type stored struct {
 	priority        queue.Priority
 }
 
-const selectStored = `SELECT seq, first, total, delivered, dead, cancelled, id, uri, type, key_id, actor, metadata, created, priority
+const selectStored = `SELECT seq, first, total, delivered, dead, cancelled, id, uri, type, key_id, actor, metadata, created, priority, older
 	FROM activities WHERE `
 
 // readStored reads a row of selectStored.

@@ -135,7 +135,7 @@ func largeStore(b *testing.B) *Store {
 }
 
 // submitMany enqueues an activity to an inbox of its own on each of the hosts.
-func submitMany(b *testing.B, s *Store, hosts []string) {
+func submitMany(b testing.TB, s *Store, hosts []string) {
 	b.Helper()
 	id := uuid.Must(uuid.NewV7())
 	sub := &queue.Submission{

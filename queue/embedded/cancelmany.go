@@ -36,8 +36,8 @@ type cancelMany struct {
 func (o *cancelMany) all(ctx context.Context, f queue.ActivityFilter) error {
 	f.State = queue.ActivityPending
 	found := &search{}
-	for isFirst := true; isFirst || found.next > 0; isFirst = false {
-		found = &search{s: o.s, filter: f, before: found.next, limit: cancelAtOnce}
+	for isFirst := true; isFirst || found.more; isFirst = false {
+		found = &search{s: o.s, filter: f, at: found.at, limit: cancelAtOnce}
 		if err := found.run(ctx); err != nil {
 			return err
 		}

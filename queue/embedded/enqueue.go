@@ -48,6 +48,7 @@ type enqueue struct {
 	now      int64
 
 	created, finished int64 // finished if nothing pends
+	older             int64 // see schema.go
 	expires           int64 // the first of accepted
 }
 

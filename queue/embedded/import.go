@@ -143,8 +143,9 @@ func (o *moving) receipt(t *tx, m *queue.MovedReceipt) (isNew bool, err error) {
 		return false, err
 	}
 	created := o.now + m.TTL.Milliseconds() - day
-	seq, isNew, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, `UPDATE activities SET idempotency = ?, fingerprint = ?, duplicates = ?,
-		refused = ?, note = ?, created = iif(created < ?, ?, created) WHERE id = ? AND idempotency IS NULL RETURNING seq`,
+	seq, isNew, err := one(t.conn, (*sqlite.Stmt).ColumnInt64, `UPDATE activities SET idempotency = ?1, fingerprint = ?2, duplicates = ?3,
+		refused = ?4, note = ?5, created = iif(created < ?6, ?7, created), older = iif(created < ?6, seq, older)
+		WHERE id = ?8 AND idempotency IS NULL RETURNING seq`,
 		m.Key[:], m.Fingerprint[:], m.Duplicates, encode(m.Refused), m.Note, created-clocksDiffer, created, id[:])
 	if isNew {
 		t.remember(&m.Key, seq)

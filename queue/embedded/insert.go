@@ -28,6 +28,7 @@ func (e *enqueue) insert(t *tx) (err error) {
 		seq: t.newSeq(), first: t.reserve(e.total()), id: e.id, keyName: a.KeyName(), uri: hashOf(a.URI),
 		ordering: hashOf(e.full.OrderingKey), priority: a.Priority, makes: makes(a.Role, a.Object), created: e.created,
 	}
+	e.older = t.place(e.act.seq, e.created)
 	if len(e.accepted)+e.letters > 0 {
 		if e.act.body, err = t.hold(e.act.seq, e.digest, a.Body); err != nil {
 			return err
@@ -37,7 +38,9 @@ func (e *enqueue) insert(t *tx) (err error) {
 		return err
 	}
 	t.remember(&e.sub.Idempotency.Key, e.act.seq)
-	t.marks = appendMarks(t.marks, e.act.seq, a.URI, a.Actor, a.KeyID)
+	if e.older == 0 {
+		t.marks = appendMarks(t.marks, e.act.seq, a.URI, a.Actor, a.KeyID)
+	}
 	t.totals.activities++
 	if len(e.accepted) == 0 {
 		return nil
@@ -60,6 +63,21 @@ func (e *enqueue) total() int {
 func (t *tx) newSeq() int64 {
 	t.seq = max(t.seq, t.ledger.seq) + 1
 	return t.seq - 1
+}
+
+// place returns the value of older (see schema.go) of a new activity. One that was accepted after now, by the clock of another store,
+// is not in its place either.
+func (t *tx) place(seq, created int64) (older int64) {
+	if t.newest == 0 {
+		t.newest, t.older = max(t.ledger.newest, 1), t.ledger.older
+	}
+	switch {
+	case created >= t.newest && created <= t.now:
+		t.newest, t.older = created, 0
+	case t.older == 0:
+		t.older = seq
+	}
+	return t.older
 }
 
 // makes returns the hash of the object that an activity makes, 0 if there is none.
@@ -102,12 +120,12 @@ func (e *enqueue) insertActivity(t *tx) error {
 		body, sum = e.act.body, e.full.Digest[:]
 	}
 	return t.exec(`INSERT INTO activities (seq, id, uri, type, key_id, ordering_key, priority, created, first, total, delivered, dead,
-		cancelled, letters, expires_next, done_at, idempotency, fingerprint, duplicates, refused, note, role, object, final, pin, body, digest, actor, metadata, trace)
-		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		cancelled, letters, expires_next, done_at, idempotency, fingerprint, duplicates, refused, note, role, object, final, pin, body, digest, actor, metadata, trace, older)
+		VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		e.act.seq, e.id[:], sub.URI, sub.Type, sub.KeyID, e.full.OrderingKey, int64(sub.Priority), e.act.created, e.act.first,
 		e.total(), e.before.Delivered, e.before.Dead+e.letters, e.before.Cancelled, e.letters, expires, done, key,
 		sub.Idempotency.Fingerprint[:], e.receipt.Duplicates, encode(e.receipt.Refused), sub.Note, int64(sub.Role), sub.Object,
-		encode(sub.Final), sub.Pin, body, sum, sub.Actor, metadata, trace)
+		encode(sub.Final), sub.Pin, body, sum, sub.Actor, metadata, trace, e.older)
 }
 
 // makeLanes makes the missing lanes.

@@ -153,9 +153,18 @@ func (l *loader) receipts() error {
 		})
 }
 
-// next finds the seq of the next activity, which is greater than those of all tombstones too, and the id of the next delivery.
+// next finds the seq of the next activity, which is greater than those of all tombstones too, the id of the next delivery, and
+// when the newest activity was accepted.
 func (l *loader) next() error {
 	to := l.ledger
+	newest, _, err := one(l.c, (*sqlite.Stmt).ColumnInt64, "SELECT created FROM activities WHERE older = 0 ORDER BY seq DESC LIMIT 1")
+	if err != nil {
+		return fmt.Errorf("activities: %w", err)
+	}
+	to.newest = min(newest, l.s.clock.now()) // else it is damaged
+	if to.older, _, err = one(l.c, (*sqlite.Stmt).ColumnInt64, "SELECT older FROM activities ORDER BY seq DESC LIMIT 1"); err != nil {
+		return fmt.Errorf("activities: %w", err)
+	}
 	to.seq, to.next = 1, 1
 	for _, q := range []struct {
 		table, query string
@@ -182,7 +191,7 @@ func (l *loader) next() error {
 // marks makes those marks again that were not written.
 func (l *loader) marks() error {
 	l.ledger.marks = nil
-	return l.rows("activities", "SELECT seq, uri, actor, key_id FROM activities WHERE seq > (SELECT marked FROM meta) ORDER BY seq", nil,
+	return l.rows("activities", "SELECT seq, uri, actor, key_id FROM activities WHERE seq > (SELECT marked FROM meta) AND older = 0 ORDER BY seq", nil,
 		func(row *sqlite.Stmt) error {
 			l.ledger.marks = appendMarks(l.ledger.marks, row.ColumnInt64(0), row.ColumnText(1), row.ColumnText(2), row.ColumnText(3))
 			return nil

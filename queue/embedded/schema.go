@@ -17,7 +17,9 @@ const schema = `
 	-- a range and need no index. An activity has expires_next while any of its deliveries is pending, and done_at after.
 	-- While any is pending or a dead letter, body is the seq of the activity whose row of bodies it shares with all that
 	-- have the same bytes, and digest their SHA-256. Idempotency keys, and URIs of what is pending, are looked up in memory,
-	-- and URIs, actors and keys by marks, so they need no index either.
+	-- and URIs, actors and keys by marks, so they need no index either. older is not 0 if it was accepted before an activity
+	-- that the store got earlier, and so is not in its place by seq, as happens where stores are moved: it has indexes, and no
+	-- marks. It is the seq of the first of all in a row that are so.
 	CREATE TABLE activities (
 		seq INTEGER PRIMARY KEY,
 		id BLOB NOT NULL,
@@ -48,13 +50,18 @@ const schema = `
 		refused TEXT,
 		note BLOB,
 		body INTEGER,
-		digest BLOB
+		digest BLOB,
+		older INTEGER NOT NULL DEFAULT 0
 	) STRICT;
 	CREATE UNIQUE INDEX activities_id ON activities (id);
 	CREATE INDEX activities_recent ON activities (created, idempotency) WHERE idempotency IS NOT NULL;
 	CREATE INDEX activities_expires ON activities (expires_next) WHERE expires_next IS NOT NULL;
 	CREATE INDEX activities_done ON activities (done_at) WHERE done_at IS NOT NULL AND letters = 0;
 	CREATE INDEX activities_letters ON activities (body, digest, expires_next) WHERE letters > 0;
+	CREATE INDEX activities_older ON activities (created) WHERE older > 0;
+	CREATE INDEX activities_older_uri ON activities (uri, created) WHERE older > 0;
+	CREATE INDEX activities_older_actor ON activities (actor, created) WHERE older > 0;
+	CREATE INDEX activities_older_key ON activities (key_id, created) WHERE older > 0;
 	-- See marks.go.
 	CREATE TABLE marks (mark INTEGER PRIMARY KEY) STRICT;
 	CREATE TABLE bodies (activity INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;

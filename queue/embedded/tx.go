@@ -16,6 +16,8 @@ type ledger struct {
 	restless   func(into map[int64]bool) // adds lanes of hosts whose state the feed may not know
 	seq        int64                     // of the next activity
 	next       int64                     // the id of the next delivery
+	newest     int64                     // when the last activity was accepted, but for those that are older than others before them
+	older      int64                     // the first of those that are so, if the last activity is one; see schema.go
 	receipts   receipts
 	bodies     bodies
 	marks      marks      // those to be written; changed under the store's mutex
@@ -44,6 +46,9 @@ func (l *ledger) commit(t *tx) {
 	merge(l.tombstones.deletions, t.tombstones.deletions, isGone)
 	l.next = max(l.next, t.next)
 	l.seq = max(l.seq, t.seq)
+	if t.newest > 0 {
+		l.newest, l.older = t.newest, t.older
+	}
 }
 
 // tx is a transaction of the writer. It sums up what its operations change in the counts of activities, so that a
@@ -60,6 +65,8 @@ type tx struct {
 
 	seq        int64                 // of the next activity, 0 if it makes none
 	next       int64                 // the id of the next delivery, 0 if it makes none
+	newest     int64                 // as in the ledger, 0 if it makes none
+	older      int64                 // as in the ledger
 	receipts   map[uint64]int64      // activities that it makes, by idempotency key
 	uris       map[uint32][]int64    // those with something pending, by hash of their URI
 	tails      map[uint32]*newTails  // what it adds to chains, by hash of the ordering key

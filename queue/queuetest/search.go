@@ -15,6 +15,8 @@ var searchCases = []testCase{
 	{name: "finds activities by each of their marks", run: searchesBy},
 	{name: "finds activities by their state", run: searchesStates},
 	{name: "finds what is accepted since", run: searchesSince},
+	{name: "puts what is moved here in its place", run: searchesMoved},
+	{name: "ends with what is moved here", run: searchOfMovedEnds, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
 	{name: "is remembered", run: searchesAfterRestart},
 	{name: "ends with the activity", run: searchEnds, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
 	{name: "refuses a bad cursor", run: searchRefuses},
@@ -115,6 +117,69 @@ func searchesSince(s *suite) {
 	s.finds(queue.ActivityFilter{Since: since}, "6")
 	s.finds(queue.ActivityFilter{Since: since, Actor: "https://app.example/users/bob"}, "6")
 	s.finds(queue.ActivityFilter{Since: since, URI: "5"})
+}
+
+// bringOld imports three activities, not in the order accepted: of two and a half hours ago, of three, and of one and a half, between
+// local ones. One has something pending, and two have one actor.
+func (s *suite) bringOld() (now time.Time) {
+	s.t.Helper()
+	now = time.Now().Add(s.b.Ahead)
+	old := func(uri, actor string, ago time.Duration) queue.Record {
+		sub := submission(uri, "a.example")
+		sub.CreatedAt = now.Add(-ago)
+		by(actor, actor+"#main-key", "Move")(sub)
+		return queue.Record{Activity: &queue.MovedActivity{Activity: sub.Activity, Delivered: 1, Finished: time.Minute}}
+	}
+	ann, bob := "https://app.example/users/ann", "https://app.example/users/bob"
+	middle, first, last := old("middle", ann, 150*time.Minute), old("first", bob, 3*time.Hour), old("last", ann, 90*time.Minute)
+	last.Activity.Deliveries = []queue.MovedDelivery{{Recipient: submission("last", "a.example").Recipients[0], TTL: 80 * time.Hour}}
+	s.put("before", "a.example", by(ann, ann+"#main-key", "Create"))
+	s.load([]queue.Record{middle, first}, 2)
+	s.put("between", "a.example", by(bob, "key", "Create"))
+	s.load([]queue.Record{last}, 1)
+	s.put("after", "b.example", by(ann, ann+"#main-key", "Create"))
+	return now
+}
+
+func searchesMoved(s *suite) {
+	now := s.bringOld()
+	ann := "https://app.example/users/ann"
+	since := func(ago time.Duration) time.Time { return now.Add(-ago) }
+	for range 2 {
+		s.finds(queue.ActivityFilter{}, "after", "between", "before", "last", "middle", "first")
+		s.finds(queue.ActivityFilter{Since: since(time.Hour)}, "after", "between", "before")
+		s.finds(queue.ActivityFilter{Since: since(2 * time.Hour)}, "after", "between", "before", "last")
+		s.finds(queue.ActivityFilter{Since: since(170 * time.Minute)}, "after", "between", "before", "last", "middle")
+		s.finds(queue.ActivityFilter{Actor: ann}, "after", "before", "last", "middle")
+		s.finds(queue.ActivityFilter{Actor: ann, Since: since(2 * time.Hour)}, "after", "before", "last")
+		s.finds(queue.ActivityFilter{KeyID: ann + "#main-key"}, "after", "before", "last", "middle")
+		s.finds(queue.ActivityFilter{KeyID: "https://app.example/users/bob#main-key"}, "first")
+		s.finds(queue.ActivityFilter{URI: "first"}, "first")
+		s.finds(queue.ActivityFilter{URI: "first", Since: since(2 * time.Hour)})
+		s.finds(queue.ActivityFilter{Type: "Move"}, "last", "middle", "first")
+		s.finds(queue.ActivityFilter{State: queue.ActivityPending}, "after", "between", "before", "last")
+		s.finds(queue.ActivityFilter{State: queue.ActivityPending, Actor: ann, Since: since(time.Hour)}, "after", "before")
+		s.finds(queue.ActivityFilter{State: queue.ActivityDone}, "middle", "first")
+		s.reopen()
+	}
+	choice := queue.CancelChoice{KeyID: ann + "#main-key"}
+	s.same("cancelled", queue.CancelCount{Activities: 3, Deliveries: 3}, s.cancelMany(choice))
+}
+
+func searchOfMovedEnds(s *suite) {
+	s.bringOld()
+	for range 2 {
+		time.Sleep(50 * time.Hour)
+		s.sweep()
+		s.act("a.example", queue.Block) // so that nothing is left
+		s.act("b.example", queue.Block)
+		s.deleteDead(queue.DeadLetterChoice{})
+	}
+	s.finds(queue.ActivityFilter{})
+	s.finds(queue.ActivityFilter{URI: "first"})
+	s.finds(queue.ActivityFilter{Actor: "https://app.example/users/ann"})
+	s.put("new", "c.example")
+	s.finds(queue.ActivityFilter{}, "new")
 }
 
 func searchesAfterRestart(s *suite) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"slices"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -143,7 +144,7 @@ func (s *reader) matches(ctx context.Context, f *search, page []listPosition) ([
 			s.logLimited("description", err)
 			continue
 		}
-		if a := home.asActivity(id); found && home.parts != "" && f.describes(&a) {
+		if a := home.asActivity(id); found && home.parts != "" && f.describes(&a) && !home.isBefore(f.Since) {
 			all = append(all, match{listPosition: at, parts: []part{home}})
 		}
 	}
@@ -154,6 +155,11 @@ func (s *reader) matches(ctx context.Context, f *search, page []listPosition) ([
 		all[i].status = statusOf(all[i].id().String(), all[i].parts)
 	}
 	return slices.DeleteFunc(all, func(m match) bool { return f.State != "" && f.State != m.status.State }), nil
+}
+
+// isBefore reports whether an activity was accepted before a time.
+func (a *part) isBefore(since time.Time) bool {
+	return !since.IsZero() && a.created < a.lag.stored(since)
 }
 
 // addParts reads what other partitions than its home have of each activity.

@@ -16,7 +16,7 @@ func weigh(t *testing.T, server *testredis.Server) (bytes int) {
 	t.Helper()
 	for _, name := range keysOf(t, server) {
 		_, kind, _ := strings.Cut(name, "}:")
-		if kind, _, _ = strings.Cut(kind, ":"); kind == "every" || kind == "u" || kind == "m" || kind == "x" {
+		if kind, _, _ = strings.Cut(kind, ":"); kind == "every" || kind == "older" || kind == "u" || kind == "m" || kind == "x" {
 			n, err := strconv.Atoi(strings.TrimSpace(server.Must("MEMORY", "USAGE", name, "SAMPLES", "0")))
 			if err != nil {
 				t.Fatal(err)
@@ -97,5 +97,45 @@ func TestFindsAllOfOneMoment(t *testing.T) {
 		if len(found) != activities {
 			t.Errorf("%s: %d activities are found, want %d", name, len(found), activities)
 		}
+	}
+}
+
+// TestSearchAmongMoved checks that a page costs the same however many activities were moved to a store that had others, in whatever
+// order these came.
+func TestSearchAmongMoved(t *testing.T) {
+	counted := map[string][]int{}
+	for _, n := range []int{150, 1500} {
+		server := testredis.Start(t)
+		s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 2, NoWakes: true})
+		enqueue(t, s, submission("before", 10, "a.example"))
+		now := time.Now()
+		var records []queue.Record
+		for i := range n {
+			a := submission(strconv.Itoa(i), 10).Activity
+			a.Actor = fmt.Sprint("https://app.example/users/", i%3)
+			a.KeyID = a.Actor + "#main-key"
+			a.CreatedAt = now.Add(-time.Hour - time.Duration(i*7919%n)*time.Second)
+			records = append(records, queue.Record{Activity: &queue.MovedActivity{Activity: a, Delivered: 1}})
+		}
+		if stored, err := s.Import(t.Context(), records); stored != n || err != nil {
+			t.Fatal(stored, err)
+		}
+		enqueue(t, s, submission("after", 10, "a.example"))
+		for name, f := range map[string]queue.ActivityFilter{
+			"all": {}, "since": {Since: now.Add(-30 * time.Minute)}, "since the moved": {Since: now.Add(-time.Hour - 5*time.Second)},
+			"actor": {Actor: "https://app.example/users/1"}, "key": {KeyID: "https://app.example/users/2#main-key"},
+		} {
+			before := commands(t, server)
+			if _, err := s.Activities(t.Context(), f, queue.Page{Limit: 10}); err != nil {
+				t.Fatal(err)
+			}
+			counted[name] = append(counted[name], commands(t, server)-before-1)
+		}
+	}
+	for name, n := range counted {
+		if n[0] > 40 || n[1] > 40 { // it depends on how they are spread over the partitions
+			t.Errorf("%s: a page takes %d commands of 150 activities, and %d of 1,500", name, n[0], n[1])
+		}
+		t.Logf("%s: %d and %d commands", name, n[0], n[1])
 	}
 }

@@ -138,13 +138,25 @@ func (s *some) add(at, before listPosition) {
 	}
 }
 
+// merge adds others.
+func (s *some) merge(others some) {
+	s.all = slices.Concat(s.all, others.all)
+	s.end = max(s.end, others.end)
+}
+
 // find returns activities of a partition that come next and have what is looked for.
 func (p *partition) find(ctx context.Context, f *search, before listPosition, most int) (found some, err error) {
 	if len(f.uriMarks) > 0 {
 		return p.withURIs(ctx, f.uriMarks, before)
 	}
 	if len(f.marks) == 0 {
-		return p.inStream(ctx, p.Key(rediskeys.Every), before, most)
+		found, err := p.inStream(ctx, p.Key(rediskeys.Every), before, most)
+		if err != nil {
+			return found, err
+		}
+		older, err := p.inOlder(ctx, noMarks[:markBytes], before, most)
+		found.merge(older)
+		return found, err
 	}
 	for _, mark := range f.marks {
 		name := hex.EncodeToString([]byte(mark))
@@ -156,8 +168,13 @@ func (p *partition) find(ctx context.Context, f *search, before listPosition, mo
 		if err != nil {
 			return found, err
 		}
-		found.all = slices.Concat(found.all, all, more.all)
-		found.end = max(found.end, more.end)
+		older, err := p.inOlder(ctx, mark, before, most)
+		if err != nil {
+			return found, err
+		}
+		found.merge(some{all: all})
+		found.merge(more)
+		found.merge(older)
 	}
 	return found, nil
 }
@@ -224,6 +241,26 @@ func (p *partition) inStream(ctx context.Context, key string, before listPositio
 		}
 	}
 	return found, nil
+}
+
+// inOlder returns activities with a mark that come next, of those that came from another store and are older than others that were
+// there. They are so many at most.
+func (p *partition) inOlder(ctx context.Context, mark string, before listPosition, most int) (found some, err error) {
+	newest := "[" + mark + strings.Repeat("\xff", positionBytes)
+	if before != "" {
+		newest = "(" + mark + string(before)
+	}
+	var members []string
+	err = p.read(ctx, p.client.B().Zrevrangebylex().Key(p.Key(rediskeys.Older)).Max(newest).Min("["+mark).Limit(0, int64(most)).Build(), &members)
+	for _, m := range members {
+		if len(m) == markBytes+positionBytes {
+			found.add(listPosition(m[markBytes:]), before)
+		}
+	}
+	if n := len(found.all); n > 0 && len(members) == most {
+		found.end = found.all[n-1]
+	}
+	return found, err
 }
 
 func (p *partition) entries(ctx context.Context, command rueidis.Completed) ([]rueidis.XRangeEntry, error) {

@@ -28,7 +28,8 @@ CREATE TABLE activities (
 		refused TEXT,
 		note BLOB,
 		body INTEGER,
-		digest BLOB
+		digest BLOB,
+		older INTEGER NOT NULL DEFAULT 0
 	) STRICT;
 CREATE TABLE bodies (activity INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
 CREATE TABLE dead (
@@ -116,6 +117,10 @@ CREATE INDEX activities_done ON activities (done_at) WHERE done_at IS NOT NULL A
 CREATE INDEX activities_expires ON activities (expires_next) WHERE expires_next IS NOT NULL;
 CREATE UNIQUE INDEX activities_id ON activities (id);
 CREATE INDEX activities_letters ON activities (body, digest, expires_next) WHERE letters > 0;
+CREATE INDEX activities_older ON activities (created) WHERE older > 0;
+CREATE INDEX activities_older_actor ON activities (actor, created) WHERE older > 0;
+CREATE INDEX activities_older_key ON activities (key_id, created) WHERE older > 0;
+CREATE INDEX activities_older_uri ON activities (uri, created) WHERE older > 0;
 CREATE INDEX activities_recent ON activities (created, idempotency) WHERE idempotency IS NOT NULL;
 CREATE INDEX dead_at ON dead (died_at, id);
 CREATE INDEX dead_host ON dead (host, died_at, id, reason);
@@ -124,8 +129,8 @@ CREATE INDEX dead_reason ON dead (reason, died_at, id);
 CREATE INDEX dead_uri ON dead (uri, died_at, id);
 CREATE INDEX feed_states ON feed (host, seq) WHERE kind = 'host_state';
 PRAGMA user_version = 1;
-INSERT INTO activities VALUES (1, X'018F0000000070008000000000000001', 'https://app.example/1', 'Create', 'https://app.example/alice', 'https://app.example/alice#key', 'SHA256:abc', 'thread', 1, 1, 'https://app.example/notes/1', '[403]', '{"status_id":42}', X'007472616365FF', 946684800000, 1, 4, 1, 1, 0, 1, 946944000000, NULL, X'0100000000000000000000000000000000000000000000000000000000000000', X'0100000000000000000000000000000000000000000000000000000000000000', 0, '[{"inbox":"https://blocked.example/inbox","reason":"host_blocked"}]', X'6E6F7465', 1, X'4D9B79732B32EE30279DAE213188C9B3490450D829D05B4C0E2CCDEF8B9BBDBB');
-INSERT INTO activities VALUES (2, X'018F0000000070008000000000000002', 'https://app.example/2', 'Create', 'https://app.example/alice', 'https://app.example/alice#key', 'SHA256:abc', 'thread', 1, 2, 'https://app.example/notes/1', '[403]', '{"status_id":42}', X'007472616365FF', 946684800000, 5, 1, 0, 0, 0, 0, 946944000000, NULL, X'0200000000000000000000000000000000000000000000000000000000000000', X'0100000000000000000000000000000000000000000000000000000000000000', 0, NULL, X'6E6F7465', 2, X'01ACC50A7155BC70C941BFB7C898FD41AB8F6034DD770B3CB5764A838A157C03');
+INSERT INTO activities VALUES (1, X'018F0000000070008000000000000001', 'https://app.example/1', 'Create', 'https://app.example/alice', 'https://app.example/alice#key', 'SHA256:abc', 'thread', 1, 1, 'https://app.example/notes/1', '[403]', '{"status_id":42}', X'007472616365FF', 946684800000, 1, 4, 1, 1, 0, 1, 946944000000, NULL, X'0100000000000000000000000000000000000000000000000000000000000000', X'0100000000000000000000000000000000000000000000000000000000000000', 0, '[{"inbox":"https://blocked.example/inbox","reason":"host_blocked"}]', X'6E6F7465', 1, X'4D9B79732B32EE30279DAE213188C9B3490450D829D05B4C0E2CCDEF8B9BBDBB', 0);
+INSERT INTO activities VALUES (2, X'018F0000000070008000000000000002', 'https://app.example/2', 'Create', 'https://app.example/alice', 'https://app.example/alice#key', 'SHA256:abc', 'thread', 1, 2, 'https://app.example/notes/1', '[403]', '{"status_id":42}', X'007472616365FF', 946684800000, 5, 1, 0, 0, 0, 0, 946944000000, NULL, X'0200000000000000000000000000000000000000000000000000000000000000', X'0100000000000000000000000000000000000000000000000000000000000000', 0, NULL, X'6E6F7465', 2, X'01ACC50A7155BC70C941BFB7C898FD41AB8F6034DD770B3CB5764A838A157C03', 0);
 INSERT INTO bodies VALUES (1, X'626F6479206F662068747470733A2F2F6170702E6578616D706C652F31');
 INSERT INTO bodies VALUES (2, X'626F6479206F662068747470733A2F2F6170702E6578616D706C652F32');
 INSERT INTO dead VALUES (3, 1, 'dead.example', 'https://dead.example/inbox', '[{"name":"X-Host","value":"dead.example"}]', '["https://dead.example/users/bob"]', 'gone', 1, '[{"at":"2000-01-01T00:00:00Z","status":500,"outcome":"server_error","error":"Oops","duration":1000000000}]', 946684800000, 3690607104);

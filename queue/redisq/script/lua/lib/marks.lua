@@ -6,7 +6,9 @@
 --   4, 5  the same of the third
 -- EVERY is a STREAM of the IDs of all activities. The time is that at which an activity was marked, not before
 -- others were; if it is not that at which it was accepted, it is in the activity's field u.
-local EVERY = KEYS.every
+-- OLDER is a ZSET that has in place of the streams, and of the lists 2 and 4, what came from another store and is older than
+-- what is in EVERY: members with the score 0 of mark, time, ID, for each mark but that of the URI, and one with four zero bytes.
+local EVERY, OLDER = KEYS.every, KEYS.older
 
 local MARK, LISTED = 4, 64 -- bytes of a mark, and how many entries a list of one may have
 
@@ -29,7 +31,13 @@ local function append(stream, at, id)
   return tonumber((string.match(added, '^%d+')))
 end
 
-local function timed(at, id) return struct.pack('>I5', at - EPOCH * 1000) .. id end
+local function timed(at, id) return struct.pack('>I5', math.max(0, at - EPOCH * 1000)) .. id end
+
+-- append_past adds to EVERY what another store held, and returns its time, or nil if it is older than others there.
+local function append_past(created, id)
+  local added = redis.pcall('XADD', EVERY, string.format('%.0f-*', math.min(created, now)), 'i', id)
+  return type(added) == 'string' and tonumber((string.match(added, '^%d+'))) or nil
+end
 
 -- append_marked adds an activity to those of a mark.
 local function append_marked(list, stream, at, id)
@@ -41,28 +49,44 @@ local function append_marked(list, stream, at, id)
   redis.call('DEL', list)
 end
 
+-- older_members returns what OLDER has of an activity.
+local function older_members(marks, at, id)
+  local members = {string.rep('\0', MARK) .. timed(at, id)}
+  for i = 1, #marks / MARK - 1 do members[i + 1] = string.sub(marks, i * MARK + 1, (i + 1) * MARK) .. timed(at, id) end
+  return members
+end
+
 -- mark_activity lets an activity be found whose keys begin at KEYS[key] and those of its marks at KEYS[first]. d describes it.
 local function mark_activity(d, key, first)
-  local at, marks = append(EVERY, now, d.id), d.marks
+  local marks, at = d.marks, d.past and append_past(d.created, d.id)
+  local is_older = d.past and not at
+  if not d.past then at = append(EVERY, now, d.id) end
+  if is_older then
+    at = math.min(d.created, now)
+    for _, member in ipairs(older_members(marks, at, d.id)) do redis.call('ZADD', OLDER, 0, member) end
+  else
+    for i = 1, #marks / MARK - 1 do append_marked(KEYS[first + 2 * i - 1], KEYS[first + 2 * i], at, d.id) end
+  end
   redis.call('RPUSH', KEYS[first], string.sub(marks, 1, MARK) .. timed(at, d.id))
-  for i = 1, #marks / MARK - 1 do append_marked(KEYS[first + 2 * i - 1], KEYS[first + 2 * i], at, d.id) end
   if at ~= d.created then redis.call('HSET', KEYS[key], 'u', at) end
 end
 
--- take_from takes an ID out of a stream.
+-- take_from takes an ID out of a stream, and reports whether it was there.
 local function take_from(stream, at, id)
+  local taken = false
   for _, entry in ipairs(redis.call('XRANGE', stream, at, at)) do
-    if entry[2][2] == id then redis.call('XDEL', stream, entry[1]) end
+    if entry[2][2] == id then taken = redis.call('XDEL', stream, entry[1]) == 1 end
   end
   if redis.call('XLEN', stream) == 0 then redis.call('DEL', stream) end
+  return taken
 end
 
 -- unmark undoes mark_activity.
 local function unmark(id, marks, key, first)
   local times = redis.call('HMGET', KEYS[key], 'u', 't')
   local at = tonumber(times[1] or times[2])
-  take_from(EVERY, at, id)
   redis.call('LREM', KEYS[first], 1, string.sub(marks, 1, MARK) .. timed(at, id))
+  if not take_from(EVERY, at, id) then redis.call('ZREM', OLDER, unpack(older_members(marks, at, id))) end
   for i = 1, #marks / MARK - 1 do
     local list, stream = KEYS[first + 2 * i - 1], KEYS[first + 2 * i]
     if redis.call('LREM', list, 1, timed(at, id)) == 0 then take_from(stream, at, id) end

@@ -154,7 +154,7 @@ type Lanes interface {
 type Watching interface {
 	// Activity returns an activity's state and counts, or ErrNotFound.
 	Activity(ctx context.Context, id string) (ActivityStatus, error)
-	// Activities lists activities, newest first. The cost of a page does not grow with the number of activities. So a page has
+	// Activities lists activities, newest first: by when they were accepted, also those of another store. The cost of a page does not grow with the number of activities. So a page has
 	// fewer items than its limit, or none, though there is a next one, where the filter left out most that it looked at.
 	Activities(ctx context.Context, f ActivityFilter, p Page) (List[ActivityStatus], error)
 	// Body returns the bytes of an activity, or ErrNotFound if they are not kept any more.

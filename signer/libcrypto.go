@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -144,8 +145,13 @@ func (l *libcrypto) Load(key *rsa.PrivateKey) (RSASigner, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &libcryptoKey{lib: l, pkey: pkey, size: key.Size()}
-	runtime.AddCleanup(k, func(pkey uintptr) { call(l.free, pkey) }, pkey) // wipes the private numbers
+	k := &libcryptoKey{lib: l, pkey: pkey, size: key.Size(), ready: new(contexts)}
+	runtime.AddCleanup(k, func(ready *contexts) {
+		for _, ctx := range ready.free {
+			call(l.ctxFree, ctx)
+		}
+		call(l.free, pkey) // wipes the private numbers
+	}, k.ready)
 	digest := proofDigest()
 	signature, err := k.SignPKCS1v15SHA256(digest)
 	if err != nil {
@@ -223,32 +229,73 @@ func (l *libcrypto) loadNumbers(numbers []keyNumber) (uintptr, error) {
 // libcryptoKey is an EVP_PKEY. Once made it isn't changed, so that threads may share it. It is freed when it is
 // unreachable.
 type libcryptoKey struct {
-	lib  *libcrypto
-	pkey uintptr
-	size int // of a signature, in bytes
+	lib   *libcrypto
+	pkey  uintptr
+	size  int // of a signature, in bytes
+	ready *contexts
 }
 
-// SignPKCS1v15SHA256 makes a context of its own, since contexts can't be shared. That costs a hundredth of the signature.
-// Go's scheduler runs other goroutines meanwhile, so GOMAXPROCS doesn't bound the concurrent signatures; Options.Parallel
-// does.
+// contexts are EVP_PKEY_CTXs of one key that are ready to sign and that no goroutine uses. There are at most as many as
+// were in use at once.
+type contexts struct {
+	mu   sync.Mutex
+	free []uintptr // guarded by mu
+}
+
+// take takes a context out. It returns 0 if there is none.
+func (c *contexts) take() (ctx uintptr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.free) - 1; n >= 0 {
+		ctx, c.free = c.free[n], c.free[:n]
+	}
+	return ctx
+}
+
+func (c *contexts) put(ctx uintptr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = append(c.free, ctx)
+}
+
+// SignPKCS1v15SHA256 signs in a context that signed before, if one is free: to make one costs a twentieth of the
+// signature. Such a call needs no thread of its own, which is the dearer the busier the machine is. Go's scheduler runs
+// other goroutines meanwhile, so GOMAXPROCS doesn't bound the concurrent signatures; Options.Parallel does.
 func (k *libcryptoKey) SignPKCS1v15SHA256(digest [sha256.Size]byte) ([]byte, error) {
 	defer runtime.KeepAlive(k)
+	signature := make([]byte, k.size)
+	ctx := k.ready.take()
+	if ctx == 0 || !k.sign(ctx, signature, &digest) {
+		call(k.lib.ctxFree, ctx) // it does nothing to 0
+		var err error
+		if ctx, err = k.signAnew(signature, &digest); err != nil {
+			return nil, err
+		}
+	}
+	k.ready.put(ctx)
+	return signature, nil
+}
+
+// sign signs in a context, and reports whether it could.
+func (k *libcryptoKey) sign(ctx uintptr, signature []byte, digest *[sha256.Size]byte) bool {
+	size := uintptr(len(signature))
+	return succeeds(k.lib.sign, ctx, uintptr(unsafe.Pointer(&signature[0])), uintptr(unsafe.Pointer(&size)),
+		uintptr(unsafe.Pointer(digest)), sha256.Size) && size == uintptr(len(signature))
+}
+
+// signAnew signs in a new context, which it returns.
+func (k *libcryptoKey) signAnew(signature []byte, digest *[sha256.Size]byte) (ctx uintptr, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	l := k.lib
-	ctx := call(l.ctxOfKey, k.pkey, 0)
-	defer call(l.ctxFree, ctx)
-	signature := make([]byte, k.size)
-	size := uintptr(k.size)
+	call(l.clearErrors) // those of a context that failed before
+	ctx = call(l.ctxOfKey, k.pkey, 0)
 	if ctx == 0 || !succeeds(l.signInit, ctx) || !succeeds(l.padding, ctx, paddingPKCS1v15) || !succeeds(l.digest, ctx, l.md) ||
-		!succeeds(l.sign, ctx, uintptr(unsafe.Pointer(&signature[0])), uintptr(unsafe.Pointer(&size)),
-			uintptr(unsafe.Pointer(&digest[0])), sha256.Size) {
-		return nil, l.failure("sign")
+		!k.sign(ctx, signature, digest) {
+		call(l.ctxFree, ctx)
+		return 0, l.failure("sign")
 	}
-	if size != uintptr(k.size) {
-		return nil, fmt.Errorf("libcrypto: signature has %d bytes, not %d", size, k.size)
-	}
-	return signature, nil
+	return ctx, nil
 }
 
 // failure makes an error of the first one in the thread's queue and empties the queue. The goroutine must have been

@@ -43,12 +43,8 @@ func (t *turn) attempt(d queue.Delivery, permit breaker.Permit, how approach) {
 	p := t.pool
 	p.Metrics.inFlight.Add(1)
 	defer p.Metrics.inFlight.Add(-1)
-	ctx, cancel := context.WithCancelCause(t.held.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(p.work, func() { cancel(context.Cause(p.work)) })()
-	ctx = context.WithValue(ctx, gateKey{}, gate{p, t.share})
 	a := attempt{delivery: d, permit: permit, how: how, began: time.Now()}
-	a.makeTraced(ctx, p)
+	a.makeTraced(t.work, p)
 	t.done <- a
 }
 
@@ -140,7 +136,7 @@ var errNotMade = errors.New("there is no second request")
 type requests struct {
 	pool     *Pool
 	delivery *queue.Delivery
-	deadline context.Context
+	deadline context.Context // its clock runs from the first request on
 	cancel   context.CancelFunc
 	exact    bool // sign by the scheme asked for or not at all: an Ed25519 key signs by RFC 9421 only
 }
@@ -170,7 +166,10 @@ func (k *requests) post(ctx context.Context, scheme signer.Scheme) (Answer, sign
 
 func (k *requests) send(ctx context.Context, target string, scheme signer.Scheme) (Answer, signer.Scheme, error) {
 	d, p := k.delivery, k.pool
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(d.Activity.Body))
+	if k.deadline == nil {
+		k.deadline, k.cancel = withClock(ctx, p.AttemptTimeout)
+	}
+	req, err := http.NewRequestWithContext(k.deadline, http.MethodPost, target, bytes.NewReader(d.Activity.Body))
 	if err != nil {
 		return Answer{}, "", err
 	}
@@ -190,13 +189,11 @@ func (k *requests) send(ctx context.Context, target string, scheme signer.Scheme
 	if k.exact && used != scheme {
 		return Answer{}, "", errNotMade
 	}
-	if k.deadline == nil {
-		k.deadline, k.cancel = withClock(ctx, p.AttemptTimeout)
-	}
+	clockOf(k.deadline).start()
 	if expired(k.deadline) {
 		return Answer{}, "", errNotMade
 	}
-	return p.Client.Post(req.WithContext(k.deadline)), used, nil
+	return p.Client.Post(req), used, nil
 }
 
 // redirect returns where a redirect leads if it stays on the host and on its scheme.

@@ -138,22 +138,21 @@ type Answer struct {
 	Reused     bool   // the connection was not new
 }
 
-// Post sends a request once and returns by the end of its context or of AttemptTimeout, which does not run while a name
-// is looked up, or at most a second later. The request is not changed. A panic becomes an error.
+// Post sends a request once and returns by the end of its context or at most a second later. A context that has no clock of
+// an attempt ends after AttemptTimeout, which does not run while a name is looked up. The request is not changed. A panic
+// becomes an error.
 //
 // Where a connection that was kept open turns out to have been closed meanwhile, and nothing was answered on it, the
 // request is sent on another one, if it has GetBody: the host closed the connection because it was idle, and most
 // likely never saw the request.
 func (c *Client) Post(req *http.Request) Answer {
-	ctx, cancel := withClock(req.Context(), c.timeout)
-	defer cancel()
-	req = req.WithContext(ctx)
-	req.Header = maps.Clone(req.Header)
-	if _, given := req.Header["Idempotency-Key"]; !given {
-		// net/http repeats only what it takes for idempotent; a key without a value says so and is not sent.
-		req.Header["Idempotency-Key"] = []string{}
+	if clockOf(req.Context()) == nil {
+		ctx, cancel := withClock(req.Context(), c.timeout)
+		defer cancel()
+		clockOf(ctx).start()
+		req = req.WithContext(ctx)
 	}
-	return c.begin(req).wait(ctx)
+	return c.begin(req).wait(req.Context())
 }
 
 // post sends the request, again where that may help.
@@ -168,6 +167,7 @@ func (c *Client) post(req *http.Request, l *loan) Answer {
 		if err != nil {
 			return answer
 		}
+		req = req.WithContext(ctx)
 		req.Body = body
 	}
 }
@@ -187,7 +187,13 @@ func (c *Client) try(req *http.Request, l *loan) (_ Answer, again bool) {
 	if c.onlyHTTP1.has(req.URL.Host) {
 		transport = c.http1
 	}
-	resp, err := transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	req = req.WithContext(httptrace.WithClientTrace(ctx, trace))
+	req.Header = maps.Clone(req.Header)
+	if _, given := req.Header["Idempotency-Key"]; !given {
+		// net/http repeats only what it takes for idempotent; a key without a value says so and is not sent.
+		req.Header["Idempotency-Key"] = []string{}
+	}
+	resp, err := transport.RoundTrip(req)
 	if errors.Is(err, context.Canceled) && expired(ctx) {
 		err = context.DeadlineExceeded
 	}

@@ -9,21 +9,21 @@ import (
 
 // clock measures the time of an attempt, which stands still while a host's name is looked up.
 type clock struct {
-	outer *clock // of the attempt, in the clock of one of its requests
+	expire func()
 
 	mu      sync.Mutex
-	timer   *time.Timer
+	timer   *time.Timer   // nil until it is first started; guarded by mu
 	left    time.Duration // when it was started; guarded by mu
 	started time.Time     // zero while it stands still; guarded by mu
 }
 
 type clockKey struct{}
 
-// withClock returns a context that ends, with context.DeadlineExceeded as its cause, when a clock has run for so long.
+// withClock returns a context that ends, with context.DeadlineExceeded as its cause, when a clock has run for so long. The
+// clock stands still until it is started.
 func withClock(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	c := &clock{outer: clockOf(ctx), left: d, started: time.Now()}
-	c.timer = time.AfterFunc(d, func() { cancel(context.DeadlineExceeded) })
+	c := &clock{left: d, expire: func() { cancel(context.DeadlineExceeded) }}
 	return context.WithValue(ctx, clockKey{}, c), func() {
 		c.stop()
 		cancel(nil)
@@ -41,7 +41,6 @@ func (c *clock) stop() {
 	if c == nil {
 		return
 	}
-	c.outer.stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.started.IsZero() && c.timer.Stop() {
@@ -50,16 +49,20 @@ func (c *clock) stop() {
 	c.started = time.Time{}
 }
 
-// start makes the clock run again.
+// start makes the clock run, or run again.
 func (c *clock) start() {
 	if c == nil {
 		return
 	}
-	c.outer.start()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.started.IsZero() {
-		c.started = time.Now()
+	if !c.started.IsZero() {
+		return
+	}
+	c.started = time.Now()
+	if c.timer == nil {
+		c.timer = time.AfterFunc(c.left, c.expire)
+	} else {
 		c.timer.Reset(c.left)
 	}
 }

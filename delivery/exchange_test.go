@@ -21,6 +21,7 @@ func TestAnAttemptEndsThoughTheTransportDoesNot(t *testing.T) {
 		x.loan.set(conn)
 		ctx, cancel := withClock(t.Context(), time.Minute)
 		defer cancel()
+		clockOf(ctx).start()
 		began := time.Now()
 		got := x.wait(ctx)
 		if took := time.Since(began); got.Err == nil || !got.TimedOut || took != time.Minute+grace {

@@ -35,6 +35,7 @@ type turn struct {
 	breaker *breaker.Breaker
 	now     func() time.Time // by the store's clock
 	done    chan attempt
+	work    context.Context // of the attempts
 
 	share        *share // of the slots: one for each attempt in flight, and for what a Settle under way may give
 	inFlight     int
@@ -66,6 +67,10 @@ func (p *Pool) newTurn(h *lockmgr.Held, qt queue.Turn, sh *share) *turn {
 // run begins what the lane gave, and works until the lane has nothing more to give, the breaker opened, the turn is
 // over, the lease was lost, or ctx ended; then it waits for the attempts in flight and releases the lane.
 func (t *turn) run(ctx context.Context, given []queue.Delivery) {
+	work, cut := context.WithCancelCause(t.held.Context())
+	defer cut(nil)
+	defer context.AfterFunc(t.pool.work, func() { cut(context.Cause(t.pool.work)) })()
+	t.work = context.WithValue(work, gateKey{}, gate{t.pool, t.share})
 	t.begin(ctx, given)
 	for t.inFlight > 0 {
 		results := t.collect(t.recheckAfter(ctx))

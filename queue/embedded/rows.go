@@ -109,6 +109,56 @@ func each(c *sqlite.Conn, query string, args []any, row func(*sqlite.Stmt) error
 	return sqlitex.Execute(c, query, &sqlitex.ExecOptions{Args: args, ResultFunc: row})
 }
 
+// binder binds the parameters of a statement, one after the other. Those that it does not come to are NULL.
+type binder struct {
+	stmt *sqlite.Stmt
+	n    int
+}
+
+func (b *binder) next() int {
+	b.n++
+	return b.n
+}
+
+func (b *binder) null() { b.n++ }
+
+func (b *binder) texts(all ...string) {
+	for _, text := range all {
+		b.stmt.BindText(b.next(), text)
+	}
+}
+
+func (b *binder) ints(all ...int64) {
+	for _, n := range all {
+		b.stmt.BindInt64(b.next(), n)
+	}
+}
+
+// bytes binds bytes, or NULL if there are none.
+func (b *binder) bytes(p []byte) {
+	if len(p) == 0 {
+		b.null()
+		return
+	}
+	b.stmt.BindBytes(b.next(), p)
+}
+
+// optional binds a text, or NULL if it is empty.
+func (b *binder) optional(text string) {
+	if text == "" {
+		b.null()
+		return
+	}
+	b.stmt.BindText(b.next(), text)
+}
+
+// run runs the statement, which has no answer.
+func (b *binder) run() error {
+	defer b.stmt.Reset()
+	_, err := b.stmt.Step()
+	return err
+}
+
 // one returns the first column of the last row of a query's answer, and whether there is a row.
 func one[T any](c *sqlite.Conn, column func(*sqlite.Stmt, int) T, query string, args ...any) (v T, found bool, err error) {
 	err = each(c, query, args, func(row *sqlite.Stmt) error {

@@ -2,7 +2,7 @@
 -- Stores submissions, each whole or not at all. It is for stores of one partition; others do it in steps, see stage.lua.
 --
 -- USES lane(read), tombstones(note_object), place(total, signal), marks(mark_keys, mark_activity), activity(new_activity, signs, finish)
--- USES moved(keep_past), intake(look_around, describe, described, read_for_push, sort_out, push_all)
+-- USES moved(keep_past), intake(look_around, describe, enter_all, described, read_for_push, sort_out, push_all)
 -- KEYS.submissions… of each submission:
 --   1…2   the activity's a and r
 --   3     the claim of its idempotency key, if it has one: HASH f fingerprint, o nonce of the call, h what the client made of
@@ -21,6 +21,7 @@
 --         wanted back, accepted, duplicates, refused}
 local MARKS, BODY, NONCE, PRINT, HEAD, LASTS, PASSED, TO, SUBMISSION = 12, 13, 14, 15, 16, 17, 18, 19, 20
 local lanes, answers, key = {}, {}, KEYS.submissions
+local signed = {} -- by the hash of a key's name, how many more deliveries wait to be signed by it
 
 -- stored returns the answer of a submission that is stored, for it is known by its claim or by its ID; nil of another.
 local function stored(at, key, past)
@@ -71,7 +72,8 @@ local function enqueue(at, key, first, to, past)
   total('activities', 1)
   mark_activity(d, key, first - mark_keys(d.marks))
   total('pending', n)
-  signs(d.key, n)
+  signed[d.key] = (signed[d.key] or 0) + n
+  if past or n == 0 then enter_all() end
   if past then finish(act, past[5]) elseif n == 0 then finish(act) end
   remember(at, key, n, duplicates, refused_text)
   return {'new', ARGV[at + HEAD], n, duplicates, refused_text}
@@ -88,5 +90,7 @@ for at = ARGV.submissions, #ARGV, SUBMISSION do
   answers[#answers + 1] = answer
   key = first + 6 * #to
 end
+enter_all()
+for name, n in pairs(signed) do signs(name, n) end
 signal()
 return answers

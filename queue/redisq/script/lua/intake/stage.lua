@@ -5,7 +5,7 @@
 -- for a node that died on the way: release what is committed, take back what is not (unstage.lua).
 --
 -- USES lane(now), bodies(holders), place(total, signal), marks(mark_activity), activity(new_activity, signs), moved(keep_past)
--- USES intake(look_around, read_refusing, describe, described, read_for_push, sort_out)
+-- USES intake(look_around, read_refusing, describe, enter_all, described, read_for_push, sort_out)
 -- KEYS.activity×2   the activity's a and r
 -- KEYS.marks×5      those of its marks, see marks.lua
 -- KEYS.staging      what is staged: HASH by number of the call of what that returned and the recipients as sort_out
@@ -43,6 +43,7 @@ if there then
   redis.call('HINCRBY', act.a, 'n', n)
 else
   describe(act, ARGV.body, d, 's', ARGV.claim, 'n', n, unpack(ARGV.several == '1' and {'g', ARGV.partitions == '' and 0 or 'h'} or {}))
+  enter_all()
   redis.call('HSET', ORDERED, d.ordering, (redis.call('HGET', ORDERED, d.ordering) or '') .. d.id .. d.body)
   if ARGV.partitions ~= '' then
     redis.call('HSET', act.a, 'p', ARGV.partitions)

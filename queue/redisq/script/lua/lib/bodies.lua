@@ -23,9 +23,9 @@ local function set_holders(name, info, n)
   redis.call('HSET', BODY_INFO, name, string.sub(info, 1, 16) .. struct.pack('>I4', n) .. string.sub(info, 21))
 end
 
--- hold_body lets one more activity have a body. d describes that.
+-- hold_body lets one more activity have a body. d describes that, as described has just read it.
 local function hold_body(d, body)
-  local name, info = name_body(d.digest)
+  local name, info = d.body, d.held
   if info then return set_holders(name, info, holders(info) + 1) end
   redis.call('HSET', BODIES, name, body)
   redis.call('HSET', BODY_INFO, name, d.digest .. struct.pack('>I4B', 1, d.role) .. d.object)

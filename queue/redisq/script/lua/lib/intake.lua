@@ -1,9 +1,12 @@
 -- Functions that the scripts share which take activities in. It stands after activity.lua.
 
+local none_staged -- whether no activity at all is, once that is known: no script stages what it looks for later
+
 -- staged_before returns the activities that are staged with an ordering key, as ORDERED has them, and the ID of one of the
 -- same bytes among them, if there is: it may still be aborted, so it is not known whether this one repeats it.
 local function staged_before(d)
-  local all = redis.call('HGET', ORDERED, d.ordering) or ''
+  if none_staged == nil then none_staged = redis.call('EXISTS', ORDERED) == 0 end
+  local all = not none_staged and redis.call('HGET', ORDERED, d.ordering) or ''
   for i = 1, #all, 21 do
     if string.sub(all, i + 16, i + 20) == d.body and string.sub(all, i, i + 15) ~= d.id then return all, string.sub(all, i, i + 15) end
   end
@@ -53,15 +56,25 @@ local function refusal(l, priority, accepted)
   if accepted or s.w > now or s.n > 0 then return 'host_unavailable' end
 end
 
--- describe writes what an activity's deliveries share, and fields that the caller adds. d.past is nil unless another store held
--- it, see moved.lua.
+local expiring, by_age = {}, {} -- what enter_all adds to the sets: when, and the ID
+
+-- describe writes what an activity's deliveries share, and fields that the caller adds, but for what enter_all writes. d.past is
+-- nil unless another store held it, see moved.lua.
 local function describe(act, body, d, ...)
   hold_body(d, body)
   redis.call('HSET', act.a, 'm', d.description, 'i', d.id, 'o', d.ordering, 'k', d.key, 'q', d.priority,
     'e', d.created + d.ttl, 't', d.created, 'b', d.body, ...)
-  redis.call('ZADD', EXPIRES, d.created + d.ttl, d.id)
-  redis.call('ZADD', PENDING, d.created, d.id)
+  expiring[#expiring + 1], expiring[#expiring + 2] = d.created + d.ttl, d.id
+  by_age[#by_age + 1], by_age[#by_age + 2] = d.created, d.id
   if d.past and d.past[6] > 0 then redis.call('HSET', act.a, 'v', d.past[6]) end
+end
+
+-- enter_all enters all activities that were described where they are found while they are pending. It stands before what ends
+-- one of them, and at the end of a script.
+local function enter_all()
+  call_all('ZADD', EXPIRES, expiring)
+  call_all('ZADD', PENDING, by_age)
+  expiring, by_age = {}, {}
 end
 
 -- described reads the description that a call has in ARGV from a place on: ID, description, hash of the URI, ordering key

@@ -69,7 +69,7 @@ func (s *server) postBatch(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), batchTimeout)
 	defer cancel()
-	ctx = trace.ContextWithSpanContext(ctx, traceOf(r))
+	ctx = trace.ContextWithSpanContext(queue.WithCaller(ctx, visitOf(r).token), traceOf(r))
 	lines := make(chan *lineResult, len(texts))
 	go func() {
 		defer close(lines)

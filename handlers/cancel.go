@@ -1,7 +1,9 @@
 package handlers
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"github.com/postrider/postrider/queue"
@@ -41,11 +43,19 @@ func (s *server) cancelActivities(r *http.Request, body []byte) (reply, error) {
 		return reply{Status: http.StatusOK, Body: cancelledMany{DryRun: call.DryRun}}, nil
 	}
 	n, err := s.Queue.CancelMany(r.Context(), queue.CancelChoice{KeyID: call.KeyID, URIs: call.ActivityIDs, DryRun: call.DryRun})
-	if err != nil {
-		return reply{}, err
-	}
 	if !call.DryRun {
-		s.Log.Info("activities.cancelled", "activities", n.Activities, "deliveries", n.Deliveries, "key_id", call.KeyID, "token", visitOf(r).token)
+		chosen := chosenBy(queue.ActionFilter{KeyID: call.KeyID, IDs: call.ActivityIDs})
+		s.actedOnMany(r.Context(), queue.Event{Action: queue.ActionCancelActivities, Count: n.Deliveries, Filter: chosen},
+			slog.Int("activities", n.Activities))
 	}
-	return reply{Status: http.StatusOK, Body: cancelledMany{n.Activities, n.Deliveries, call.DryRun}}, nil
+	return reply{Status: http.StatusOK, Body: cancelledMany{n.Activities, n.Deliveries, call.DryRun}}, err
+}
+
+// cancelActivity cancels what is pending of an activity.
+func (s *server) cancelActivity(ctx context.Context, id string) (queue.ActivityStatus, error) {
+	status, err := s.Queue.Cancel(ctx, id)
+	if err == nil {
+		s.logAction(ctx, queue.ActivityActed(ctx, queue.ActionCancel, id, status.URI))
+	}
+	return status, err
 }

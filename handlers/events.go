@@ -27,10 +27,11 @@ const (
 const eventStats queue.EventKind = "stats"
 
 var eventKinds = []queue.EventKind{
-	queue.EventDelivered, queue.EventDead, queue.EventHostState, queue.EventActivityDone, eventStats,
+	queue.EventDelivered, queue.EventDead, queue.EventHostState, queue.EventActivityDone, queue.EventAction, eventStats,
 }
 
-// eventFilterOf reads a filter of events of these kinds. Without types it has all of them, but not stats if hosts are named.
+// eventFilterOf reads a filter of events of these kinds. Without types it has all of them but for EventAction, and not stats if
+// hosts are named.
 func eventFilterOf(q *query, kinds []queue.EventKind) (want queue.FeedFilter) {
 	for _, kind := range listed(q.Values["type"]) {
 		if !slices.Contains(kinds, queue.EventKind(kind)) {
@@ -48,10 +49,9 @@ func eventFilterOf(q *query, kinds []queue.EventKind) (want queue.FeedFilter) {
 	if len(want.Kinds) > 0 {
 		return want
 	}
-	want.Kinds = slices.Clone(kinds)
-	if len(want.Hosts) > 0 {
-		want.Kinds = slices.DeleteFunc(want.Kinds, func(k queue.EventKind) bool { return k == eventStats })
-	}
+	want.Kinds = slices.DeleteFunc(slices.Clone(kinds), func(k queue.EventKind) bool {
+		return k == queue.EventAction || k == eventStats && len(want.Hosts) > 0
+	})
 	return want
 }
 

@@ -245,6 +245,14 @@ func (f *fakeQueue) Feed(_ context.Context, filter queue.FeedFilter, p queue.Pag
 	return list, f.err
 }
 
+// FeedAction works though other calls fail.
+func (f *fakeQueue) FeedAction(_ context.Context, e queue.Event) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.feed = append(f.feed, e)
+	return nil
+}
+
 // happen adds entries to the feed and, unless that gets lost, says so.
 func (f *fakeQueue) happen(lost bool, entries ...queue.Event) {
 	f.mu.Lock()

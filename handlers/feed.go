@@ -9,8 +9,8 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// feedKinds are the types of the feed's entries.
-var feedKinds = []queue.EventKind{queue.EventDead, queue.EventHostState, queue.EventActivityDone, queue.EventDelivered}
+// feedKinds are the types of the feed's entries. Those of EventAction are only for callers who ask for them.
+var feedKinds = []queue.EventKind{queue.EventDead, queue.EventHostState, queue.EventActivityDone, queue.EventDelivered, queue.EventAction}
 
 // feedSort is the order of the feed.
 type feedSort string
@@ -22,18 +22,22 @@ var feedSorts = []feedSort{"oldest", newestFirst}
 
 // entry shows an event, which may be an entry of the feed. Which members it has depends on its type.
 type entry struct {
-	Type        string          `json:"type" enum:"dead,host_state,activity_done,delivered"`
+	Type        string          `json:"type" enum:"dead,host_state,activity_done,delivered,action"`
 	At          string          `json:"at" format:"date-time"`
 	Cursor      string          `json:"cursor,omitempty" doc:"goes on behind this entry; absent if it is not kept in the feed"`
-	ID          string          `json:"id,omitempty" doc:"of the delivery, or of the activity that is done"`
+	ID          string          `json:"id,omitempty" doc:"of the delivery, or of the activity that is done or was cancelled"`
 	ActivityID  string          `json:"activity_id,omitempty" doc:"the activity's own id"`
 	Metadata    json.RawMessage `json:"metadata,omitempty" doc:"what the call that brought the activity said"`
 	Inbox       string          `json:"inbox,omitempty"`
 	IDs         []string        `json:"ids,omitempty" nullable:"false" doc:"of the actors behind the inbox, as the call named them"`
-	Host        string          `json:"host,omitempty"`
+	Host        string          `json:"host,omitempty" doc:"absent with an action that is about no single host"`
 	State       string          `json:"state,omitempty" enum:"healthy,throttled,refusing,failing,open,unavailable,paused,blocked,done,cancelled" doc:"of the host, or of the activity that is done"`
 	Order       *orderView      `json:"order,omitempty" doc:"the order that paused or blocked the host"`
-	By          string          `json:"by,omitempty" doc:"the name of the API token that changed the host's state"`
+	By          string          `json:"by,omitempty" doc:"the name of the API token that changed the host's state, or did the action"`
+	Action      string          `json:"action,omitempty" doc:"what was done" example:"host.block"`
+	KeyID       string          `json:"key_id,omitempty" doc:"of the key that was changed"`
+	Filter      *actionFilter   `json:"filter,omitempty" doc:"what an action on many was limited to; absent if to nothing"`
+	Count       int             `json:"count,omitempty" doc:"how many an action on many changed: hosts, dead letters, deliveries or keys"`
 	Reason      reason          `json:"reason,omitempty" doc:"why the delivery is dead"`
 	Attempts    *int            `json:"attempts,omitempty"`
 	LastAttempt *attempt        `json:"last_attempt,omitempty"`
@@ -50,6 +54,12 @@ func entryOf(e *queue.Event) entry {
 	case queue.EventHostState:
 		v.Order, v.By = orderViewOf(e.Order), e.By
 		return v
+	case queue.EventAction:
+		v.Order, v.By, v.ID = orderViewOf(e.Order), e.By, e.ActivityID
+		v.Action, v.KeyID, v.Filter, v.Count = string(e.Action), e.KeyID, actionFilterOf(e.Filter), e.Count
+		if e.ActivityID == "" {
+			return v
+		}
 	case queue.EventActivityDone:
 		v.ID, v.Counts = e.ActivityID, (*counts)(e.Counts)
 		v.State = string(e.Counts.State())

@@ -211,7 +211,7 @@ func (rt *route) work(r *http.Request, body []byte, release func()) (reply, erro
 	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(rt.timeout, storeTimeout))
 	defer cancel()
-	rep, err := rt.serve(r.WithContext(ctx), body)
+	rep, err := rt.serve(r.WithContext(queue.WithCaller(ctx, visitOf(r).token)), body)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", rt.id, err)
 	}

@@ -3,7 +3,6 @@ package handlers
 import (
 	"cmp"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -67,27 +66,6 @@ func (s *server) getHost(r *http.Request, _ []byte) (reply, error) {
 	return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, err
 }
 
-// logActionOn logs what was done to a host.
-func (s *server) logActionOn(r *http.Request, action queue.HostAction, host string, order queue.Order) {
-	level := slog.LevelInfo
-	if action == queue.Seen { // which apps send often
-		level = slog.LevelDebug
-	}
-	attrs := []slog.Attr{
-		slog.String("action", string(action)), slog.String("host", host), slog.String("token", order.By),
-	}
-	if order.Reason != "" {
-		attrs = append(attrs, slog.String("reason", order.Reason))
-	}
-	if order.For > 0 {
-		attrs = append(attrs, slog.Duration("for", order.For))
-	}
-	if order.Subdomains {
-		attrs = append(attrs, slog.Bool("subdomains", true))
-	}
-	s.Log.LogAttrs(r.Context(), level, "host.action", attrs...)
-}
-
 // hostsReset is the answer of resetHosts: how many hosts that were.
 type hostsReset struct {
 	Reset int `json:"reset" example:"12"`
@@ -104,7 +82,7 @@ func (s *server) resetHosts(r *http.Request, _ []byte) (reply, error) {
 		return reply{}, q.err
 	}
 	n, err := s.Queue.ResetHosts(r.Context(), state)
-	s.Log.Info("hosts.reset", "state", state, "hosts", n, "token", visitOf(r).token)
+	s.actedOnMany(r.Context(), queue.Event{Action: queue.ActionResetHosts, Count: n, Filter: &queue.ActionFilter{State: state}})
 	return reply{Status: http.StatusOK, Body: hostsReset{n}}, err
 }
 

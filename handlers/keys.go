@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"github.com/postrider/postrider/queue"
@@ -46,8 +47,13 @@ func (s *server) putKey(r *http.Request, body []byte) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	s.Log.Info("key.put", "key_id", key.ID, "fingerprint", key.Fingerprint, "token", visitOf(r).token)
+	s.logPut(r.Context(), key)
 	return s.keyReply(r, key.ID, created)
+}
+
+// logPut logs that a key was put.
+func (s *server) logPut(ctx context.Context, k queue.Key) {
+	s.logAction(ctx, queue.KeyActed(ctx, queue.ActionPutKey, k.ID), slog.String("fingerprint", k.Fingerprint))
 }
 
 // keyReply shows a key as it was stored.
@@ -89,10 +95,10 @@ func (s *server) deleteKey(r *http.Request, _ []byte) (reply, error) {
 	if id == "" {
 		return reply{}, invalid("query.key_id", isMissing)
 	}
-	remove, status := s.Queue.DeleteKey, http.StatusNoContent
+	remove, action, status := s.Queue.DeleteKey, queue.ActionDeleteKey, http.StatusNoContent
 	switch when := query.Get("when"); {
 	case when == "idle":
-		remove, status = s.Queue.RetireKey, http.StatusAccepted
+		remove, action, status = s.Queue.RetireKey, queue.ActionRetireKey, http.StatusAccepted
 	case query.Has("when"):
 		return reply{}, invalid("query.when", flaw{codeInvalidValue, "must be idle, or left out"})
 	}
@@ -102,7 +108,7 @@ func (s *server) deleteKey(r *http.Request, _ []byte) (reply, error) {
 	if s.Forget != nil {
 		s.Forget(id)
 	}
-	s.Log.Info("key.delete", "key_id", id, "when", query.Get("when"), "token", visitOf(r).token)
+	s.logAction(r.Context(), queue.KeyActed(r.Context(), action, id))
 	return reply{Status: status}, nil
 }
 
@@ -118,6 +124,10 @@ func keyViewOf(k *queue.Key) keyView {
 // key of the node that they come through.
 func (s *server) resealKeys(r *http.Request, _ []byte) (reply, error) {
 	view := resealView{Seal: s.Sealer.Fingerprints()[0]}
+	defer func() {
+		s.actedOnMany(r.Context(), queue.Event{Action: queue.ActionResealKeys, Count: view.Resealed},
+			slog.Int("total", view.Total), slog.Int("failed", view.Failed), slog.String("seal", view.Seal))
+	}()
 	for p := (queue.Page{Limit: maxLimit}); ; {
 		list, err := s.Queue.Keys(r.Context(), queue.KeyFilter{Pinned: true}, p)
 		if err == nil {
@@ -130,8 +140,6 @@ func (s *server) resealKeys(r *http.Request, _ []byte) (reply, error) {
 			break
 		}
 	}
-	s.Log.Info("key.reseal", "total", view.Total, "resealed", view.Resealed, "failed", view.Failed, "seal", view.Seal,
-		"token", visitOf(r).token)
 	return reply{Status: http.StatusOK, Body: view}, nil
 }
 

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 
@@ -43,27 +44,28 @@ type deleted struct {
 }
 
 func (s *server) retryDeadLetters(r *http.Request, body []byte) (reply, error) {
-	n, which, err := s.changeLetters(r, body, "retried", func(ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
+	n, which, err := s.changeLetters(r, body, queue.ActionRetryDead, func(ctx context.Context, which queue.DeadLetterChoice) (queue.DeadLetterCount, error) {
 		return s.Queue.RetryDead(ctx, which, s.DeliveryTTL)
 	})
 	return reply{Status: http.StatusOK, Body: retried{n.Matched, n.Done, n.Superseded, which.DryRun}}, err
 }
 
 func (s *server) deleteDeadLetters(r *http.Request, body []byte) (reply, error) {
-	n, which, err := s.changeLetters(r, body, "deleted", s.Queue.DeleteDead)
+	n, which, err := s.changeLetters(r, body, queue.ActionDeleteDead, s.Queue.DeleteDead)
 	return reply{Status: http.StatusOK, Body: deleted{n.Matched, n.Done, which.DryRun}}, err
 }
 
-// changeLetters does something to the dead letters that a call chooses, and logs it.
+// changeLetters does something to the dead letters that a call chooses.
 func (s *server) changeLetters(
-	r *http.Request, body []byte, what string, change func(context.Context, queue.DeadLetterChoice) (queue.DeadLetterCount, error),
+	r *http.Request, body []byte, action queue.Action, change func(context.Context, queue.DeadLetterChoice) (queue.DeadLetterCount, error),
 ) (n queue.DeadLetterCount, which queue.DeadLetterChoice, err error) {
 	c, err := chooseLetters(queryOf(r), body)
 	if err != nil || c.byID && len(c.IDs) == 0 {
 		return n, c.DeadLetterChoice, err
 	}
-	if n, err = change(r.Context(), c.DeadLetterChoice); err == nil && !c.DryRun {
-		s.Log.Info("dead_letters."+what, "matched", n.Matched, "done", n.Done, "superseded", n.Superseded, "token", visitOf(r).token)
+	if n, err = change(r.Context(), c.DeadLetterChoice); !c.DryRun {
+		s.actedOnMany(r.Context(), queue.Event{Action: action, Count: n.Done, Filter: letterChoice(c.DeadLetterChoice)},
+			slog.Int("matched", n.Matched), slog.Int("superseded", n.Superseded))
 	}
 	return n, c.DeadLetterChoice, err
 }

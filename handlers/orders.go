@@ -118,7 +118,7 @@ func (s *server) actOn(action queue.HostAction) endpoint {
 		if err != nil {
 			return reply{}, err
 		}
-		order.By = visitOf(r).token
+		order.By = queue.Caller(r.Context())
 		status, err := s.Queue.Act(r.Context(), host, action, order)
 		if cover, ok := errors.AsType[*queue.CoveredError](err); ok {
 			return reply{}, coveredBy(cover.Host, action)
@@ -126,7 +126,7 @@ func (s *server) actOn(action queue.HostAction) endpoint {
 		if err != nil {
 			return reply{}, fmt.Errorf("%s host %s: %w", action, host, err)
 		}
-		s.logActionOn(r, action, host, order)
+		s.logAction(r.Context(), queue.HostActed(host, action, order))
 		return reply{Status: http.StatusOK, Body: hostViewOf(&status)}, nil
 	}
 }

@@ -115,7 +115,7 @@ func (s *server) storeKey(ctx context.Context, key queue.Key, pin bool) error {
 		if _, err := s.Queue.PutKey(ctx, key); err != nil {
 			return fmt.Errorf("put key %s: %w", key.ID, err)
 		}
-		s.Log.Info("key.put", "key_id", key.ID, "fingerprint", key.Fingerprint)
+		s.logPut(ctx, key)
 	}
 	if !pin {
 		return nil

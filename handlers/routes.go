@@ -186,7 +186,7 @@ func (s *server) activityRoutes() []route {
 		},
 		{
 			method: "DELETE", path: "/v1/activities/{id}", id: "cancel-activity", summary: "Cancel the pending deliveries of an activity",
-			serve: activity(s.Queue.Cancel), replies: ok[activityView](), faults: []int{404},
+			serve: activity(s.cancelActivity), replies: ok[activityView](), faults: []int{404},
 		},
 		{
 			method: "GET", path: "/v1/activities/{id}/deliveries", id: "list-deliveries",

@@ -15,6 +15,8 @@ import (
 //   - EventActivityDone: nothing of an activity is pending any more. If dead letters of it are retried, it is done again when
 //     these have ended. An activity of which all is duplicate is done at once.
 //   - EventDelivered, if FeedLimits.Delivered is set on the node that settles.
+//   - EventAction: somebody changed something through the API. Operating and Keys say which of their calls leave one;
+//     FeedAction adds those of the others. These entries are listed only if their kind is asked for.
 //
 // Every entry is listed at least once; after a fault it may be listed again, at another place. Entries about one host are
 // listed in the order in which they happened, and an activity's EventActivityDone after those about its deliveries.
@@ -34,6 +36,9 @@ type Feed interface {
 	// which they happened, and all of them by their times. A cursor of the other order is ErrBadCursor.
 	Feed(ctx context.Context, f FeedFilter, p Page) (List[Event], error)
 
+	// FeedAction adds an entry of EventAction, about a call that worked in many steps and has ended. Its text must be bounded.
+	FeedAction(ctx context.Context, e Event) error
+
 	// FeedPosition returns the cursor that a reader left in the store, "" if it left none. Readers have names of at most
 	// 100 bytes.
 	FeedPosition(ctx context.Context, reader string) (cursor string, err error)
@@ -44,16 +49,20 @@ type Feed interface {
 // FeedEnd is the cursor behind the newest entry.
 const FeedEnd = "now"
 
-// FeedFilter narrows the feed, and says in which order it is. Empty fields don't narrow it.
+// FeedFilter narrows the feed, and says in which order it is. Empty fields don't narrow it, but for EventAction, which Kinds has
+// to name.
 type FeedFilter struct {
 	Kinds       []EventKind
-	Hosts       []string // an EventActivityDone is about no host
+	Hosts       []string // an EventActivityDone is about no host, and nor are some of EventAction
 	NewestFirst bool
 }
 
 // Passes reports whether an entry passes the filter.
 func (f *FeedFilter) Passes(e *Event) bool {
-	return (len(f.Kinds) == 0 || slices.Contains(f.Kinds, e.Kind)) && (len(f.Hosts) == 0 || slices.Contains(f.Hosts, e.Host))
+	if len(f.Kinds) == 0 && e.Kind == EventAction || len(f.Kinds) > 0 && !slices.Contains(f.Kinds, e.Kind) {
+		return false
+	}
+	return len(f.Hosts) == 0 || slices.Contains(f.Hosts, e.Host)
 }
 
 // FeedLimits say what the feed keeps.
@@ -72,6 +81,7 @@ const (
 	EventDead         EventKind = "dead"
 	EventHostState    EventKind = "host_state"
 	EventActivityDone EventKind = "activity_done"
+	EventAction       EventKind = "action"
 	EventFed          EventKind = "fed"
 )
 
@@ -80,14 +90,20 @@ type Event struct {
 	Cursor string    `json:"-"` // of an entry of the feed: the place behind it
 	Kind   EventKind `json:"kind,omitempty"`
 	At     time.Time `json:"at,omitzero"`    // by the store's clock or, if it is no entry, that of the node that told it
-	Host   string    `json:"host,omitempty"` // but for EventActivityDone
+	Host   string    `json:"host,omitempty"` // but for EventActivityDone, and for an EventAction that is about no single host
 
 	// Of the host, with EventHostState.
 	State HostState  `json:"state,omitempty"`
-	Order *HostOrder `json:"order,omitempty"` // that made it so, if it is paused or blocked
-	By    string     `json:"by,omitempty"`    // the name of the token that did, "" if no operator did or there is none
+	Order *HostOrder `json:"order,omitempty"` // that made it so, if it is paused or blocked; of EventAction, that was given
+	By    string     `json:"by,omitempty"`    // the name of the token that did, "" if no operator did or there is none; also of EventAction
 
-	// Of the activity, with all kinds but EventHostState.
+	// Of what was done, with EventAction.
+	Action Action        `json:"action,omitempty"`
+	KeyID  string        `json:"key_id,omitempty"` // of the key that was changed
+	Filter *ActionFilter `json:"filter,omitempty"` // that chose many, nil if there was none
+	Count  int           `json:"count,omitempty"`  // how many were changed, 0 if the action is about a single one
+
+	// Of the activity, with all kinds but EventHostState; with EventAction only if it is about one.
 	ActivityID string          `json:"activity_id,omitempty"` // ours
 	URI        string          `json:"uri,omitempty"`
 	Metadata   json.RawMessage `json:"metadata,omitempty"`

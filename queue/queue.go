@@ -201,7 +201,9 @@ type Fleet interface {
 	Nodes(ctx context.Context) (FleetStatus, error)
 }
 
-// Operating is what operators and the app change, through the API.
+// Operating is what operators and the app change, through the API. Act and Cancel leave an entry of EventAction in the feed if
+// they changed something: in the step that changes it or, where Cancel takes several, once it has ended. So do PutKey, DeleteKey
+// and RetireKey, but for pinned keys. The others work in many steps, and their callers add one with FeedAction.
 type Operating interface {
 	// Cancel cancels what is pending of an activity, also what is being attempted just now (which may still arrive).
 	Cancel(ctx context.Context, id string) (ActivityStatus, error)
@@ -214,6 +216,7 @@ type Operating interface {
 	Act(ctx context.Context, host string, action HostAction, order Order) (HostStatus, error)
 	// ResetHosts does Reset to all hosts that are in a state, in bounded steps, and returns how many that were. A host that
 	// comes into the state meanwhile may be left out. After an error it may be called again, for those that are left.
+	// The entries of the hosts' new states name the Caller.
 	ResetHosts(ctx context.Context, state HostState) (int, error)
 	// RetryDead makes dead letters pending again, with no attempts spent, due at once, and with this TTL. They take
 	// their place in the order accepted: before what is pending of their ordering key, unless that was accepted before

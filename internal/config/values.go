@@ -99,7 +99,7 @@ func mappers(files *secretFiles) []kong.Option {
 		kong.NamedMapper("database-url", parser[Secret](files.databaseURL)),
 		kong.NamedMapper("webhook-url", parser[string](webhookURL)),
 		kong.NamedMapper("webhook-secret", parser[Secret](files.webhookSecret)),
-		kong.NamedMapper("entries", someOf("dead", "host_state", "activity_done", "delivered")),
+		kong.NamedMapper("entries", someOf("dead", "host_state", "activity_done", "delivered", "action")),
 		kong.NamedMapper("token", parser[Secret](token)),
 		kong.NamedMapper("scenarios", someOf(BenchScenarios()...)),
 		kong.NamedMapper("svg", svgFile),

@@ -37,6 +37,7 @@ type act struct {
 	host   string
 	action queue.HostAction
 	asked  queue.Order
+	many   bool              // it is one of many that one call acts on, and leaves no entry of its own
 	order  *orderChange      // of a pause or a block, or the end of one
 	cover  string            // the host whose order covers this one, which cannot be ended here
 	id     int64             // the lane's, 0 if there is none and nothing to do
@@ -47,25 +48,34 @@ type act struct {
 }
 
 func (o *act) run(t *tx) error {
-	*o = act{s: o.s, host: o.host, action: o.action, asked: o.asked, now: t.now} // may run twice
+	*o = act{s: o.s, host: o.host, action: o.action, asked: o.asked, many: o.many, now: t.now} // may run twice
 	if err := o.find(t); err != nil || o.id == 0 {
 		return err
 	}
 	t.touch(o.id)
 	t.by[o.id] = o.asked.By
+	changed, err := o.change(t)
+	if err != nil || !changed || o.many {
+		return err
+	}
+	return t.feed(queue.HostActed(o.host, o.action, o.asked))
+}
+
+// change does what was asked for, and reports whether that changed anything.
+func (o *act) change(t *tx) (changed bool, err error) {
 	switch o.action {
 	case queue.Pause, queue.Resume, queue.Block, queue.Unblock:
-		return t.setOrder(*o.order)
+		changed = !o.order.order.repeats(t.ordersOf(o.host)[o.order.kind], o.now)
+		return changed, t.setOrder(*o.order)
 	case queue.Reset:
 		return o.reset(t)
 	case queue.Probe:
 		return o.probe(t)
 	case queue.Seen:
-		var err error
 		o.until, err = t.hasten(o.id)
-		return err
+		return o.until > 0, err
 	}
-	return nil
+	return false, nil
 }
 
 // find finds what is to be changed: an order, and the lane. Only a pause or a block makes one for a host that is not known.
@@ -109,12 +119,13 @@ func (o *act) ends(t *tx, kind int) bool {
 func (o *act) lane() *lane { return o.s.index.byID[o.id] }
 
 // reset writes a record that no settlement of an earlier turn can replace.
-func (o *act) reset(t *tx) error {
+func (o *act) reset(t *tx) (changed bool, err error) {
 	row, err := t.host(o.id)
 	if err != nil {
-		return err
+		return false, err
 	}
 	record := row.record.Forgiven()
+	changed = toJSON(record) != toJSON(row.record) || row.wait > o.now
 	record.Epoch++
 	o.record = &record
 	t.reset[o.id] = true
@@ -122,12 +133,16 @@ func (o *act) reset(t *tx) error {
 	o.due = o.lane().failed()
 	o.s.mu.Unlock()
 	if err := t.makeDue(o.due, o.now); err != nil {
-		return err
+		return false, err
 	}
-	return t.exec("UPDATE hosts SET record = ?, wait_until = 0, hastened = 0 WHERE lane = ?", toJSON(record), o.id)
+	return changed || len(o.due) > 0, t.exec("UPDATE hosts SET record = ?, wait_until = 0, hastened = 0 WHERE lane = ?", toJSON(record), o.id)
 }
 
-func (o *act) probe(t *tx) error {
+func (o *act) probe(t *tx) (changed bool, err error) {
+	row, err := t.host(o.id)
+	if err != nil {
+		return false, err
+	}
 	o.s.mu.Lock()
 	l := o.lane()
 	l.ripen(o.now)
@@ -136,9 +151,9 @@ func (o *act) probe(t *tx) error {
 	}
 	o.s.mu.Unlock()
 	if err := t.makeDue(o.due, o.now); err != nil {
-		return err
+		return false, err
 	}
-	return t.exec("UPDATE hosts SET wait_until = 0 WHERE lane = ?", o.id)
+	return row.wait > o.now || len(o.due) > 0, t.exec("UPDATE hosts SET wait_until = 0 WHERE lane = ?", o.id)
 }
 
 // makeDue makes deliveries due, even if they wait for a time or a host.

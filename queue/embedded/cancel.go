@@ -18,7 +18,10 @@ func (s *Store) Cancel(ctx context.Context, id string) (_ queue.ActivityStatus, 
 		var a stored
 		a, answer = s.clock.readActivity(t.conn, id)
 		o.spans = []deliverySpan{{a.seq, a.first, a.end}} // empty if there is no such activity
-		return o.run(t)
+		if err := o.run(t); err != nil || len(o.cancelled) == 0 {
+			return err
+		}
+		return t.feed(queue.ActivityActed(ctx, queue.ActionCancel, id, a.URI))
 	}, o.apply)
 	if err = cmp.Or(err, answer); err != nil {
 		return queue.ActivityStatus{}, err

@@ -47,6 +47,9 @@ func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err erro
 	k.WhenIdle = k.WhenIdle || k.Pin != ""
 	err = s.writer.do(ctx, func(t *tx) error {
 		k.CreatedAt = fromMillis(t.now)
+		if err := t.feedKey(ctx, &k); err != nil {
+			return err
+		}
 		return t.exec("INSERT OR REPLACE INTO keys ("+keyColumns+") VALUES (?,?,?,?,?,?,?)",
 			k.Name(), k.Algorithm, k.PublicPEM, k.Fingerprint, k.Sealed, millis(k.CreatedAt), k.WhenIdle)
 	}, func() {
@@ -55,6 +58,18 @@ func (s *Store) PutKey(ctx context.Context, k queue.Key) (created bool, err erro
 		s.index.retiresAt(&k)
 	})
 	return created, err
+}
+
+// feedKey adds the entry of a key that is about to be put, unless it is there already, or pinned.
+func (t *tx) feedKey(ctx context.Context, k *queue.Key) error {
+	if k.Pin != "" {
+		return nil
+	}
+	same, err := exists(t.conn, "SELECT 1 FROM keys WHERE id = ? AND fingerprint = ? AND when_idle = ?", k.ID, k.Fingerprint, k.WhenIdle)
+	if err != nil || same {
+		return err
+	}
+	return t.feed(queue.KeyActed(ctx, queue.ActionPutKey, k.ID))
 }
 
 // keyCame makes due the deliveries that wait for a key.
@@ -102,12 +117,12 @@ func (s *Store) Keys(ctx context.Context, f queue.KeyFilter, p queue.Page) (list
 
 // DeleteKey implements queue.Keys.
 func (s *Store) DeleteKey(ctx context.Context, id string) error {
-	return s.changeKey(ctx, id, "DELETE FROM keys WHERE id = ?", func() { s.keys.remove(id) })
+	return s.changeKey(ctx, id, queue.ActionDeleteKey, "DELETE FROM keys WHERE id = ?", func() { s.keys.remove(id) })
 }
 
 // RetireKey implements queue.Keys.
 func (s *Store) RetireKey(ctx context.Context, id string) error {
-	return s.changeKey(ctx, id, "UPDATE keys SET when_idle = 1 WHERE id = ?", func() {
+	return s.changeKey(ctx, id, queue.ActionRetireKey, "UPDATE keys SET when_idle = 1 WHERE id = ?", func() {
 		k, _ := s.keys.get(id)
 		k.WhenIdle = true
 		s.keys.put(k)
@@ -116,13 +131,19 @@ func (s *Store) RetireKey(ctx context.Context, id string) error {
 }
 
 // changeKey changes a key by a query with its ID, and then in memory, or returns ErrNotFound.
-func (s *Store) changeKey(ctx context.Context, id, query string, apply func()) (err error) {
+func (s *Store) changeKey(ctx context.Context, id string, action queue.Action, query string, apply func()) (err error) {
 	defer wrap(&err, "change key")
 	var found bool
 	err = s.writer.do(ctx, func(t *tx) error {
-		err := t.exec(query, id)
+		wentWhenIdle, err := exists(t.conn, "SELECT 1 FROM keys WHERE id = ? AND when_idle", id)
+		if err == nil {
+			err = t.exec(query, id)
+		}
 		found = t.conn.Changes() > 0
-		return err
+		if err != nil || !found || wentWhenIdle && action == queue.ActionRetireKey {
+			return err
+		}
+		return t.feed(queue.KeyActed(ctx, action, id))
 	}, func() {
 		if found {
 			apply()

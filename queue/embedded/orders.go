@@ -28,6 +28,17 @@ type order struct {
 // covers reports whether an order covers other hosts.
 func (o *order) covers() bool { return o != nil && o.Subdomains }
 
+// repeats reports whether an order changes nothing where another one was given. Either is nil if there is none.
+func (o *order) repeats(before *order, now int64) bool {
+	if before != nil && before.until <= now {
+		before = nil
+	}
+	if o == nil || before == nil {
+		return o == before
+	}
+	return *o == *before
+}
+
 // hostOrders are the orders that were given for one host, by kind; nil if there is none.
 type hostOrders [orderKinds]*order
 

@@ -31,7 +31,7 @@ func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset in
 func (s *Store) resetAll(ctx context.Context, hosts []queue.HostStatus) error {
 	acts := make([]*act, len(hosts))
 	for i := range hosts {
-		acts[i] = &act{s: s, host: hosts[i].Host, action: queue.Reset}
+		acts[i] = &act{s: s, host: hosts[i].Host, action: queue.Reset, asked: queue.Order{By: queue.Caller(ctx)}, many: true}
 	}
 	return s.writer.do(ctx, func(t *tx) (err error) {
 		for i := 0; err == nil && i < len(acts); i++ {

@@ -90,6 +90,7 @@ func Run(t *testing.T, b Backend) {
 		{"Delete", deleteCases},
 		{"Events", eventCases},
 		{"Feed", feedCases},
+		{"Actions", actionCases},
 		{"History", historyCases},
 		{"Search", searchCases},
 		{"CancelMany", cancelManyCases},

@@ -23,7 +23,7 @@ func (s *Store) act(ctx context.Context, host string, action queue.HostAction, o
 	}
 	p := s.partitionOf(host)
 	if action == queue.Reset {
-		return s.reset(ctx, p, host, order.By)
+		return s.reset(ctx, host, order.By, said(queue.HostActed(host, action, order)))
 	}
 	others, err := s.change(ctx, change{host, action, order})
 	if err == nil && others {

@@ -83,7 +83,7 @@ func TestBlockCutShort(t *testing.T) {
 		enqueue(t, s, submission(strconv.Itoa(i), 10, "a.example"))
 	}
 	p := s.partitionOf("a.example")
-	if err := p.run(t.Context(), script.Act, p.lane(nil, "a.example"), []string{"a.example", string(queue.Block), "1", "0", "0", "", ""}); err != nil {
+	if err := p.run(t.Context(), script.Act, p.lane(nil, "a.example"), []string{"a.example", string(queue.Block), "1", "0", "0", "", "", ""}); err != nil {
 		t.Fatal(err)
 	}
 	if n := pending(t, s); n != 300 {

@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -18,10 +19,15 @@ func (s *Store) Cancel(ctx context.Context, id string) (status queue.ActivitySta
 	if err != nil {
 		return status, err
 	}
-	if _, err := s.cancelAll(ctx, u); err != nil {
-		return status, err
+	cancelled, failed := s.cancelAll(ctx, u)
+	ctx = context.WithoutCancel(ctx) // what was cancelled is to be in the feed
+	status, err = s.Activity(ctx, text)
+	if cancelled > 0 {
+		if err := s.FeedAction(ctx, queue.ActivityActed(ctx, queue.ActionCancel, text, status.URI)); err != nil {
+			s.logLimited("feed", err)
+		}
 	}
-	return s.Activity(ctx, text)
+	return status, cmp.Or(failed, err)
 }
 
 // cancelAll cancels what is pending of an activity, and returns how many deliveries that was.

@@ -31,6 +31,7 @@ const (
 	fedDead
 	fedState
 	fedDone
+	fedAction
 )
 
 // entry reads an entry of the feed. One that is damaged has no kind.
@@ -56,6 +57,10 @@ func (p *partition) entry(id, text string) feedEntry {
 		}
 	case fedDone:
 		e.readDone(u)
+	case fedAction:
+		if err := decode(u.string(), &e.Event); err != nil && u.err == nil {
+			u.err = err
+		}
 	case fedDelivered, fedDead:
 		p.readDelivery(&e, u)
 		e.Kind = queue.EventDead

@@ -33,8 +33,14 @@ func (s *keyring) keyAt(name string) (p *partition, hash string) {
 func (s *keyring) PutKey(ctx context.Context, k queue.Key) (created bool, err error) {
 	defer wrap(&err, "put key")
 	p, hash := s.keyAt(k.Name())
-	n, err := p.number(ctx, script.PutKey, nil, []string{hash, k.Name(), toJSON(&k), graceOf(&k)})
+	action := ""
+	if k.Pin == "" {
+		action = said(queue.KeyActed(ctx, queue.ActionPutKey, k.ID))
+	}
+	var n, fed int
+	err = p.run(ctx, script.PutKey, nil, []string{hash, k.Name(), toJSON(&k), graceOf(&k), k.Fingerprint, action}, &n, &fed)
 	if err == nil {
+		s.fed(fed)
 		err = s.forEach(func(p *partition) error { return p.keyCame(ctx, hash) })
 	}
 	return n == 1, err
@@ -291,20 +297,22 @@ func resealed(old string, r *queue.Reseal) (replacement string, err error) {
 
 // DeleteKey implements queue.Keys.
 func (s *keyring) DeleteKey(ctx context.Context, id string) error {
-	return s.changeKey(ctx, script.DropKey, id)
+	return s.changeKey(ctx, script.DropKey, queue.ActionDeleteKey, id)
 }
 
 // RetireKey implements queue.Keys.
 func (s *keyring) RetireKey(ctx context.Context, id string) error {
-	err := s.changeKey(ctx, script.RetireKey, id)
+	err := s.changeKey(ctx, script.RetireKey, queue.ActionRetireKey, id)
 	s.sweepIn(0)
 	return err
 }
 
 // changeKey runs a script on a key that returns whether the key was there.
-func (s *keyring) changeKey(ctx context.Context, name script.Name, id string) error {
+func (s *keyring) changeKey(ctx context.Context, name script.Name, action queue.Action, id string) error {
 	p, hash := s.keyAt(id)
-	n, err := p.number(ctx, name, nil, []string{hash, id})
+	var n, fed int
+	err := p.run(ctx, name, nil, []string{hash, id, said(queue.KeyActed(ctx, action, id))}, &n, &fed)
+	s.fed(fed)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

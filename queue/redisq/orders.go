@@ -79,6 +79,7 @@ func (s *Store) change(ctx context.Context, c change) (others bool, err error) {
 
 func (s *Store) changeHome(ctx context.Context, p *partition, c change, others bool) (entries int, cover string, err error) {
 	args := append([]string{c.host, string(c.action), flag(others)}, orderArgs(c.covers(), c.order)...)
+	args = append(args, said(queue.HostActed(c.host, c.action, c.order)))
 	err = p.run(ctx, script.Act, p.lane(nil, c.host), args, &entries, &cover)
 	return entries, cover, err
 }

@@ -29,7 +29,7 @@ func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset in
 		group, working := errgroup.WithContext(ctx)
 		group.SetLimit(resetAtOnce)
 		for _, h := range list.Items {
-			group.Go(func() error { return s.reset(working, s.partitionOf(h.Host), h.Host, "") })
+			group.Go(func() error { return s.reset(working, h.Host, queue.Caller(ctx), "") })
 		}
 		if err := group.Wait(); err != nil {
 			return reset, err
@@ -44,8 +44,9 @@ func (s *Store) ResetHosts(ctx context.Context, state queue.HostState) (reset in
 var errContended = errors.New("the host's record changes all the time")
 
 // reset writes the record of a host that never failed. Records mean nothing to scripts, so it is made here, and written
-// if the host's is still the one that was read.
-func (s *Store) reset(ctx context.Context, p *partition, host, by string) error {
+// if the host's is still the one that was read. said is the entry of the feed, "" if there is to be none.
+func (s *Store) reset(ctx context.Context, host, by, said string) error {
+	p := s.partitionOf(host)
 	for range resetTries {
 		var text, failure, known string
 		if err := s.read(ctx, s.client.B().Hmget().Key(p.Of(rediskeys.Lane, host)).Field("r", "e").Build(), &text, &failure); err != nil {
@@ -59,7 +60,9 @@ func (s *Store) reset(ctx context.Context, p *partition, host, by string) error 
 			was = queue.HostRecord{} // it is damaged, and about to be replaced
 		}
 		is := was.Forgiven()
-		fed, err := p.number(ctx, script.Reset, p.lane(nil, host), []string{host, known, shrinkRecord(&is), strconv.Itoa(recordFlags(&is)), by})
+		record := shrinkRecord(&is)
+		args := []string{host, known, record, strconv.Itoa(recordFlags(&is)), by, flag(record != shrinkRecord(&was)), said}
+		fed, err := p.number(ctx, script.Reset, p.lane(nil, host), args)
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (s *keyring) retireKeys(ctx context.Context, p *partition) error {
 		if pending[i] > 0 {
 			s.sweepIn(retireAgain)
 		}
-		err = p.run(ctx, script.DropKey, nil, []string{nameHash(names[i]), names[i], strconv.Itoa(pending[i])})
+		err = p.run(ctx, script.DropKey, nil, []string{nameHash(names[i]), names[i], "", strconv.Itoa(pending[i])})
 	}
 	return err
 }

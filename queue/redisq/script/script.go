@@ -61,6 +61,8 @@ const (
 	Report   Name = "report"
 	ReadFeed Name = "readfeed"
 
+	FeedAction Name = "feedaction"
+
 	Revive  Name = "revive"
 	Discard Name = "discard"
 

@@ -2,7 +2,7 @@
 -- Does to a host what an operator or the app asks for, but for a reset.
 --
 -- USES lane(clock, now, band, has, due, order_of, apply_orders, orders_for, end_throttle, read, set, hasten)
--- USES feed(newly_fed), covers(cover, new_order), place(heads_due, write, signal)
+-- USES feed(feed_action, newly_fed), covers(cover, new_order), place(heads_due, write, signal)
 -- KEYS.lane×6 the lane
 -- ARGV.host   the host
 -- ARGV.action the action, see queue.HostAction
@@ -11,6 +11,7 @@
 -- ARGV.covers whether it covers others
 -- ARGV.reason why
 -- ARGV.by     by whom
+-- ARGV.said   the entry of the feed, if this changes anything
 -- RETURNS     {how many entries were written to the feed, ''}; {-1, the host whose order covers this one}; {-2, ''} if the
 --             other partitions have an order of this host that has to end there first
 local l = read(KEYS.lane, ARGV.host)
@@ -35,26 +36,36 @@ local function give_order(letter)
   redis.call('HSET', l.h, letter, packed)
   cover(letter, l.host, covers == 1 and packed or nil)
   s[letter], l.ordered, l.lapsed = ends > 0 and ends or 1, true, nil
+  return not before or before.ends ~= ends or before.covers ~= covers or before.reason ~= ARGV.reason or before.by ~= ARGV.by
 end
 
 local function end_order(letter)
+  local held = s[letter] > 0
   redis.call('HDEL', l.h, letter)
   cover(letter, l.host)
   s[letter], l.ordered = 0, true
+  return held
 end
 
 local letters = {pause = 'p', resume = 'p', block = 'b', unblock = 'b'}
 local letter, gives = letters[ARGV.action], ARGV.action == 'pause' or ARGV.action == 'block'
+-- Each action returns whether it changed anything.
 local actions = {
   pause = give_order, resume = end_order, block = give_order, unblock = end_order,
-  seen = function() hasten(l) end,
+  seen = function()
+    local waits = s.w
+    hasten(l)
+    return s.w < waits
+  end,
   probe = function()
+    local waits = s.w > now
     s.w = 0
     local e = band(s.f, PROBING) == 0 and first_later()
     if e then
       e.due = now
       set(l, e)
     end
+    return waits or e
   end,
 }
 
@@ -67,7 +78,7 @@ if letter and clock[3] and ARGV.spread == '0' and not (gives and ARGV.covers == 
   if redis.call('HEXISTS', COVERS, letter .. l.host) == 1 then return {-2, ''} end
 end
 l.by = ARGV.by
-actions[ARGV.action](letter)
+if actions[ARGV.action](letter) then feed_action(ARGV.said) end
 if letter then apply_orders(l) end
 end_throttle(s)
 write(l)

@@ -7,7 +7,8 @@
 --         dead, delivered host, path, IDs of recipients, activity, ordinal, attempts, last attempt, URI and metadata, reason
 --         activity_done   activity, how many deliveries, delivered, dead and cancelled, URI and metadata, and after which
 --                         entries of other partitions it has to be listed: for each its number, ms and number of the entry
-local FED_DELIVERED, FED_DEAD, FED_STATE, FED_DONE = 1, 2, 3, 4
+--         action          what the node says of it, as JSON
+local FED_DELIVERED, FED_DEAD, FED_STATE, FED_DONE, FED_ACTION = 1, 2, 3, 4, 5
 
 local FEED, ENDED = KEYS.feed, KEYS.ended
 
@@ -46,6 +47,11 @@ local function feed(...)
   else
     fed.entries = fed.entries + 1
   end
+end
+
+-- feed_action appends the entry of what somebody did; it has none if that is ''.
+local function feed_action(said)
+  if said ~= '' then feed(FED_ACTION, said) end
 end
 
 -- newly_fed returns how many entries were written since it was called last.

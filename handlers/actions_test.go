@@ -146,7 +146,7 @@ func TestCallers(t *testing.T) {
 	g.doAsOps("PUT", "/v1/keys", keyExample)
 	body := call(anActivity, `"key":`+keyExample, anInbox)
 	g.doAsOps("POST", "/v1/activities", body)
-	g.do("POST", "/v1/activities/batch", strings.Join(strings.Fields(body), ""), "Authorization", "Bearer secret", "Content-Type", "", "Content-Type", lineTypes[0])
+	g.do("POST", "/v1/activities/batch", strings.ReplaceAll(body, "\n", ""), "Authorization", "Bearer secret", "Content-Type", "", "Content-Type", lineTypes[0])
 	if want := []string{"ops", "ops", "ops"}; !slices.Equal(want, calls.names) {
 		t.Errorf("keys were put by %q, want %q", calls.names, want)
 	}

@@ -75,7 +75,8 @@ var descriptions = map[string]string{
 	"stats": "The totals are those of the whole store; every node gives the same.",
 	"stats-history": "It is that of the whole store; every node gives the same, also of before it started. The last step ended some seconds ago. " +
 		"The numbers are for charts: what a node counted in its last minute is lost if it dies.",
-	"feed":        "Entries are kept for feed-retention, whether or not they were read. Each comes at least once, and those of one host in order. A page may be shorter than its limit, even empty; next_cursor is always there and goes on with what happens later. With sort=newest it goes on with what happened before, and is absent once the oldest entry was passed. If the entry behind a cursor is not kept any more, it goes on with the oldest.",
+	"feed": "Entries of the type action say who changed what through the API; only calls that name this type get them. " +
+		"Entries are kept for feed-retention, whether or not they were read. Each comes at least once, and those of one host in order. A page may be shorter than its limit, even empty; next_cursor is always there and goes on with what happens later. With sort=newest it goes on with what happened before, and is absent once the oldest entry was passed. If the entry behind a cursor is not kept any more, it goes on with the oldest.",
 	"events":      "The stream stays open. Events with an id are entries of the feed: a subscriber that sends the last one as Last-Event-ID misses none. Others are only sent to those who are connected. The data of an event is one of the forms described here, by its name.",
 	"healthz":     "It does not depend on the store.",
 	"readyz":      "It is 503 while the store is away or the node is starting or stopping.",

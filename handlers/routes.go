@@ -304,11 +304,11 @@ func (s *server) watchRoutes() []route {
 		},
 		{
 			method: "GET", path: "/v1/feed", id: "feed", serve: s.feed,
-			summary: "Read the feed, oldest first by default: dead, host_state, activity_done and, if feed-delivered is set, delivered",
+			summary: "Read the feed, oldest first by default: dead, host_state, activity_done and, if feed-delivered is set, delivered; action only if asked for",
 			params: []param{
 				{name: "after", in: "query", doc: "next_cursor of the page before, or the cursor of an entry, in the same order; by default where the order begins; now is behind the newest entry"},
 				{name: "sort", in: "query", doc: "oldest (by default) or newest first", enum: texts(feedSorts)},
-				{name: "type", in: "query", doc: "entries of these types only; repeated or separated by commas", enum: texts(feedKinds), list: true},
+				{name: "type", in: "query", doc: "entries of these types only; repeated or separated by commas; all but action by default", enum: texts(feedKinds), list: true},
 				{name: "host", in: "query", doc: "entries about these hosts only; repeated or separated by commas", list: true},
 				paging[0],
 			},
@@ -318,7 +318,7 @@ func (s *server) watchRoutes() []route {
 			method: "GET", path: "/v1/events", id: "events", raw: http.HandlerFunc(s.events),
 			summary: "Events from now on, as server-sent events: delivered, dead, host_state, and every 5 s stats",
 			params: []param{
-				{name: "type", in: "query", doc: "events of these types only; repeated or separated by commas", enum: texts(eventKinds), list: true},
+				{name: "type", in: "query", doc: "events of these types only; repeated or separated by commas; all but action by default", enum: texts(eventKinds), list: true},
 				{name: "host", in: "query", doc: "events of these hosts only, and stats only if its type is asked for; repeated or separated by commas", list: true},
 			},
 			media:  "text/event-stream",

@@ -99,7 +99,7 @@ type Config struct {
 	FeedDelivered bool          `name:"feed-delivered" default:"false" help:"also keep an entry for each delivery that succeeds; webhook-types with delivered implies it"`
 	WebhookURL    string        `name:"webhook-url" type:"webhook-url" placeholder:"URL" help:"where to POST the entries of the feed; may name a private address"`
 	WebhookSecret Secret        `name:"webhook-secret" type:"webhook-secret" placeholder:"SECRET|@FILE" help:"signs these calls as Standard Webhooks: whsec_ and 24 to 64 bytes in base64"`
-	WebhookTypes  []string      `name:"webhook-types" type:"entries" default:"dead,host_state,activity_done" placeholder:"TYPES" help:"which entries: dead, host_state, activity_done, delivered"`
+	WebhookTypes  []string      `name:"webhook-types" type:"entries" default:"dead,host_state,activity_done" placeholder:"TYPES" help:"which entries: dead, host_state, activity_done, delivered, action"`
 
 	AllowPrivateAddresses []netip.Prefix `group:"Requests to inboxes" name:"allow-private-addresses" placeholder:"CIDR" help:"private or special addresses that the node may connect to"`
 	DenyAddresses         []netip.Prefix `name:"deny-addresses" placeholder:"CIDR" help:"public addresses that the node must not connect to, such as your own NAT64 prefix"`

@@ -29,6 +29,7 @@ const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 type feed struct {
 	mu       sync.Mutex
 	entries  int
+	actions  bool // every second entry is of EventAction
 	err      error
 	position string
 }
@@ -42,6 +43,9 @@ func (f *feed) Feed(_ context.Context, filter queue.FeedFilter, p queue.Page) (l
 	}
 	for ; at < f.entries && len(list.Items) < p.Limit; at++ {
 		e := queue.Event{Kind: queue.EventDead, ID: strconv.Itoa(at), At: time.Now()}
+		if f.actions && at%2 == 1 {
+			e.Kind = queue.EventAction
+		}
 		if filter.Passes(&e) {
 			list.Items = append(list.Items, e)
 		}
@@ -49,6 +53,8 @@ func (f *feed) Feed(_ context.Context, filter queue.FeedFilter, p queue.Page) (l
 	list.Next = strconv.Itoa(at)
 	return list, f.err
 }
+
+func (f *feed) FeedAction(context.Context, queue.Event) error { panic("not called") }
 
 func (f *feed) FeedPosition(context.Context, string) (string, error) {
 	f.mu.Lock()
@@ -126,9 +132,17 @@ func encode(entries []queue.Event, _ string) ([]byte, error) {
 // start runs a sender until the returned function is called.
 func start(t *testing.T, name string, f *feed, a *app, m lockmgr.Manager, log io.Writer) (*Sender, func()) {
 	t.Helper()
+	return startWith(t, []queue.EventKind{queue.EventDead}, name, f, a, m, log)
+}
+
+// startWith runs one that sends these kinds of entries.
+func startWith(
+	t *testing.T, kinds []queue.EventKind, name string, f *feed, a *app, m lockmgr.Manager, log io.Writer,
+) (*Sender, func()) {
+	t.Helper()
 	s, err := New(Settings{
 		URL: "http://127.0.0.1/hook", Secret: secret, Encode: encode, UserAgent: name, Client: &http.Client{Transport: a},
-		Kinds: []queue.EventKind{queue.EventDead},
+		Kinds: kinds,
 	}, f, m, 30*time.Second, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -145,6 +159,30 @@ func numbers(n int) (texts []string) {
 		texts = append(texts, strconv.Itoa(i))
 	}
 	return texts
+}
+
+// TestSendsActionsOnlyIfAsked checks that the app gets entries of actions only if its types name them.
+func TestSendsActionsOnlyIfAsked(t *testing.T) {
+	for _, tt := range []struct {
+		kinds []queue.EventKind
+		want  []string
+	}{
+		{nil, []string{"0", "2", "4"}},
+		{[]queue.EventKind{queue.EventDead}, []string{"0", "2", "4"}},
+		{[]queue.EventKind{queue.EventAction}, []string{"1", "3", "5"}},
+		{[]queue.EventKind{queue.EventDead, queue.EventAction}, numbers(6)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f, a := &feed{entries: 6, actions: true}, newApp(t, nil)
+			_, stop := startWith(t, tt.kinds, "one", f, a, lockmgr.NewLocal(30*time.Second), io.Discard)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			stop()
+			if !slices.Equal(a.got, tt.want) {
+				t.Errorf("%v: the app got %v, want %v", tt.kinds, a.got, tt.want)
+			}
+		})
+	}
 }
 
 func newApp(t *testing.T, status func(int) int) *app {

@@ -158,8 +158,8 @@ func TestFeedOfManyPartitions(t *testing.T) {
 // TestFeedKeepsTheNewest checks that of the feed of several partitions the oldest entries are dropped, wherever they are.
 func TestFeedKeepsTheNewest(t *testing.T) {
 	server := testredis.Start(t)
-	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 3, Limits: queue.Limits{Feed: queue.FeedLimits{Cap: 25}}})
-	hosts := manyHosts(60)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Partitions: 3, Limits: queue.Limits{Feed: queue.FeedLimits{Cap: 50}}})
+	hosts := manyHosts(60) // each has the entry of the action and that of its state
 	for _, host := range hosts {
 		if err := s.act(t.Context(), host, queue.Pause, queue.Order{}); err != nil {
 			t.Fatal(err)

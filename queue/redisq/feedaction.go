@@ -8,7 +8,10 @@ import (
 )
 
 // said is an entry about an action as scripts get it.
-func said(e queue.Event) string { return toJSON(&e) }
+func said(e queue.Event) string {
+	e.Kind = "" // all are of one
+	return toJSON(&e)
+}
 
 // FeedAction implements queue.Feed. The entry is in the partition of its host, where those who ask for this host look.
 func (s *Store) FeedAction(ctx context.Context, e queue.Event) (err error) {

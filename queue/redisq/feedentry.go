@@ -61,6 +61,7 @@ func (p *partition) entry(id, text string) feedEntry {
 		if err := decode(u.string(), &e.Event); err != nil && u.err == nil {
 			u.err = err
 		}
+		e.Kind = queue.EventAction
 	case fedDelivered, fedDead:
 		p.readDelivery(&e, u)
 		e.Kind = queue.EventDead

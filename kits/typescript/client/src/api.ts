@@ -34,6 +34,26 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        ActionFilter: {
+            /** @description the activity's own id */
+            activity_id?: string;
+            host?: string;
+            /** @description the first ten that the call named */
+            ids?: string[];
+            inbox?: string;
+            key_id?: string;
+            /** @enum {string} */
+            reason?: "rejected" | "gone" | "expired" | "exhausted" | "host_blocked" | "host_unavailable" | "key_missing" | "private_address" | "lane_full" | "damaged";
+            /** Format: date-time */
+            since?: string;
+            /**
+             * @description hosts in this state
+             * @enum {string}
+             */
+            state?: "healthy" | "throttled" | "refusing" | "failing" | "open" | "unavailable" | "paused" | "blocked";
+        } & {
+            [key: string]: unknown;
+        };
         ActivityCall: {
             /** @description the activity, stored and sent byte for byte; at most 1 MiB */
             activity: {
@@ -254,24 +274,39 @@ export interface components {
             [key: string]: unknown;
         };
         Entry: {
+            /**
+             * @description what was done
+             * @example host.block
+             */
+            action?: string;
             /** @description the activity's own id */
             activity_id?: string;
             /** Format: date-time */
             at: string;
             /** Format: int64 */
             attempts?: number;
-            /** @description the name of the API token that changed the host's state */
+            /** @description the name of the API token that changed the host's state, or did the action */
             by?: string;
+            /**
+             * Format: int64
+             * @description how many an action on many changed: hosts, dead letters, deliveries or keys
+             */
+            count?: number;
             /** @description of the activity that is done */
             counts?: components["schemas"]["Counts"];
             /** @description goes on behind this entry; absent if it is not kept in the feed */
             cursor?: string;
+            /** @description what an action on many was limited to; absent if to nothing */
+            filter?: components["schemas"]["ActionFilter"];
+            /** @description absent with an action that is about no single host */
             host?: string;
-            /** @description of the delivery, or of the activity that is done */
+            /** @description of the delivery, or of the activity that is done or was cancelled */
             id?: string;
             /** @description of the actors behind the inbox, as the call named them */
             ids?: string[];
             inbox?: string;
+            /** @description of the key that was changed */
+            key_id?: string;
             last_attempt?: components["schemas"]["Attempt"];
             /** @description what the call that brought the activity said */
             metadata?: unknown;
@@ -288,7 +323,7 @@ export interface components {
              */
             state?: "healthy" | "throttled" | "refusing" | "failing" | "open" | "unavailable" | "paused" | "blocked" | "done" | "cancelled";
             /** @enum {string} */
-            type: "dead" | "host_state" | "activity_done" | "delivered";
+            type: "dead" | "host_state" | "activity_done" | "delivered" | "action";
             /** @description where the activity can be watched */
             url?: string;
         } & {
@@ -971,6 +1006,7 @@ export interface components {
     pathItems: never;
 }
 export type Accepted = components['schemas']['Accepted'];
+export type ActionFilter = components['schemas']['ActionFilter'];
 export type ActivityCall = components['schemas']['ActivityCall'];
 export type ActivityView = components['schemas']['ActivityView'];
 export type Attempt = components['schemas']['Attempt'];

@@ -51,6 +51,7 @@ func TestDashboardInBrowser(t *testing.T) {
 	t.Run("keys and node", func(t *testing.T) { testKeysAndNode(browser, t) })
 	t.Run("nodes", func(t *testing.T) { testNodes(browser, t) })
 	t.Run("older node", func(t *testing.T) { testOlderNode(browser, t) })
+	t.Run("what was done", func(t *testing.T) { testDone(browser, t) })
 	t.Run("away", func(t *testing.T) { testAway(browser, t) })
 }
 
@@ -294,7 +295,7 @@ func (w *world) everyPage() []string {
 	activity := list.Items[0].ActivityID
 	return []string{
 		"", "?range=day", "hosts", "hosts?sort=pending", "hosts?q=nothing", "hosts/open.example", "hosts/gone.example", "activities", "activities/" + activity,
-		"deliveries/" + list.Items[0].ID, "deliveries/none", "dead-letters", "dead-letters?reason=gone", "keys", "nodes", "nowhere",
+		"deliveries/" + list.Items[0].ID, "deliveries/none", "dead-letters", "dead-letters?reason=gone", "keys", "actions", "nodes", "nowhere",
 	}
 }
 

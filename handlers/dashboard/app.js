@@ -4,6 +4,7 @@
 import { Refused, TokenNeeded, get, hangUp, learnScopes, listen, token } from './api.js';
 import { el, link, page, put, showTime } from './dom.js';
 import { route, routed } from './router.js';
+import { actions } from './pages/actions.js';
 import { activities } from './pages/activities.js';
 import { activity } from './pages/activity.js';
 import { delivery } from './pages/delivery.js';
@@ -21,7 +22,7 @@ const soonAfter = 500; // after an event, so that a thousand events load a page 
 // pages are made by the parts of the address and its query. A page has a title, a node, and load, which gets whether what it
 // shows is new to the user. It may have ask, which gets another query; stats, which gets the totals; and event, which reports
 // whether an event changes what it shows.
-const lists = { '': overview, hosts, activities, 'dead-letters': letters, keys, nodes };
+const lists = { '': overview, hosts, activities, 'dead-letters': letters, keys, actions, nodes };
 const singles = { hosts: host, activities: activity, deliveries: delivery };
 
 const $ = (id) => document.getElementById(id);

@@ -138,9 +138,11 @@ INSERT INTO deliveries VALUES (1, 1, 2, 'https://failing.example/inbox', '[{"nam
 INSERT INTO deliveries VALUES (2, 1, 3, 'https://keyless.example/inbox', '[{"name":"X-Host","value":"keyless.example"}]', '["https://keyless.example/users/bob"]', 0, 946684800000, 946944000000, 50, '[{"at":"2000-01-01T00:00:00Z","status":500,"outcome":"server_error","error":"Oops","duration":1000000000}]');
 INSERT INTO deliveries VALUES (5, 2, 2, 'https://failing.example/inbox', '[{"name":"X-Host","value":"failing.example"}]', '["https://failing.example/users/bob"]', 0, 946684800000, 946944000000, 32, NULL);
 INSERT INTO died VALUES ('gone', 1);
-INSERT INTO feed VALUES (1, 946684800000, 'host_state', 'blocked.example', '{"state":"blocked","order":{"action":"block","host":"blocked.example","since":"2000-01-01T00:00:00Z"}}');
-INSERT INTO feed VALUES (2, 946684800000, 'host_state', 'failing.example', '{"state":"open"}');
-INSERT INTO feed VALUES (3, 946684800000, 'dead', 'dead.example', '{"activity_id":"018f0000-0000-7000-8000-000000000001","uri":"https://app.example/1","metadata":{"status_id":42},"id":"018f0000-0000-7000-8000-000000000001.2","inbox":"https://dead.example/inbox","ids":["https://dead.example/users/bob"],"reason":"gone","attempts":1,"attempt":{"at":"2000-01-01T00:00:00Z","status":500,"outcome":"server_error","error":"Oops","duration":1000000000}}');
+INSERT INTO feed VALUES (1, 946684800000, 'action', '', '{"action":"key.put","key_id":"https://app.example/alice#key"}');
+INSERT INTO feed VALUES (2, 946684800000, 'action', 'blocked.example', '{"order":{"action":"block","host":"blocked.example"},"action":"host.block"}');
+INSERT INTO feed VALUES (3, 946684800000, 'host_state', 'blocked.example', '{"state":"blocked","order":{"action":"block","host":"blocked.example","since":"2000-01-01T00:00:00Z"}}');
+INSERT INTO feed VALUES (4, 946684800000, 'host_state', 'failing.example', '{"state":"open"}');
+INSERT INTO feed VALUES (5, 946684800000, 'dead', 'dead.example', '{"activity_id":"018f0000-0000-7000-8000-000000000001","uri":"https://app.example/1","metadata":{"status_id":42},"id":"018f0000-0000-7000-8000-000000000001.2","inbox":"https://dead.example/inbox","ids":["https://dead.example/users/bob"],"reason":"gone","attempts":1,"attempt":{"at":"2000-01-01T00:00:00Z","status":500,"outcome":"server_error","error":"Oops","duration":1000000000}}');
 INSERT INTO hosts VALUES (1, 'blocked.example', '{}', 0, 0, 0, 'blocked', 946684800000);
 INSERT INTO hosts VALUES (2, 'failing.example', '{"breaker":{"state":1,"failures":3,"trips":1,"window":1,"days":[10957],"failed":true,"opened_at":"2000-01-01T00:00:00Z"},"scheme":"cavage","last_error":{"at":"2000-01-01T00:00:00Z","outcome":"unreachable","duration":1000000000}}', 946688400000, 946684800000, 0, 'open', 946684800000);
 INSERT INTO hosts VALUES (3, 'keyless.example', '{}', 0, 0, 0, 'healthy', 0);

@@ -233,7 +233,9 @@ func TestKeysAndHosts(t *testing.T) {
 		says(201, `{"key_id":"a#1","algorithm":"rsa"}`), says(200, `{"items":[{"key_id":"a#1"}],"next_cursor":"c+&"}`), says(200, `{"items":[{"key_id":"b","pending":2}]}`),
 		says(204, ""), says(202, ""), says(200, `{"items":[{"host":"one.example","state":"open"}]}`), says(200, `{"host":"one.example","last_error":{"status":503}}`),
 		says(200, `{"host":"[::1]:80","state":"paused"}`),
-		says(200, `{"items":[{"id":"d1","waits_for":"host","priority":"low"}]}`), says(401, `{"detail":"no token"}`),
+		says(200, `{"items":[{"id":"d1","waits_for":"host","priority":"low"}]}`),
+		says(200, `{"host":"one.example","orders":[{"action":"pause","host":"one.example","by":"app","since":"2026-01-02T03:04:05Z"}]}`),
+		says(200, "{}"), says(200, `{"state":"blocked"}`), says(409, `{"detail":"unblock example instead"}`), says(401, `{"detail":"no token"}`),
 	)
 	ctx := t.Context()
 	info, err := c.PutKey(ctx, Key{ID: "a#1", JWK: json.RawMessage(`{"kty":"OKP"}`)})
@@ -266,6 +268,21 @@ func TestKeysAndHosts(t *testing.T) {
 			t.Errorf("%+v, error %v", d, err)
 		}
 	}
+	until := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	h, err := c.PauseHost(ctx, "one.example", Order{Reason: "they move", Until: until, By: "not sent"})
+	if err != nil || len(h.Orders) != 1 || h.Orders[0].By != "app" || h.Orders[0].Since.IsZero() {
+		t.Errorf("%+v, error %v", h, err)
+	}
+	if _, err := c.ResumeHost(ctx, "one.example"); err != nil {
+		t.Error(err)
+	}
+	if h, err := c.BlockHost(ctx, "one.example", Order{Subdomains: true}); err != nil || h.State != "blocked" {
+		t.Errorf("%+v, error %v", h, err)
+	}
+	_, err = c.UnblockHost(ctx, "x.one.example")
+	if covered, ok := errors.AsType[*Error](err); !ok || covered.Status != 409 {
+		t.Errorf("error %v", err)
+	}
 	for _, err := range c.Hosts(ctx, "") {
 		if refused, ok := errors.AsType[*Error](err); !ok || refused.Status != 401 {
 			t.Errorf("error %v", err)
@@ -278,7 +295,9 @@ func TestKeysAndHosts(t *testing.T) {
 	want := []string{
 		`PUT /v1/keys {"key_id":"a#1","private_key_jwk":{"kty":"OKP"}}`, "GET /v1/keys?limit=500", "GET /v1/keys?cursor=c%2B%26&limit=500",
 		"DELETE /v1/keys?key_id=a%231", "DELETE /v1/keys?key_id=b&when=idle", "GET /v1/hosts?limit=500&state=open", "GET /v1/hosts/one.example",
-		"POST /v1/hosts/%5B::1%5D:80/pause", "GET /v1/hosts/%5B::1%5D:80/deliveries?limit=500", "GET /v1/hosts?limit=500",
+		"POST /v1/hosts/%5B::1%5D:80/pause", "GET /v1/hosts/%5B::1%5D:80/deliveries?limit=500",
+		`POST /v1/hosts/one.example/pause {"reason":"they move","until":"2030-01-02T03:04:05Z"}`,
+		"POST /v1/hosts/one.example/resume", `POST /v1/hosts/one.example/block {"subdomains":true}`, "POST /v1/hosts/x.one.example/unblock", "GET /v1/hosts?limit=500",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -18,14 +18,14 @@ const defaultPoll = 2 * time.Second
 type FeedOptions struct {
 	// After is Entry.Cursor of the last entry that the caller handled; "" begins with the oldest entry, "now" with the next.
 	After string
-	Types []string      // such as dead; all if there are none
+	Types []string      // such as dead; all but action if there are none
 	Hosts []string      // all if there are none
 	Poll  time.Duration // the pause at the end of the feed; 0 is 2 s
 }
 
 // Entry is an entry of the feed. Its members depend on its type.
 type Entry struct {
-	Type        string          `json:"type"` // dead, host_state, activity_done or delivered; ignore others
+	Type        string          `json:"type"` // dead, host_state, activity_done, delivered or action; ignore others
 	At          time.Time       `json:"at"`
 	Cursor      string          `json:"cursor"`      // FeedOptions.After to go on behind it
 	ID          string          `json:"id"`          // of the delivery, or of the activity that is done
@@ -39,6 +39,11 @@ type Entry struct {
 	Attempts    int             `json:"attempts"`
 	LastAttempt *Attempt        `json:"last_attempt"`
 	Counts      *Counts         `json:"counts"` // of the activity that is done
+	Order       *Order          `json:"order"`  // the pause or block that changed the host's state, or that was given
+	By          string          `json:"by"`     // the name of the token that changed the host's state, or did the action
+	Action      string          `json:"action"` // what was done, such as host.block
+	KeyID       string          `json:"key_id"` // of the key that was changed
+	Count       int             `json:"count"`  // how many an action on many changed; Data has its filter
 	URL         string          `json:"url"`    // the path by which the activity is watched
 	Data        json.RawMessage `json:"-"`      // the whole entry, as the node sent it
 }

@@ -19,6 +19,18 @@ type Host struct {
 	LastSuccessAt time.Time `json:"last_success_at"`
 	LastAnswerAt  time.Time `json:"last_answer_at"`
 	LastError     *Attempt  `json:"last_error"`
+	Orders        []Order   `json:"orders"` // pauses and blocks that hold: the host's own, and those that cover it
+}
+
+// Order is a pause or a block. PauseHost and BlockHost read Reason, Until and Subdomains.
+type Order struct {
+	Action     string    `json:"action,omitempty"` // pause or block
+	Host       string    `json:"host,omitempty"`   // that it was given for
+	Reason     string    `json:"reason,omitempty"` // for people: at most 500 characters
+	By         string    `json:"by,omitempty"`     // the name of the token that gave it
+	Since      time.Time `json:"since,omitzero"`
+	Until      time.Time `json:"until,omitzero"`       // when it ends; zero is never
+	Subdomains bool      `json:"subdomains,omitempty"` // it covers every host under this name
 }
 
 // Attempt is one attempt at a delivery.
@@ -74,5 +86,34 @@ func (c *Client) Host(ctx context.Context, host string) (h Host, err error) {
 // unblock, reset, probe and seen. An app calls seen when it receives something from the host.
 func (c *Client) ActOnHost(ctx context.Context, host, action string) (h Host, err error) {
 	_, err = c.Do(ctx, http.MethodPost, "/v1/hosts/"+url.PathEscape(host)+"/"+url.PathEscape(action), nil, &h)
+	return h, err
+}
+
+// PauseHost has the node make no attempts to a host; new deliveries are accepted and wait. Another pause replaces it.
+func (c *Client) PauseHost(ctx context.Context, host string, o Order) (Host, error) {
+	return c.order(ctx, host, "pause", o)
+}
+
+// ResumeHost ends a pause. It is an *Error with the status 409 if only the pause of another host covers this one.
+func (c *Client) ResumeHost(ctx context.Context, host string) (Host, error) {
+	return c.ActOnHost(ctx, host, "resume")
+}
+
+// BlockHost has the node refuse new deliveries to a host, and makes dead letters of those that pend. Another block replaces it.
+func (c *Client) BlockHost(ctx context.Context, host string, o Order) (Host, error) {
+	return c.order(ctx, host, "block", o)
+}
+
+// UnblockHost ends a block; dead letters stay. It is an *Error with the status 409 if only the block of another host covers
+// this one.
+func (c *Client) UnblockHost(ctx context.Context, host string) (Host, error) {
+	return c.ActOnHost(ctx, host, "unblock")
+}
+
+func (c *Client) order(ctx context.Context, host, action string, o Order) (h Host, err error) {
+	body, err := json.Marshal(Order{Reason: o.Reason, Until: o.Until, Subdomains: o.Subdomains})
+	if err == nil {
+		_, err = c.Do(ctx, http.MethodPost, "/v1/hosts/"+url.PathEscape(host)+"/"+action, body, &h)
+	}
 	return h, err
 }

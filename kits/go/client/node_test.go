@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -199,11 +200,48 @@ func testHosts(t *testing.T, w world) {
 	if h, err = w.app.Host(ctx, "one.example"); err != nil || h.State != "blocked" || len(blocked) != 1 {
 		t.Errorf("%+v, error %v, blocked %v", h, err, blocked)
 	}
+	testOrders(t, w)
 	refused := w.call("https://app.example/a/3", "")
 	refused.Inboxes = []string{"http://one.example/inbox"}
 	_, err = w.app.Deliver(ctx, refused)
 	if none, ok := errors.AsType[*client.Error](err); !ok || !none.NoInboxAccepted() || none.Errors[0].Code != "host_blocked" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// testOrders gives orders with all that they may have, ends them, and finds all that in the feed.
+func testOrders(t *testing.T, w world) {
+	t.Helper()
+	ctx := t.Context()
+	until := time.Now().Add(time.Hour).Truncate(time.Second)
+	h, err := w.app.PauseHost(ctx, "two.example", client.Order{Reason: "they move", Until: until})
+	if err != nil || len(h.Orders) != 1 || h.Orders[0].Reason != "they move" || h.Orders[0].Until.Sub(until).Abs() > time.Second {
+		t.Errorf("%+v, error %v", h, err)
+	}
+	if h, err = w.app.BlockHost(ctx, "two.example", client.Order{Subdomains: true}); err != nil || h.State != "blocked" {
+		t.Errorf("%+v, error %v", h, err)
+	}
+	_, err = w.app.UnblockHost(ctx, "x.two.example")
+	if covered, ok := errors.AsType[*client.Error](err); !ok || covered.Status != http.StatusConflict {
+		t.Errorf("error %v", err)
+	}
+	if h, err = w.app.UnblockHost(ctx, "two.example"); err != nil || h.State != "paused" {
+		t.Errorf("%+v, error %v", h, err)
+	}
+	if h, err = w.app.ResumeHost(ctx, "two.example"); err != nil || h.State != "healthy" || len(h.Orders) > 0 {
+		t.Errorf("%+v, error %v", h, err)
+	}
+	var done []string
+	for e, err := range w.app.Feed(ctx, client.FeedOptions{Types: []string{"action"}, Hosts: []string{"two.example"}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done = append(done, e.Action+" by "+e.By); e.Action == "host.pause" && e.Order.Reason != "they move" || e.Action == "host.resume" {
+			break
+		}
+	}
+	if got := strings.Join(done, ", "); got != "host.pause by app, host.block by app, host.unblock by app, host.resume by app" {
+		t.Errorf("the feed has %s", got)
 	}
 }
 

@@ -73,6 +73,7 @@ test('keys and hosts', async (t) => {
   const node = await standIn(
     t, says(201, { key_id: 'a#1' }), says(200, { items: [{ key_id: 'a#1' }], next_cursor: 'c+&' }), says(200, { items: [{ key_id: 'b' }] }),
     says(204), says(202), says(200, { items: [] }), says(200, { host: 'one.example', state: 'open' }), says(200, { host: '[::1]:80', state: 'paused' }),
+    says(200, { state: 'paused' }), says(200, { state: 'healthy' }), says(200, { state: 'blocked' }), says(409, { detail: 'unblock example instead' }),
   );
   const client = new Postrider({ url: node.url });
   await client.putKey({ key_id: 'a#1', private_key_pem: 'pem' });
@@ -82,10 +83,15 @@ test('keys and hosts', async (t) => {
   assert.deepEqual(await collect(client.hosts({ state: 'open' })), []);
   assert.equal((await client.host('one.example')).state, 'open');
   assert.equal((await client.actOnHost('[::1]:80', 'pause')).state, 'paused');
+  assert.equal((await client.pauseHost('a.example', { reason: 'they move', until: '2030-01-02T03:04:05Z' })).state, 'paused');
+  assert.equal((await client.resumeHost('a.example')).state, 'healthy');
+  assert.equal((await client.blockHost('a.example', { subdomains: true })).state, 'blocked');
+  await assert.rejects(client.unblockHost('x.a.example'), (error) => error.status === 409);
   assert.deepEqual(node.asked.map((a) => `${a.method} ${a.path} ${a.body}`.trim()), [
     'PUT /v1/keys {"key_id":"a#1","private_key_pem":"pem"}', 'GET /v1/keys?limit=500', 'GET /v1/keys?limit=500&cursor=c%2B%26',
     'DELETE /v1/keys?key_id=a%231', 'DELETE /v1/keys?key_id=b&when=idle', 'GET /v1/hosts?limit=500&state=open', 'GET /v1/hosts/one.example',
-    'POST /v1/hosts/%5B%3A%3A1%5D%3A80/pause',
+    'POST /v1/hosts/%5B%3A%3A1%5D%3A80/pause', 'POST /v1/hosts/a.example/pause {"reason":"they move","until":"2030-01-02T03:04:05Z"}',
+    'POST /v1/hosts/a.example/resume', 'POST /v1/hosts/a.example/block {"subdomains":true}', 'POST /v1/hosts/x.a.example/unblock',
   ]);
 });
 

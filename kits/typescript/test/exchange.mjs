@@ -58,10 +58,17 @@ for (let i = 0; i < 20; i++) {
 await Promise.all(posts.map(arrives));
 
 await ask('block');
-await client.actOnHost(bob.origin.host, 'block');
+await client.pauseHost(bob.origin.host, { reason: 'he moves', until: new Date(Date.now() + 3600e3).toISOString() });
+await client.blockHost(bob.origin.host, { reason: 'spam' });
+assert.deepEqual((await client.host(bob.origin.host)).orders.map((o) => `${o.action} ${o.reason}`), ['pause he moves', 'block spam']);
 await alice.post(Create, alice.note('to nobody'));
 assert.deepEqual(rejected, ['host_blocked']);
-await client.actOnHost(bob.origin.host, 'unblock');
+await client.unblockHost(bob.origin.host);
+await client.resumeHost(bob.origin.host);
+for await (const e of client.feed({ types: ['action'], hosts: [bob.origin.host] })) {
+  assert.ok(e.action !== 'host.block' || e.order.reason === 'spam');
+  if (e.action === 'host.resume') break;
+}
 
 await ask('gone');
 const gone = { id: new URL('/users/eve', bob.origin), inboxId: new URL('/users/eve/inbox', bob.origin), endpoints: null };

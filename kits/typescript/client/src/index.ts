@@ -7,8 +7,8 @@
  * anyway.
  */
 import type {
-  Accepted, ActivityCall, Attempt, Counts, DeadLetter, HostView, KeyCall, KeyView, LineAccepted, LineProblem, NodesView,
-  OneDelivery, Problem, StatsView,
+  Accepted, ActionFilter, ActivityCall, Attempt, Counts, DeadLetter, HostView, KeyCall, KeyView, LineAccepted, LineProblem, NodesView,
+  OneDelivery, OrderCall, OrderView, Problem, StatsView,
 } from "./api.ts";
 import { pause, retryAfter, sleep } from "./retry.ts";
 
@@ -18,7 +18,7 @@ export { verifyWebhook, WebhookError } from "./webhook.ts";
 
 /** An entry of the feed. Its other members depend on its type, which may be one that is not listed here. */
 export interface Entry {
-  type: "dead" | "host_state" | "activity_done" | "delivered" | (string & {});
+  type: "dead" | "host_state" | "activity_done" | "delivered" | "action" | (string & {});
   at: string;
   /** Give it as `after` to go on behind this entry. */
   cursor: string;
@@ -40,6 +40,18 @@ export interface Entry {
   last_attempt?: Attempt;
   /** Of the activity that is done. */
   counts?: Counts;
+  /** The pause or block that changed the host's state, or that was given. */
+  order?: OrderView;
+  /** The name of the token that changed the host's state, or did the action. */
+  by?: string;
+  /** What was done, such as "host.block". */
+  action?: string;
+  /** Of the key that was changed. */
+  key_id?: string;
+  /** What an action on many was limited to. */
+  filter?: ActionFilter;
+  /** How many an action on many changed. */
+  count?: number;
   url?: string;
 }
 
@@ -65,6 +77,7 @@ export interface DeliverOptions {
 export interface FeedOptions {
   /** The `cursor` of the last entry that was handled; "" begins with the oldest entry, "now" with the next. */
   after?: string;
+  /** All but "action" by default. */
   types?: string[];
   hosts?: string[];
   /** The pause at the end of the feed, in milliseconds; 2,000 by default. */
@@ -184,6 +197,26 @@ export class Postrider {
   /** Lists the nodes that share the store. */
   async nodes(): Promise<NodesView> {
     return await this.call("GET", "/v1/nodes");
+  }
+
+  /** Makes no attempts to a host; new deliveries are accepted and wait. Another pause replaces it. */
+  async pauseHost(host: string, order: OrderCall = {}): Promise<HostView> {
+    return await this.call("POST", `/v1/hosts/${encodeURIComponent(host)}/pause`, order);
+  }
+
+  /** Ends a pause. It is refused, 409, if only the pause of another host covers this one. */
+  async resumeHost(host: string): Promise<HostView> {
+    return await this.actOnHost(host, "resume");
+  }
+
+  /** Refuses new deliveries to a host, and makes dead letters of those that pend. Another block replaces it. */
+  async blockHost(host: string, order: OrderCall = {}): Promise<HostView> {
+    return await this.call("POST", `/v1/hosts/${encodeURIComponent(host)}/block`, order);
+  }
+
+  /** Ends a block; dead letters stay. It is refused, 409, if only the block of another host covers this one. */
+  async unblockHost(host: string): Promise<HostView> {
+    return await this.actOnHost(host, "unblock");
   }
 
   async stats(): Promise<StatsView> {

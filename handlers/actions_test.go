@@ -110,6 +110,12 @@ func TestActionsThatBreakOff(t *testing.T) {
 	if len(g.queue.feed) > 0 {
 		t.Errorf("entries %+v", g.queue.feed)
 	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	g.actedOnMany(gone, queue.Event{Action: queue.ActionResetHosts, Count: 7})
+	if len(g.queue.feed) != 1 {
+		t.Errorf("entries of a call whose caller has gone: %+v", g.queue.feed)
+	}
 }
 
 // TestActionLines checks the lines of calls whose entries the store makes: who did what, and no private key.

@@ -246,11 +246,13 @@ func (f *fakeQueue) Feed(_ context.Context, filter queue.FeedFilter, p queue.Pag
 }
 
 // FeedAction works though other calls fail.
-func (f *fakeQueue) FeedAction(_ context.Context, e queue.Event) error {
+func (f *fakeQueue) FeedAction(ctx context.Context, e queue.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.feed = append(f.feed, e)
-	return nil
+	if ctx.Err() == nil {
+		f.feed = append(f.feed, e)
+	}
+	return ctx.Err()
 }
 
 // happen adds entries to the feed and, unless that gets lost, says so.

@@ -55,8 +55,10 @@ func entryOf(e *queue.Event) entry {
 		v.Order, v.By = orderViewOf(e.Order), e.By
 		return v
 	case queue.EventAction:
-		v.Order, v.By, v.ID = orderViewOf(e.Order), e.By, e.ActivityID
-		v.Action, v.KeyID, v.Filter, v.Count = string(e.Action), e.KeyID, actionFilterOf(e.Filter), e.Count
+		v.Order, v.By = orderViewOf(e.Order), e.By
+		v.Action, v.ID = string(e.Action), e.ActivityID
+		v.Filter, v.Count = actionFilterOf(e.Filter), e.Count
+		v.KeyID = e.KeyID
 		if e.ActivityID == "" {
 			return v
 		}

@@ -95,10 +95,12 @@ func (s *server) deleteKey(r *http.Request, _ []byte) (reply, error) {
 	if id == "" {
 		return reply{}, invalid("query.key_id", isMissing)
 	}
-	remove, action, status := s.Queue.DeleteKey, queue.ActionDeleteKey, http.StatusNoContent
+	remove, status := s.Queue.DeleteKey, http.StatusNoContent
+	action := queue.ActionDeleteKey
 	switch when := query.Get("when"); {
 	case when == "idle":
-		remove, action, status = s.Queue.RetireKey, queue.ActionRetireKey, http.StatusAccepted
+		remove, status = s.Queue.RetireKey, http.StatusAccepted
+		action = queue.ActionRetireKey
 	case query.Has("when"):
 		return reply{}, invalid("query.when", flaw{codeInvalidValue, "must be idle, or left out"})
 	}

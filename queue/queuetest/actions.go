@@ -134,7 +134,8 @@ func actionsCovered(s *suite) {
 }
 
 func actionsOnKeys(s *suite) {
-	key, other, pinned := testKey(keyID), testKey(keyID), testKey(keyID)
+	key, other := testKey(keyID), testKey(keyID)
+	pinned := testKey(keyID)
 	other.Fingerprint = "SHA256:another"
 	pinned.Pin = pinned.Fingerprint
 	same := key

@@ -117,8 +117,8 @@ func TestBenchOnRedis(t *testing.T) {
 	t.Parallel()
 	server := testredis.Start(t)
 	server.Must("SET", "somebody's", "key")
-	r := measure(t, "--scenarios", "keepalive,fanout,intake", "--store", server.URL())
-	r.wantFigures(t, "keepalive", "deliveries", "cpu_ratio", "store_cpu_ms", "store_scripts", "store_bytes")
+	r := measure(t, "--scenarios", "keepalive,fanout,intake", "--store", server.URL(), "--nodes", "2")
+	r.wantFigures(t, "keepalive", "deliveries", "cpu_ratio", "store_cpu_ms", "store_scripts", "store_paced_scripts", "store_bytes_in", "store_bytes_out")
 	r.wantFigures(t, "fanout", "to_202_ms", "bare_insert_ms")
 	r.wantFigures(t, "intake", "accepted_per_second", "bare_inserts_per_second", "bare_calls_per_second")
 	if !strings.HasPrefix(r.Machine.Store, "Redis ") && !strings.HasPrefix(r.Machine.Store, "Valkey ") {

@@ -32,8 +32,8 @@ type world struct {
 	load    load
 	sink    *process
 	info    sinkInfo
-	node    *process
-	api     *api
+	nodes   []*process
+	apis    []*api // of the nodes
 	arrived int
 	made    int // activities
 }
@@ -56,7 +56,7 @@ func (b *bench) deliver(ctx context.Context, l load) (f figures, err error) {
 			return nil, err
 		}
 	}
-	if err := w.startNode(ctx, at); err != nil {
+	if err := w.startNodes(ctx, at, b.o.Config.Bench.Nodes); err != nil {
 		return nil, err
 	}
 	if l.warm {
@@ -71,7 +71,7 @@ func (b *bench) deliver(ctx context.Context, l load) (f figures, err error) {
 }
 
 func (w *world) close() (err error) {
-	for _, p := range []*process{w.node, w.sink} {
+	for _, p := range append(w.nodes, w.sink) {
 		if p != nil {
 			err = errors.Join(err, p.stop())
 		}
@@ -89,7 +89,23 @@ func (w *world) startSink(ctx context.Context) (err error) {
 	return err
 }
 
-func (w *world) startNode(ctx context.Context, at location) (err error) {
+// startNodes starts nodes that share a store, and waits until they know of each other.
+func (w *world) startNodes(ctx context.Context, at location, n int) error {
+	for range n {
+		if err := w.startNode(ctx, at); err != nil {
+			return err
+		}
+	}
+	if n > 1 {
+		wait(ctx, acquaintance)
+	}
+	return w.apis[0].putKey(ctx, w.b.privatePEM())
+}
+
+// acquaintance is how long nodes take at most to know of each other.
+const acquaintance = 3 * time.Second
+
+func (w *world) startNode(ctx context.Context, at location) error {
 	spec := nodeSpec{Location: at, Hasty: w.load.hasty}
 	if w.load.tls {
 		spec.CAFile = filepath.Join(w.b.dir, "ca.pem")
@@ -98,11 +114,13 @@ func (w *world) startNode(ctx context.Context, at location) (err error) {
 		}
 	}
 	var address string
-	if w.node, err = w.b.start(ctx, "node", spec, &address); err != nil {
+	p, err := w.b.start(ctx, "node", spec, &address)
+	if err != nil {
 		return err
 	}
-	w.api = newAPI(address)
-	return w.api.putKey(ctx, w.b.privatePEM())
+	w.nodes = append(w.nodes, p)
+	w.apis = append(w.apis, newAPI(address))
+	return nil
 }
 
 // healthy returns the inboxes of hosts that answer.
@@ -173,11 +191,14 @@ func (w *world) send(ctx context.Context, activities int, to []string) error {
 	return w.await(activities * w.load.hosts)
 }
 
+// api returns the API of the node that gets the n-th call.
+func (w *world) api(n int) *api { return w.apis[n%len(w.apis)] }
+
 // submit submits one more activity.
 func (w *world) submit(ctx context.Context, to []string) error {
 	w.made++
 	activity := makeActivity(fmt.Sprintf("https://bench.example/activities/%d", w.made))
-	_, _, err := w.api.submit(ctx, submission(activity, to), len(to))
+	_, _, err := w.api(w.made).submit(ctx, submission(activity, to), len(to))
 	return err
 }
 
@@ -195,24 +216,32 @@ func (w *world) warm(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.api.until(ctx, "the breakers of dead hosts are open", func(s stats) bool { return s.Hosts["open"] >= len(dead) })
+	return w.apis[0].until(ctx, "the breakers of dead hosts are open", func(s stats) bool { return s.Hosts["open"] >= len(dead) })
 }
 
 // spent is the resources used so far.
 type spent struct {
-	node        usage
+	cpu         float64 // of the nodes, in s
+	peak        float64 // of the memory of the node with the highest one, in MiB
 	store       served
 	connections float64
 }
 
 func (w *world) spent(ctx context.Context) (s spent, err error) {
-	if s.node, err = w.node.usage(); err != nil {
-		return s, err
+	for i, p := range w.nodes {
+		used, err := p.usage()
+		if err != nil {
+			return s, err
+		}
+		connections, err := w.apis[i].connections(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.cpu += used.CPU
+		s.peak = max(s.peak, used.Peak)
+		s.connections += connections
 	}
-	if s.store, err = w.b.redis.served(ctx); err != nil {
-		return s, err
-	}
-	s.connections, err = w.api.connections(ctx)
+	s.store, err = w.b.redis.served(ctx)
 	return s, err
 }
 
@@ -229,7 +258,7 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 	took := time.Since(began)
 	n := w.load.activities * w.load.hosts
 	left := w.load.backlog + (w.made-1)*len(w.dead()) // all but the first went to the dead too
-	err = w.api.until(ctx, "what arrived is settled", func(s stats) bool { return s.Pending <= left })
+	err = w.apis[0].until(ctx, "what arrived is settled", func(s stats) bool { return s.Pending <= left })
 	if err != nil {
 		return err
 	}
@@ -239,24 +268,37 @@ func (w *world) measureNode(ctx context.Context, f figures) error {
 	}
 	f["deliveries"] = float64(n)
 	f["deliveries_per_second"] = perSecond(n, took)
-	f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * 1000 / float64(n)
+	f["node_cpu_ms"] = (after.cpu - before.cpu) * 1000 / float64(n)
 	f["connections"] = after.connections
 	if w.b.redis != nil {
 		f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * 1000 / float64(n)
 		f["store_scripts"] = (after.store.scripts - before.store.scripts) / float64(n)
-		f["store_bytes"] = (after.store.bytes - before.store.bytes) / float64(n)
+		f["store_bytes_in"] = (after.store.in - before.store.in) / float64(n)
+		f["store_bytes_out"] = (after.store.out - before.store.out) / float64(n)
 	}
 	f.ratio("cpu_ratio", f["node_cpu_ms"]+f["store_cpu_ms"], f["bare_"+w.b.sameSigning()+"_cpu_ms"])
-	return w.pace(ctx, f)
+	if err := w.pace(ctx, f); err != nil {
+		return err
+	}
+	err = w.apis[0].until(ctx, "what arrived is settled", func(s stats) bool { return s.Pending <= left })
+	if err != nil {
+		return err
+	}
+	last, err := w.spent(ctx)
+	f["peak_mib"] = last.peak
+	if w.b.redis != nil {
+		f["store_paced_scripts"] = (last.store.scripts - after.store.scripts) / float64(w.b.size.paced)
+	}
+	return err
 }
 
-// pace measures how long single activities take from their 202 to the inbox on an idle node, and the node's peak of memory.
+// pace measures how long single activities take from their 202 to the inbox on idle nodes.
 func (w *world) pace(ctx context.Context, f figures) error {
 	accepted := map[string]time.Time{}
 	for i := range w.b.size.paced {
 		id := fmt.Sprintf("https://bench.example/activities/paced/%d", i)
 		inbox := w.info.Hosts[i*w.load.hosts/w.b.size.paced] + pacedPath
-		_, at, err := w.api.submit(ctx, submission(makeActivity(id), []string{inbox}), 1)
+		_, at, err := w.api(i).submit(ctx, submission(makeActivity(id), []string{inbox}), 1)
 		if err != nil {
 			return err
 		}
@@ -273,7 +315,5 @@ func (w *world) pace(ctx context.Context, f figures) error {
 	}
 	f["p50_ms"] = percentile(latencies, 50)
 	f["p99_ms"] = percentile(latencies, 99)
-	used, err := w.node.usage()
-	f["peak_mib"] = used.Peak
-	return err
+	return nil
 }

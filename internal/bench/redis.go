@@ -37,7 +37,7 @@ func connectRedis(c *config.Config) (rueidis.Client, error) {
 }
 
 // served is the work of a server so far, or that of all servers of a cluster.
-type served struct{ cpu, scripts, bytes float64 } // cpu in seconds; bytes in and out
+type served struct{ cpu, scripts, in, out float64 } // cpu in seconds; bytes in and out
 
 func (s *server) served(ctx context.Context) (total served, err error) {
 	if s == nil {
@@ -57,8 +57,8 @@ func (s *server) served(ctx context.Context) (total served, err error) {
 			sum        *float64
 		}{
 			{"used_cpu_user", field(text, "used_cpu_user"), &total.cpu}, {"used_cpu_sys", field(text, "used_cpu_sys"), &total.cpu},
-			{"total_net_input_bytes", field(text, "total_net_input_bytes"), &total.bytes},
-			{"total_net_output_bytes", field(text, "total_net_output_bytes"), &total.bytes},
+			{"total_net_input_bytes", field(text, "total_net_input_bytes"), &total.in},
+			{"total_net_output_bytes", field(text, "total_net_output_bytes"), &total.out},
 			{"cmdstat_evalsha", calls, &total.scripts},
 		} {
 			value, err := strconv.ParseFloat(n.text, 64)

@@ -109,7 +109,8 @@ func (s Result) sentences() (lines []string) {
 		"slow": "without the delay", "dead": "the healthy hosts alone", "backlog": "an empty store",
 	}[s.Name]
 	say("throughput_ratio", "%.2f of the throughput of "+against+" (%.0f/s), at %.2f of its CPU", "throughput_ratio", "base_per_second", "cpu_ratio_to_base")
-	say("store_scripts", "the store ran %.2f scripts and moved %.0f bytes for each delivery", "store_scripts", "store_bytes")
+	say("store_scripts", "Redis ran %.2f scripts for each delivery, and %.1f for each of the single ones; it read %.0f bytes and wrote %.0f",
+		"store_scripts", "store_paced_scripts", "store_bytes_in", "store_bytes_out")
 	say("connections", "%.0f connections", "connections")
 	say("bare_connections", "%.0f connections by a bare loop", "bare_connections")
 	for _, name := range slices.SortedFunc(maps.Keys(f), byLength) {

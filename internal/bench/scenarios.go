@@ -180,7 +180,7 @@ func (b *bench) waiting(ctx context.Context, hosts int, use func(w *world, at lo
 	if err != nil {
 		return err
 	}
-	if err := w.startNode(ctx, at); err != nil {
+	if err := w.startNodes(ctx, at, 1); err != nil {
 		return err
 	}
 	return use(w, at)
@@ -203,11 +203,11 @@ func (b *bench) fanout(ctx context.Context) (f figures, err error) {
 		for i := range b.size.repeats {
 			body := submission(makeActivity(fmt.Sprintf("https://bench.example/activities/fanout/%d", i)), inboxes)
 			began := time.Now()
-			id, accepted, err := w.api.submit(ctx, body, len(inboxes))
+			id, accepted, err := w.apis[0].submit(ctx, body, len(inboxes))
 			if err != nil {
 				return err
 			}
-			settled, err := w.api.settled(ctx, id)
+			settled, err := w.apis[0].settled(ctx, id)
 			if err != nil {
 				return err
 			}
@@ -216,8 +216,8 @@ func (b *bench) fanout(ctx context.Context) (f figures, err error) {
 		}
 		f["to_202_ms"] = median(took)
 		f["to_lanes_ms"] = median(placed)
-		used, err := w.node.usage()
-		f["peak_mib"] = used.Peak
+		used, err := w.spent(ctx)
+		f["peak_mib"] = used.peak
 		if err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		if err != nil {
 			return err
 		}
-		took, callersCPU, err := b.submitOften(ctx, w.api)
+		took, callersCPU, err := b.submitOften(ctx, w.apis[0])
 		if err != nil {
 			return err
 		}
@@ -266,8 +266,8 @@ func (b *bench) intake(ctx context.Context) (f figures, err error) {
 		ms := 1000 / float64(b.size.repeats*b.size.intake)
 		f["accepted_per_second"] = perSecond(b.size.intake, took)
 		f["callers_cpu_ms"] = callersCPU * ms
-		f["node_cpu_ms"] = (after.node.CPU - before.node.CPU) * ms
-		f["peak_mib"] = after.node.Peak
+		f["node_cpu_ms"] = (after.cpu - before.cpu) * ms
+		f["peak_mib"] = after.peak
 		if b.redis != nil {
 			f["store_cpu_ms"] = (after.store.cpu - before.store.cpu) * ms
 		}
@@ -347,7 +347,7 @@ func (b *bench) idle(ctx context.Context) (f figures, err error) {
 	at := b.newLocation()
 	w := &world{b: b}
 	defer func() { err = errors.Join(err, w.close(), b.clear(ctx, at)) }()
-	if err := w.startNode(ctx, at); err != nil {
+	if err := w.startNodes(ctx, at, 1); err != nil {
 		return nil, err
 	}
 	wait(ctx, time.Second)
@@ -361,6 +361,6 @@ func (b *bench) idle(ctx context.Context) (f figures, err error) {
 		return nil, err
 	}
 	return figures{
-		"peak_mib": after.node.Peak, "cpu_percent": 100 * (after.node.CPU - before.node.CPU) / b.size.rest.Seconds(),
+		"peak_mib": after.peak, "cpu_percent": 100 * (after.cpu - before.cpu) / b.size.rest.Seconds(),
 	}, nil
 }

@@ -11,19 +11,19 @@ func TestBenchCall(t *testing.T) {
 		args []string
 		want BenchCall
 	}{
-		"all by default": {nil, BenchCall{Scenarios: BenchScenarios(), Runs: 1}},
+		"all by default": {nil, BenchCall{Scenarios: BenchScenarios(), Runs: 1, Nodes: 1}},
 		"all that can be said": {
-			[]string{"--scenarios", "idle,tls", "--runs", "5", "--short", "--json", "--plot", "a.svg"},
-			BenchCall{Scenarios: []string{"idle", "tls"}, Runs: 5, Short: true, JSON: true, Plot: "a.svg"},
+			[]string{"--scenarios", "idle,tls", "--runs", "5", "--nodes", "3", "--store", "redis://127.0.0.1", "--short", "--json", "--plot", "a.svg"},
+			BenchCall{Scenarios: []string{"idle", "tls"}, Runs: 5, Nodes: 3, Short: true, JSON: true, Plot: "a.svg"},
 		},
-		"as another started it": {[]string{"--short", "--role", "sink"}, BenchCall{Scenarios: BenchScenarios(), Runs: 1, Short: true, Role: "sink"}},
+		"as another started it": {[]string{"--short", "--role", "sink"}, BenchCall{Scenarios: BenchScenarios(), Runs: 1, Nodes: 1, Short: true, Role: "sink"}},
 	} {
 		c := mustParse(t, append([]string{"bench"}, row.args...))
 		if diff := cmp.Diff(row.want, c.Bench); c.Command != Bench || diff != "" {
 			t.Errorf("%s: command %s (-want +got)\n%s", name, c.Command, diff)
 		}
 	}
-	for _, bad := range [][]string{{"--scenarios", "warp"}, {"--scenarios", ""}, {"--runs", "0"}, {"--runs", "many"}, {"--plot", "a.png"}} {
+	for _, bad := range [][]string{{"--scenarios", "warp"}, {"--scenarios", ""}, {"--runs", "0"}, {"--runs", "many"}, {"--nodes", "0"}, {"--nodes", "2"}, {"--plot", "a.png"}} {
 		if c, err := parse(t, append([]string{"bench"}, bad...)); err == nil {
 			t.Errorf("%q: taken as %+v", bad, c.Bench)
 		}

@@ -30,7 +30,7 @@ func TestHelpOfCommands(t *testing.T) {
 	for command, want := range map[string][]string{
 		"serve":       settings,
 		"demo":        append([]string{"exit"}, settings...),
-		"bench":       append([]string{"scenarios", "runs", "short", "json", "plot"}, settings...),
+		"bench":       append([]string{"scenarios", "runs", "nodes", "short", "json", "plot"}, settings...),
 		"healthcheck": {"listen", "tls-cert-file"},
 		"keys":        {"url", "token", "listen", "api-tokens"},
 		"keys list":   {"json", "url", "token", "listen", "api-tokens"},

@@ -205,6 +205,8 @@ func (c *Config) check() *UsageError {
 		return nil
 	case c.Command == Migrate:
 		return cmp.Or(c.checkMigration(), c.checkFiles())
+	case c.Command == Bench && c.Bench.Nodes > 1 && !c.Store.IsRedis():
+		return &UsageError{Setting: "store", Value: c.Store.String(), Accepted: "several nodes share a store only on Redis: want redis://… with nodes"}
 	case len(c.APITokens) == 0 && !isLoopback(c.Listen):
 		return &UsageError{Setting: "listen", Value: c.Listen,
 			Accepted: "without api-tokens, want a loopback address such as 127.0.0.1:8080, [::1]:8080 or localhost:8080"}

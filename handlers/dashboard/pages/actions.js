@@ -6,7 +6,7 @@ import { go, values } from '../router.js';
 import { filters, table } from '../table.js';
 
 const most = 100; // rows
-const pageSize = 500;
+const mostPages = 10; // of the feed that are read for them
 
 export function actions(params, query) {
   const form = filters('Actions', [{ name: 'host', label: 'Host', type: 'text', hint: 'its whole name', width: 'long' }], (given) => go('actions', given));
@@ -21,21 +21,20 @@ export function actions(params, query) {
       { title: 'Details', wide: true, cell: details },
     ],
   });
-  let read = { newest: [], after: undefined };
 
-  // load goes on from where it read to, and keeps what is newest.
+  // load reads back from the newest entry, but not through the whole of a long feed in which few are actions.
   async function load(fresh) {
     const asked = query;
-    const before = read;
-    let { newest, after } = fresh ? { newest: [] } : before;
-    for (let more = true; more;) {
-      const list = await get('v1/feed', { type: 'action', limit: pageSize, after, ...values(asked) });
-      if (asked !== query || read !== before) return; // another question was asked since, or another load was quicker
-      more = list.next_cursor !== after;
-      newest = [...list.items.reverse(), ...newest].slice(0, most);
+    let newest = [];
+    let after;
+    for (let pages = 0; pages < mostPages && newest.length < most; pages++) {
+      const list = await get('v1/feed', { type: 'action', sort: 'newest', limit: most, after, ...values(asked) });
+      if (asked !== query) return; // another question was asked since
+      newest = [...newest, ...list.items];
       after = list.next_cursor;
+      if (!after) break;
     }
-    read = { newest, after };
+    newest = newest.slice(0, most);
     if (fresh) rows.show(newest);
     else rows.refresh(newest);
   }

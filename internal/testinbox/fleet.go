@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,10 @@ type Fleet struct {
 	addresses []string                                               // host:port of each
 	servers   []*http.Server
 	ca        []byte
+	link      func(i int) Link // nil if all hosts are near
 	serving   sync.WaitGroup
+
+	handshakes, resumed atomic.Int64
 }
 
 // StartFleet starts n hosts. handler(i) serves the i-th.
@@ -33,15 +37,22 @@ func StartFleet(n int, handler func(i int) http.Handler) (*Fleet, error) {
 // StartTLSFleet is StartFleet with TLS and HTTP/2: each host has a certificate for its address, signed by the authority of
 // CA.
 func StartTLSFleet(n int, handler func(i int) http.Handler) (*Fleet, error) {
-	return startTLSFleet(n, handler, nil)
+	return startTLSFleet(n, handler, nil, nil)
 }
 
-func startTLSFleet(n int, handler func(i int) http.Handler, protocols map[string]func(*http.Server, *tls.Conn, http.Handler)) (*Fleet, error) {
+// StartFarFleet is StartTLSFleet with hosts that are far away: link(i) is the way to the i-th.
+func StartFarFleet(n int, handler func(i int) http.Handler, link func(i int) Link) (*Fleet, error) {
+	return startTLSFleet(n, handler, link, nil)
+}
+
+func startTLSFleet(
+	n int, handler func(i int) http.Handler, link func(i int) Link, protocols map[string]func(*http.Server, *tls.Conn, http.Handler),
+) (*Fleet, error) {
 	ca, err := newAuthority()
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{scheme: "https", protocols: protocols, ca: ca.pem}
+	f := &Fleet{scheme: "https", protocols: protocols, ca: ca.pem, link: link}
 	return f.start(n, handler, ca.config)
 }
 
@@ -69,6 +80,14 @@ func (f *Fleet) startHost(i int, handler http.Handler, config func(net.IP) (*tls
 		Handler: handler, TLSConfig: secure, TLSNextProto: f.protocols, ReadHeaderTimeout: time.Minute,
 		ErrorLog: log.New(io.Discard, "", 0), // tests break connections on purpose
 	}
+	if f.link != nil {
+		link := f.link(i)
+		listener = farListener{listener, link.RTT}
+		server.IdleTimeout = link.Idle
+	}
+	if secure != nil {
+		secure.VerifyConnection = f.count
+	}
 	f.addresses = append(f.addresses, address.String())
 	f.servers = append(f.servers, server)
 	f.serving.Go(func() {
@@ -81,6 +100,18 @@ func (f *Fleet) startHost(i int, handler http.Handler, config func(net.IP) (*tls
 	})
 	return nil
 }
+
+// count counts a TLS handshake.
+func (f *Fleet) count(state tls.ConnectionState) error {
+	f.handshakes.Add(1)
+	if state.DidResume {
+		f.resumed.Add(1)
+	}
+	return nil
+}
+
+// Handshakes returns how many TLS handshakes there have been, and how many of them took up an earlier session.
+func (f *Fleet) Handshakes() (all, resumed int64) { return f.handshakes.Load(), f.resumed.Load() }
 
 // listen listens on the i-th address of loopback, from 127.1.0.0 on, or on 127.0.0.1 where there is no such address.
 // The system chooses every port, so that fleets don't collide.

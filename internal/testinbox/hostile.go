@@ -34,7 +34,7 @@ func Early(status int, body string) http.Handler {
 // StartHTTP1Fleet is StartTLSFleet with hosts that offer HTTP/2, but end the stream of every HTTP/2 request, or its whole
 // connection, with HTTP_1_1_REQUIRED.
 func StartHTTP1Fleet(n int, connection bool, handler func(i int) http.Handler) (*Fleet, error) {
-	return startTLSFleet(n, handler, map[string]func(*http.Server, *tls.Conn, http.Handler){
+	return startTLSFleet(n, handler, nil, map[string]func(*http.Server, *tls.Conn, http.Handler){
 		"h2": func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
 			defer conn.Close()
 			_ = requireHTTP1(conn, connection) // until the client has gone

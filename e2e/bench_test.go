@@ -99,6 +99,7 @@ func TestBench(t *testing.T) {
 	for scenario, names := range map[string][]string{
 		"keepalive": bare, "connections": bare, "tls": bare, "slow": compared, "dead": compared,
 		"backlog": append([]string{"claim_us_at_1000", "claim_us_at_2000", "claim_ratio"}, compared...),
+		"world":   {"deliveries", "node_cpu_ms", "cpu_ratio", "handshakes_per_delivery", "bare_handshakes_per_delivery", "p50_ms", "p99_ms", "bare_p50_ms", "bare_p99_ms"},
 		"fanout":  {"to_202_ms", "bare_insert_ms", "insert_ratio"},
 		"intake":  {"accepted_per_second", "bare_inserts_per_second", "intake_ratio", "bare_calls_per_second", "bare_intake_ratio", "node_cpu_ms", "callers_cpu_ms"},
 		"idle":    {"peak_mib"},

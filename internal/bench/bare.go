@@ -30,12 +30,16 @@ type bareSpec struct {
 	Times   int // the number of requests to each inbox
 	Workers int // at once; each has its own inboxes
 	CA      []byte
+	// Every makes the loop post to farTogether inboxes at a time, so often, with Go's default transport; 0 is as fast as it can.
+	Every time.Duration
 }
 
 // bareResult is the measurement of a bare loop.
 type bareResult struct {
 	Posted      int
 	Connections int64
+	Latencies   []float64 // with Every: from the time to post until the answer, in milliseconds
+	Lost        int       // with Every: posts without a 202
 	Took        time.Duration
 	Usage       usage
 }
@@ -57,6 +61,9 @@ func (bareRole) commands() commands {
 		b, err := newBare(spec)
 		if err != nil {
 			return nil, err
+		}
+		if spec.Every > 0 {
+			return b.runOnTime(ctx)
 		}
 		return b.run(ctx)
 	})}
@@ -84,6 +91,11 @@ func newBare(spec bareSpec) (*bare, error) {
 		DialContext: b.dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2: true, MaxIdleConns: 512, MaxIdleConnsPerHost: 8,
 	}}
+	if spec.Every > 0 {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		b.client.Transport = transport
+	}
 	return b, err
 }
 
@@ -112,6 +124,37 @@ func (b *bare) run(ctx context.Context) (bareResult, error) {
 	}
 	r.Usage.CPU -= before.CPU
 	return r, context.Cause(ctx)
+}
+
+// runOnTime posts everything at the rate that the loop was given, and measures it. A loop without state loses what fails.
+func (b *bare) runOnTime(ctx context.Context) (bareResult, error) {
+	latencies := make([]float64, len(b.spec.Inboxes))
+	before := ownUsage()
+	began := time.Now()
+	err := onTime(ctx, len(latencies)/farTogether, b.spec.Every, func(ctx context.Context, i int) error {
+		began := time.Now()
+		var together sync.WaitGroup
+		for j := i * farTogether; j < (i+1)*farTogether; j++ {
+			together.Go(func() {
+				if b.post(ctx, b.spec.Inboxes[j]) == nil {
+					latencies[j] = millis(time.Since(began))
+				}
+			})
+		}
+		together.Wait()
+		return ctx.Err()
+	})
+	r := bareResult{Took: time.Since(began), Usage: ownUsage()}
+	r.Usage.CPU -= before.CPU
+	for _, ms := range latencies {
+		if ms == 0 {
+			r.Lost++
+			continue
+		}
+		r.Posted++
+		r.Latencies = append(r.Latencies, ms)
+	}
+	return r, err
 }
 
 // work makes all requests to the inboxes of one worker.

@@ -24,6 +24,7 @@ type load struct {
 	hasty      bool // short time-outs
 	backlog    int  // deliveries pending at the location
 	at         *location
+	far        bool // hosts are as far away as their links say
 }
 
 // world is the processes of one measurement of a load.
@@ -85,7 +86,7 @@ func (w *world) startSink(ctx context.Context) (err error) {
 		return err
 	}
 	l := w.load
-	w.sink, err = w.b.start(ctx, "sink", sinkSpec{Hosts: l.hosts + l.hanging, Closed: l.closed, TLS: l.tls, PublicKey: public}, &w.info)
+	w.sink, err = w.b.start(ctx, "sink", sinkSpec{Hosts: l.hosts + l.hanging, Closed: l.closed, TLS: l.tls, Far: l.far, PublicKey: public}, &w.info)
 	return err
 }
 

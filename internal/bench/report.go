@@ -112,6 +112,10 @@ func (s Result) sentences() (lines []string) {
 	say("store_scripts", "Redis ran %.2f scripts for each delivery, and %.1f for each of the single ones; it read %.0f bytes and wrote %.0f",
 		"store_scripts", "store_paced_scripts", "store_bytes_in", "store_bytes_out")
 	say("connections", "%.0f connections", "connections")
+	say("handshakes_per_delivery", "%.3f connections for each delivery, %.0f %% of them with an earlier TLS session", "handshakes_per_delivery", "resumed_percent")
+	say("bare_handshakes_per_delivery", "%.3f connections and %.0f %% by a bare loop with Go's defaults, which lost %.0f deliveries",
+		"bare_handshakes_per_delivery", "bare_resumed_percent", "bare_lost")
+	say("bare_p50_ms", "p50 and p99 are until the 2xx; those of the bare loop, from its call on: %.0f and %.0f ms", "bare_p50_ms", "bare_p99_ms")
 	say("bare_connections", "%.0f connections by a bare loop", "bare_connections")
 	for _, name := range slices.SortedFunc(maps.Keys(f), byLength) {
 		if pending, ok := strings.CutPrefix(name, claimOf(0)[:len(claimOf(0))-1]); ok {

@@ -28,6 +28,9 @@ func sample() *Report {
 				"claim_us_at_1000": 3, "claim_us_at_1000000": 4, "claim_us_at_20000": 5, "throughput_ratio": 0.97, "base_per_second": 900,
 				"cpu_ratio_to_base": 1.01,
 			}},
+			{Name: "world", Figures: figures{
+				"handshakes_per_delivery": 0.2, "resumed_percent": 60, "bare_handshakes_per_delivery": 0.5, "bare_resumed_percent": 0, "bare_lost": 2,
+			}},
 			{Name: "fanout", Figures: figures{"to_202_ms": 30, "inboxes": 20000, "bare_insert_ms": 15, "insert_ratio": 2}},
 			{Name: "idle", Figures: figures{"peak_mib": 30, "cpu_percent": 0.1}},
 		},
@@ -46,6 +49,8 @@ func TestTables(t *testing.T) {
 		"idle           –     –      –      –        –             –      –       –       –        30\n",
 		"backlog: 0.97 of the throughput of an empty store (900/s), at 1.01 of its CPU\n",
 		"with 1000 pending\nbacklog: a claim takes 5.0 µs of each delivery with 20000 pending\nbacklog: a claim takes 4.0 µs",
+		"world: 0.200 connections for each delivery, 60 % of them with an earlier TLS session\n",
+		"world: 0.500 connections and 0 % by a bare loop with Go's defaults, which lost 2 deliveries\n",
 		"fanout: 30 ms to the 202 for 20000 inboxes, 2.00 times that of bare rows (15 ms)\n",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -24,7 +24,9 @@ type sizes struct {
 	fanout  int // inboxes of one activity
 	intake  int // single activities by many callers
 	backlog []int
-	repeats int // of short measurements
+	far     int           // deliveries to hosts that are far away
+	every   time.Duration // between activities to farTogether of those
+	repeats int           // of short measurements
 	rest    time.Duration
 }
 
@@ -34,24 +36,25 @@ func sizeOf(call config.BenchCall) sizes {
 	case call.Tiny:
 		return sizes{
 			usual: 32, rounds: 1, bare: 1, hosts: 40, paced: 5, fanout: 200, intake: 100, backlog: []int{1000, 2000}, repeats: 1,
-			rest: 100 * time.Millisecond,
+			rest: 100 * time.Millisecond, far: 200, every: 10 * time.Millisecond,
 		}
 	case call.Short:
 		return sizes{
 			usual: 200, rounds: 10, bare: 5, hosts: 500, paced: 30, fanout: 2000, intake: 2000, backlog: []int{1000, 10_000, 100_000},
-			repeats: 3, rest: time.Second,
+			repeats: 3, rest: time.Second, far: 1500, every: 200 * time.Millisecond,
 		}
 	}
 	return sizes{
 		usual: 200, rounds: 40, bare: 15, hosts: 5000, paced: 100, fanout: 20_000, intake: 10_000,
 		backlog: []int{1000, 10_000, 100_000, 1_000_000}, repeats: 5, rest: 3 * time.Second,
+		far: 12_000, every: 50 * time.Millisecond,
 	}
 }
 
 // scenarios returns the scenarios by the names in config.BenchScenarios.
 func scenarios() map[string]func(*bench, context.Context) (figures, error) {
 	return map[string]func(*bench, context.Context) (figures, error){
-		"keepalive": (*bench).keepalive, "connections": (*bench).connections, "tls": (*bench).overTLS, "slow": (*bench).slow,
+		"keepalive": (*bench).keepalive, "connections": (*bench).connections, "tls": (*bench).overTLS, "world": (*bench).world, "slow": (*bench).slow,
 		"dead": (*bench).dead, "backlog": (*bench).backlog, "fanout": (*bench).fanout, "intake": (*bench).intake,
 		"idle": (*bench).idle,
 	}

@@ -36,6 +36,7 @@ const (
 type sinkSpec struct {
 	Hosts, Closed int // the numbers of hosts that listen, and of closed ports
 	TLS           bool
+	Far           bool   // over links as in the world outside; with TLS only
 	PublicKey     []byte // in PKIX form
 }
 
@@ -58,11 +59,12 @@ type sink struct {
 	arrived         atomic.Int64
 	verified        atomic.Int64
 	sampled, pacing *testinbox.Inbox
+	answers         answers // of far hosts
 }
 
 func (s *sink) commands() commands {
 	return commands{
-		"start": command(s.start), "count": command(s.count), "arrivals": command(s.arrivals),
+		"start": command(s.start), "count": command(s.count), "arrivals": command(s.arrivals), "far": command(s.far),
 	}
 }
 
@@ -79,11 +81,7 @@ func (s *sink) start(_ context.Context, spec sinkSpec) (any, error) {
 	}
 	s.pacing = testinbox.New(testinbox.Options{Keys: keys})
 	s.sampled = testinbox.New(testinbox.Options{Keys: keys, Keep: 1, Script: s.genuine})
-	fleet := testinbox.StartFleet
-	if spec.TLS {
-		fleet = testinbox.StartTLSFleet
-	}
-	if s.fleet, err = fleet(spec.Hosts, func(int) http.Handler { return s }); err != nil {
+	if s.fleet, err = s.startFleet(spec); err != nil {
 		return nil, err
 	}
 	info := sinkInfo{CA: s.fleet.CA()}
@@ -92,6 +90,18 @@ func (s *sink) start(_ context.Context, spec sinkSpec) (any, error) {
 	}
 	info.Closed, err = closedPorts(spec.Closed)
 	return info, err
+}
+
+func (s *sink) startFleet(spec sinkSpec) (*testinbox.Fleet, error) {
+	same := func(int) http.Handler { return s }
+	switch {
+	case spec.Far:
+		s.answers.at = map[int]time.Time{}
+		return testinbox.StartFarFleet(spec.Hosts, func(i int) http.Handler { return s.from(linkTo(i).RTT) }, linkTo)
+	case spec.TLS:
+		return testinbox.StartTLSFleet(spec.Hosts, same)
+	}
+	return testinbox.StartFleet(spec.Hosts, same)
 }
 
 // closedPorts returns addresses that refuse connections, as URLs.

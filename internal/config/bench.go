@@ -14,5 +14,5 @@ type BenchCall struct {
 
 // BenchScenarios returns the names of the scenarios, in the order in which they are measured.
 func BenchScenarios() []string {
-	return []string{"keepalive", "connections", "tls", "slow", "dead", "backlog", "fanout", "intake", "idle"}
+	return []string{"keepalive", "connections", "tls", "world", "slow", "dead", "backlog", "fanout", "intake", "idle"}
 }

@@ -131,7 +131,8 @@ func (s *suite) bringOld() (now time.Time) {
 		return queue.Record{Activity: &queue.MovedActivity{Activity: sub.Activity, Delivered: 1, Finished: time.Minute}}
 	}
 	ann, bob := "https://app.example/users/ann", "https://app.example/users/bob"
-	middle, first, last := old("middle", ann, 150*time.Minute), old("first", bob, 3*time.Hour), old("last", ann, 90*time.Minute)
+	first := old("first", bob, 3*time.Hour)
+	middle, last := old("middle", ann, 150*time.Minute), old("last", ann, 90*time.Minute)
 	last.Activity.Deliveries = []queue.MovedDelivery{{Recipient: submission("last", "a.example").Recipients[0], TTL: 80 * time.Hour}}
 	s.put("before", "a.example", by(ann, ann+"#main-key", "Create"))
 	s.load([]queue.Record{middle, first}, 2)

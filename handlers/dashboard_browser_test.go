@@ -50,7 +50,6 @@ func TestDashboardInBrowser(t *testing.T) {
 	t.Run("activity", func(t *testing.T) { testActivity(browser, t) })
 	t.Run("keys and node", func(t *testing.T) { testKeysAndNode(browser, t) })
 	t.Run("nodes", func(t *testing.T) { testNodes(browser, t) })
-	t.Run("older node", func(t *testing.T) { testOlderNode(browser, t) })
 	t.Run("what was done", func(t *testing.T) { testDone(browser, t) })
 	t.Run("away", func(t *testing.T) { testAway(browser, t) })
 }

@@ -2,8 +2,6 @@ package handlers
 
 import (
 	"context"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"testing"
 )
@@ -18,27 +16,24 @@ func testNodes(browser context.Context, t *testing.T) {
 	w.fleet.Store(fleet)
 	p := openPage(browser, t, w.url(), "nodes")
 	p.sees([]string{
-		"2b6d5e4c-1a90-4d1e-8f00-2b6d5e4c1a90|delivers|older|–|–",
 		"api-0-b01d77|takes calls only|1.2.3|–|–",
 		"web-1-3f9a2c · this node|delivers|1.2.3|137 of 512|22 of 64",
 		"web-2-9d8e01|delivers|1.3.0|3 of 512|21 of 64",
 		"web-3-77c0de|no room|1.2.3|512 of 512|0 of 64",
 	}, fleetRows)
 	p.sees([]any{137, 512, "In flight on web-1-3f9a2c"}, `(m => [m.value, m.max, m.ariaLabel])(document.querySelector('meter'))`)
-	p.sees([]string{"2 days 1 hour", "now"}, `(c => [c[3].textContent, c[6].textContent])(document.querySelector('.list tbody').rows[2].cells)`)
-	p.sees([]string{"older", "1.3.0"}, `[...document.querySelectorAll('.list td:nth-of-type(2) .pill')].map(p => p.textContent)`)
-	p.sees("5 nodes share this store. 652 of at most 1,536 attempts are in flight.", text(".lead"))
-	p.sees([]string{"The nodes run different versions: an older version on 1, 1.2.3 on 3, 1.3.0 on 1."}, warned)
+	p.sees([]string{"2 days 1 hour", "now"}, `(c => [c[3].textContent, c[6].textContent])(document.querySelector('.list tbody').rows[1].cells)`)
+	p.sees([]string{"1.3.0"}, `[...document.querySelectorAll('.list td:nth-of-type(2) .pill')].map(p => p.textContent)`)
+	p.sees("4 nodes share this store. 652 of at most 1,536 attempts are in flight.", text(".lead"))
+	p.sees([]string{"The nodes run different versions: 1.2.3 on 3, 1.3.0 on 1."}, warned)
 
-	// One is upgraded, and the older one goes.
+	// One is upgraded, and another one goes and comes again under another name.
 	fleet = someNodes()
-	fleet.Nodes = fleet.Nodes[1:]
 	fleet.Nodes[2].NodeInfo.Version = "1.2.3"
 	fleet.Nodes[0].Name = "api-0-c0ffee"
 	w.fleet.Store(fleet)
 	p.poll()
 	p.sees([]string{
-		"2b6d5e4c-1a90-4d1e-8f00-2b6d5e4c1a90|gone|older|–|–",
 		"api-0-b01d77|gone|1.2.3|–|–",
 		"api-0-c0ffee|takes calls only|1.2.3|–|–",
 		"web-1-3f9a2c · this node|delivers|1.2.3|137 of 512|22 of 64",
@@ -63,15 +58,3 @@ func testNodes(browser context.Context, t *testing.T) {
 
 // warned are the warnings of a page.
 const warned = `[...document.querySelectorAll('.problems p')].map(p => p.textContent)`
-
-// testOlderNode: the page says so if the node that answers is older and can't list the others, and shows the rest.
-func testOlderNode(browser context.Context, t *testing.T) {
-	mux := http.NewServeMux()
-	mux.Handle("/", newRig(t, func(o *Options) { o.Queue = newStore(t).store }).handler)
-	mux.Handle("/v1/nodes", http.NotFoundHandler())
-	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
-	p := openPage(browser, t, srv.URL, "nodes", "404")
-	p.sees([]any{"The node that answers is of an older version, and knows no others.", true, "ready"},
-		`[document.querySelector('.lead').textContent, document.querySelector('.list').hidden, document.querySelector('.lead .pill').textContent]`)
-}

@@ -51,10 +51,9 @@ func someNodes() *queue.FleetStatus {
 		}
 	}
 	calls := queue.Node{Name: "api-0-b01d77", NodeInfo: queue.NodeInfo{Version: "1.2.3", StartedAt: now.Add(-49 * time.Hour)}, HeardAt: now}
-	older := queue.Node{Name: "2b6d5e4c-1a90-4d1e-8f00-2b6d5e4c1a90", Older: true, Delivers: true, HasRoom: true, HeardAt: now}
 	self, full := node("web-1-3f9a2c", "1.2.3", 137, 22), node("web-3-77c0de", "1.2.3", 512, 0)
 	self.Self, full.HasRoom = true, false
-	return &queue.FleetStatus{Partitions: 64, Nodes: []queue.Node{older, calls, self, node("web-2-9d8e01", "1.3.0", 3, 21), full}}
+	return &queue.FleetStatus{Partitions: 64, Nodes: []queue.Node{calls, self, node("web-2-9d8e01", "1.3.0", 3, 21), full}}
 }
 
 const (

@@ -71,7 +71,7 @@ var descriptions = map[string]string{
 	"delete-dead-letters": "The filter can be in the query or in a JSON body; the body wins. Activities still count deleted dead letters as dead.",
 
 	"list-nodes": "They are listed by name, as they said themselves in the last seconds. A node hears of another within two seconds, and forgets one that it has not heard for three. " +
-		"Nodes of an older version say less of themselves. It is 503 while the node can't hear the others. On the embedded store there is one node.",
+		"It is 503 while the node can't hear the others. On the embedded store there is one node.",
 	"stats": "The totals are those of the whole store; every node gives the same.",
 	"stats-history": "It is that of the whole store; every node gives the same, also of before it started. The last step ended some seconds ago. " +
 		"The numbers are for charts: what a node counted in its last minute is lost if it dies.",

@@ -52,17 +52,14 @@ var (
 		ID: exampleID, ActivityID: exampleURI, Accepted: 2, URL: activityURL(exampleID),
 		Rejected: []rejection{{Inbox: "http://10.0.0.1/inbox", Reason: "http_not_allowed", Detail: "only https inboxes are accepted"}},
 	}
-	exampleInFlight    = 3
-	exampleConcurrency = 512
-	exampleShares      = []int{33, 31}
-	exampleNodes       = nodesView{Partitions: 64, Items: []fleetNode{
+	exampleNodes = nodesView{Partitions: 64, Items: []fleetNode{
 		{
 			Name: "web-1-3f9a2c", Self: true, Version: "1.2.3", StartedAt: exampleTime, Delivers: true, HasRoom: true,
-			InFlight: &exampleInFlight, Concurrency: &exampleConcurrency, Partitions: &exampleShares[0], LastHeardAt: exampleTime,
+			InFlight: 3, Concurrency: 512, Partitions: 33, LastHeardAt: exampleTime,
 		},
 		{
 			Name: "web-2-b01d77", Version: "1.2.3", StartedAt: exampleTime, Delivers: true, HasRoom: true,
-			InFlight: &exampleInFlight, Concurrency: &exampleConcurrency, Partitions: &exampleShares[1], LastHeardAt: exampleTime,
+			InFlight: 3, Concurrency: 512, Partitions: 31, LastHeardAt: exampleTime,
 		},
 	}}
 	exampleStats = statsView{

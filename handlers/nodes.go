@@ -12,7 +12,7 @@ type nodesView struct {
 	Partitions int         `json:"partitions" doc:"that the store has"`
 }
 
-// fleetNode shows a node as it said itself. One of an older version says less: members that it does not say are absent.
+// fleetNode shows a node as it said itself.
 type fleetNode struct {
 	Name        string `json:"name" doc:"of the machine, and a suffix; it stays the same until the node stops"`
 	Self        bool   `json:"self,omitempty" doc:"true for the node that answers"`
@@ -20,9 +20,9 @@ type fleetNode struct {
 	StartedAt   string `json:"started_at,omitempty" format:"date-time"`
 	Delivers    bool   `json:"delivers" doc:"false with the setting deliver=false"`
 	HasRoom     bool   `json:"has_room" doc:"whether it takes more work: not while slow hosts hold all its slots, or its name servers are away"`
-	InFlight    *int   `json:"in_flight,omitempty" doc:"attempts"`
-	Concurrency *int   `json:"concurrency,omitempty" doc:"how many attempts may be in flight; 0 if the node does not deliver"`
-	Partitions  *int   `json:"partitions,omitempty" doc:"that it serves: it looks for work there first. Several nodes may serve a partition"`
+	InFlight    int    `json:"in_flight" doc:"attempts"`
+	Concurrency int    `json:"concurrency" doc:"how many attempts may be in flight; 0 if the node does not deliver"`
+	Partitions  int    `json:"partitions" doc:"that it serves: it looks for work there first. Several nodes may serve a partition"`
 	LastHeardAt string `json:"last_heard_at" format:"date-time" doc:"when the node that answers heard it last"`
 }
 
@@ -32,13 +32,8 @@ func (s *server) nodes(r *http.Request, _ []byte) (reply, error) {
 }
 
 func fleetNodeOf(n *queue.Node) fleetNode {
-	v := fleetNode{
+	return fleetNode{
 		Name: n.Name, Self: n.Self, Version: n.Version, StartedAt: stamp(n.StartedAt), Delivers: n.Delivers, HasRoom: n.HasRoom,
-		LastHeardAt: stamp(n.HeardAt),
+		InFlight: n.InFlight, Concurrency: n.Concurrency, Partitions: n.Partitions, LastHeardAt: stamp(n.HeardAt),
 	}
-	if !n.Older {
-		v.InFlight, v.Concurrency = &n.InFlight, &n.Concurrency
-		v.Partitions = &n.Partitions
-	}
-	return v
 }

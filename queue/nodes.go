@@ -23,9 +23,6 @@ const MaxVersion = 64
 type Node struct {
 	Name string // no other node has it; at most MaxNodeName characters of those in a host name, and underscores
 	Self bool   // it is the node that was asked
-	// Older says that the node is of a version that says no more of itself than its name and whether it has room: of the
-	// fields below it has these, Delivers and HeardAt.
-	Older bool
 
 	NodeInfo
 	Delivers bool // it looks for work (Lanes.Due)

@@ -15,18 +15,12 @@ import (
 //
 //	node {"name":"web-1-3f9a2c","version":"1.2.3","started":1767366245000,"looks":true,"room":true,"in_flight":3,…}
 //
-// Members that a node does not know are ignored, so that later versions may say more. Earlier versions understand only
-//
-//	beat NAME ROOM
-//
-// where ROOM is 1 or 0, from nodes that look for work. That form is sent too for as long as such a node is heard.
+// Members that a node does not know are ignored, so that later versions may say more.
 
 // beat is what was heard of a node last.
 type beat struct {
-	at    time.Time
-	looks bool  // for work: only then it serves partitions
-	room  bool  // for more work
-	note  *note // nil if the node is of a version that says no more
+	at time.Time
+	note
 }
 
 // note is what a node says of itself.
@@ -34,15 +28,15 @@ type note struct {
 	Name        string `json:"name"`
 	Version     string `json:"version,omitempty"`
 	Started     int64  `json:"started,omitempty"` // ms since 1970, by its clock
-	Looks       bool   `json:"looks,omitempty"`
-	Room        bool   `json:"room,omitempty"`
+	Looks       bool   `json:"looks,omitempty"`   // for work: only then it serves partitions
+	Room        bool   `json:"room,omitempty"`    // for more work
 	InFlight    int    `json:"in_flight,omitempty"`
 	Concurrency int    `json:"concurrency,omitempty"`
 	Partitions  int    `json:"partitions,omitempty"` // that it serves
 }
 
 const (
-	maxBeat  = 1024      // bytes of a beat
+	maxBeat  = 1024      // bytes of what a node says of itself
 	maxCount = 1_000_000 // of any number in it
 )
 
@@ -55,27 +49,19 @@ var (
 	errBeatValues = errors.New("a beat of a node has impossible values")
 )
 
-// parseBeat reads a beat, which may be anything, in either form.
-func parseBeat(message string, now time.Time) (name string, b beat, err error) {
-	if len(message) > maxBeat {
-		return "", beat{}, fmt.Errorf("%w: it has %d bytes", errBeatForm, len(message))
+// parseBeat reads what a node says of itself, which may be anything.
+func parseBeat(text string, now time.Time) (beat, error) {
+	if len(text) > maxBeat {
+		return beat{}, fmt.Errorf("%w: it has %d bytes", errBeatForm, len(text))
 	}
-	kind, text, _ := strings.Cut(message, " ")
-	if kind == beatMessage {
-		name, room, _ := strings.Cut(text, " ")
-		if !queue.ValidNodeName(name) || room != "0" && room != "1" {
-			return "", beat{}, errBeatForm
-		}
-		return name, beat{at: now, looks: true, room: room == "1"}, nil
+	b := beat{at: now}
+	if err := json.Unmarshal([]byte(text), &b.note); err != nil {
+		return beat{}, fmt.Errorf("%w: %w", errBeatForm, err)
 	}
-	n := &note{}
-	if err := json.Unmarshal([]byte(text), n); err != nil {
-		return "", beat{}, fmt.Errorf("%w: %w", errBeatForm, err)
+	if !b.valid() {
+		return beat{}, errBeatValues
 	}
-	if !n.valid() {
-		return "", beat{}, errBeatValues
-	}
-	return n.Name, beat{at: now, looks: n.Looks, room: n.Room, note: n}, nil
+	return b, nil
 }
 
 // valid reports whether a note is one that a node can have sent.
@@ -100,19 +86,16 @@ func cleanVersion(version string) string {
 }
 
 // node shows what was heard of a node.
-func (b beat) node(name string) queue.Node {
-	n := queue.Node{Name: name, Older: b.note == nil, Delivers: b.looks, HasRoom: b.looks && b.room, HeardAt: b.at}
-	if b.note != nil {
-		n.NodeInfo = queue.NodeInfo{Version: b.note.Version, InFlight: b.note.InFlight, Concurrency: b.note.Concurrency}
-		n.StartedAt = timeOf(b.note.Started)
-		n.Partitions = b.note.Partitions
+func (b *beat) node() queue.Node {
+	return queue.Node{
+		Name: b.Name, Delivers: b.Looks, HasRoom: b.Looks && b.Room, Partitions: b.Partitions, HeardAt: b.at,
+		NodeInfo: queue.NodeInfo{Version: b.Version, StartedAt: timeOf(b.Started), InFlight: b.InFlight, Concurrency: b.Concurrency},
 	}
-	return n
 }
 
 // introduce returns what this node says of itself.
-func (s *channels) introduce() *note {
-	n := &note{Name: s.company.self, Looks: s.looks.Load()}
+func (s *channels) introduce() note {
+	n := note{Name: s.company.self, Looks: s.looks.Load()}
 	if info := s.info.Load(); info != nil {
 		said := (*info)()
 		n.Version = cleanVersion(said.Version)
@@ -142,11 +125,7 @@ func (s *channels) beat(ctx context.Context) {
 	again := time.Tick(beatEvery)
 	for ctx.Err() == nil {
 		s.reshare()
-		n := s.introduce()
-		s.broadcast(ctx, nodeMessage+" "+toJSON(n))
-		if n.Looks && s.company.older(time.Now()) {
-			s.broadcast(ctx, beatMessage+" "+n.Name+" "+flag(n.Room))
-		}
+		s.broadcast(ctx, nodeMessage+" "+toJSON(s.introduce()))
 		select {
 		case <-ctx.Done():
 		case <-s.begun:
@@ -165,10 +144,10 @@ func (s *channels) begin() {
 }
 
 // heardBeat takes in a beat.
-func (s *channels) heardBeat(message string) {
-	name, b, err := parseBeat(message, time.Now())
+func (s *channels) heardBeat(text string) {
+	b, err := parseBeat(text, time.Now())
 	if err == nil {
-		err = s.company.heard(name, b)
+		err = s.company.heard(b)
 	}
 	if err == nil {
 		return

@@ -53,24 +53,18 @@ func (c *company) served() []bool {
 	return c.mine
 }
 
-// heard notes that a node is there. Of a node that said more of itself before, a beat of the older form only says that it
-// is still there and whether it has room: while there are nodes of older versions, it sends both. heard returns an error
-// if there are too many nodes to remember.
-func (c *company) heard(name string, b beat) error {
+// heard notes that a node is there. It returns an error if there are too many nodes to remember.
+func (c *company) heard(b beat) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if name == c.self {
+	if b.Name == c.self {
 		c.echo = b.at
 		return nil
 	}
-	before, known := c.others[name]
-	if known && b.note == nil {
-		b.note = before.note
-	}
-	if !known && len(c.others) >= maxNodes {
+	if _, known := c.others[b.Name]; !known && len(c.others) >= maxNodes {
 		return errManyNodes
 	}
-	c.others[name] = b
+	c.others[b.Name] = b
 	return nil
 }
 
@@ -91,7 +85,7 @@ func (c *company) share(now time.Time, room bool) (changed, lost bool) {
 	lost = len(c.others) < heard
 	names := []string{c.self}
 	for name, b := range c.others {
-		if b.looks && (b.room || !room) {
+		if b.Looks && (b.Room || !room) {
 			names = append(names, name)
 		}
 	}
@@ -129,18 +123,6 @@ func (c *company) place(n int) (before int) {
 	return before
 }
 
-// older reports whether there are nodes of versions that understand only the older form of beats.
-func (c *company) older(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, b := range c.others {
-		if b.note == nil && now.Sub(b.at) <= queue.NodeSilence {
-			return true
-		}
-	}
-	return false
-}
-
 // beats notes that this node begins to beat.
 func (c *company) beats(now time.Time) {
 	c.mu.Lock()
@@ -159,9 +141,9 @@ func (c *company) deaf(now time.Time) bool {
 func (c *company) there(now time.Time) (nodes []queue.Node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for name, b := range c.others {
+	for _, b := range c.others {
 		if now.Sub(b.at) <= queue.NodeSilence {
-			nodes = append(nodes, b.node(name))
+			nodes = append(nodes, b.node())
 		}
 	}
 	return nodes

@@ -9,8 +9,8 @@ import (
 )
 
 // looking is a beat of a node that looks for work.
-func looking(at time.Time, room bool) beat {
-	return beat{at: at, looks: true, room: room, note: &note{}}
+func looking(name string, at time.Time, room bool) beat {
+	return beat{at, note{Name: name, Looks: true, Room: room}}
 }
 
 // fleetOf returns nodes that have heard of each other.
@@ -21,17 +21,17 @@ func fleetOf(nodes, partitions int) []*company {
 		c.self = fmt.Sprint("node ", i)
 		all = append(all, c)
 	}
-	meet(all, looking(time.Now(), true))
+	meet(all)
 	return all
 }
 
 // meet has all nodes hear of each other.
-func meet(all []*company, b beat) {
+func meet(all []*company) {
 	for _, c := range all {
 		for _, other := range all {
-			_ = c.heard(other.self, b)
+			_ = c.heard(looking(other.self, time.Now(), true))
 		}
-		c.share(b.at, true)
+		c.share(time.Now(), true)
 	}
 }
 
@@ -89,16 +89,16 @@ func TestNodesThatFallSilent(t *testing.T) {
 	for what, fall := range map[string]func(c *company, gone string){
 		"silent": func(*company, string) {},
 		"gone": func(c *company, gone string) {
-			_ = c.heard(gone, looking(now.Add(queue.NodeSilence), true))
+			_ = c.heard(looking(gone, now.Add(queue.NodeSilence), true))
 			c.left(gone)
 		},
-		"without room": func(c *company, gone string) { _ = c.heard(gone, looking(now.Add(queue.NodeSilence), false)) },
+		"without room": func(c *company, gone string) { _ = c.heard(looking(gone, now.Add(queue.NodeSilence), false)) },
 	} {
 		all := fleetOf(3, 64)
 		gone, left := all[0], all[1:]
 		for _, c := range left {
 			for _, other := range left {
-				_ = c.heard(other.self, looking(now.Add(queue.NodeSilence), true))
+				_ = c.heard(looking(other.self, now.Add(queue.NodeSilence), true))
 			}
 			fall(c, gone.self)
 			changed, lost := c.share(now.Add(queue.NodeSilence+time.Second), true)
@@ -120,7 +120,7 @@ func TestAllNodesWithoutRoom(t *testing.T) {
 	all := fleetOf(3, 64)
 	for _, c := range all {
 		for _, other := range all {
-			_ = c.heard(other.self, looking(time.Now(), false))
+			_ = c.heard(looking(other.self, time.Now(), false))
 		}
 		if changed, _ := c.share(time.Now(), false); changed {
 			t.Errorf("%s serves others than before", c.self)
@@ -128,30 +128,11 @@ func TestAllNodesWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestBothForms checks that a node which sends its beats in the older form, too, is not taken for an older one.
-func TestBothForms(t *testing.T) {
-	c := newCompany(1)
-	now := time.Now()
-	for _, message := range []string{`node {"name":"web-1","version":"1.2.3","looks":true,"room":true}`, "beat web-1 0"} {
-		name, b, err := parseBeat(message, now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.heard(name, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n := c.there(now)[0]
-	if n.Older || n.Version != "1.2.3" || n.HasRoom || c.older(now) {
-		t.Errorf("the node is listed as %+v", n)
-	}
-}
-
 // TestNodesThatTakeCallsOnly checks that nodes which do not look for work get no partitions, also while the others have no
 // room.
 func TestNodesThatTakeCallsOnly(t *testing.T) {
 	c := newCompany(64)
-	if err := c.heard("api-1", beat{at: time.Now(), note: &note{}}); err != nil {
+	if err := c.heard(beat{time.Now(), note{Name: "api-1"}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, room := range []bool{true, false} {

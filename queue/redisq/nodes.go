@@ -19,8 +19,8 @@ func (s *channels) Nodes(context.Context) (f queue.FleetStatus, err error) {
 	if s.company.deaf(now) {
 		return f, errDeaf
 	}
-	said := s.introduce()
-	own := beat{at: now, looks: said.Looks, room: said.Room, note: said}.node(said.Name)
+	said := beat{now, s.introduce()}
+	own := said.node()
 	own.Self = true
 	f = queue.FleetStatus{Nodes: append(s.company.there(now), own), Partitions: len(s.parts)}
 	slices.SortFunc(f.Nodes, func(a, b queue.Node) int { return strings.Compare(a.Name, b.Name) })

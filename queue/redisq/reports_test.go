@@ -94,10 +94,10 @@ func TestDeadNodesReportsAreMadeUpForSoon(t *testing.T) {
 	o.NoWakes = true // so it is not heard
 	s := openStore(t, o)
 	neverReports(s)
-	_ = left.company.heard(s.company.self, looking(time.Now(), true))
+	_ = left.company.heard(looking(s.company.self, time.Now(), true))
 	enqueue(t, s, submission("1", 100, hosts...))
 	oneDies(t, s, 1, hosts)
-	_ = left.company.heard(s.company.self, looking(time.Now().Add(-2*queue.NodeSilence), true))
+	_ = left.company.heard(looking(s.company.self, time.Now().Add(-2*queue.NodeSilence), true))
 	left.reshare()
 	if wait, err := left.Sweep(t.Context()); wait > stageTTL || err != nil {
 		t.Errorf("the next sweep is in %s, %v, want when the reports are %s old", wait, err, stageTTL)

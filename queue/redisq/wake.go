@@ -213,7 +213,6 @@ const (
 	stagedMessage = "staged"
 
 	nodeMessage = "node" // a node is there, with what it says of itself
-	beatMessage = "beat" // the same in the form of earlier versions
 	goneMessage = "gone" // a node is gone, with its name
 )
 
@@ -229,8 +228,8 @@ func (s *channels) heard(channel, message string) {
 		s.beWatched()
 	case stagedMessage:
 		s.sweepIn(stageTTL)
-	case nodeMessage, beatMessage:
-		s.heardBeat(message)
+	case nodeMessage:
+		s.heardBeat(text)
 	case goneMessage:
 		s.company.left(text)
 		s.reshare()

@@ -25,7 +25,7 @@ export function nodes() {
       { title: 'Version', cell: (n) => version(n, own) },
       { title: 'Up for', cell: (n) => (n.started_at && !n.gone ? el('span', { className: 'whole', title: new Date(n.started_at).toLocaleString() }, lasted((now() - Date.parse(n.started_at)) / 1000)) : quiet()) },
       { title: 'In flight', cell: inFlight },
-      { title: 'Partitions', num: true, cell: (n) => (n.delivers && n.partitions !== undefined && !n.gone ? `${format(n.partitions)} of ${format(partitions)}` : quiet()) },
+      { title: 'Partitions', num: true, cell: (n) => (n.delivers && !n.gone ? `${format(n.partitions)} of ${format(partitions)}` : quiet()) },
       { title: 'Last heard', cell: (n) => (n.gone ? when(n.last_heard_at) : el('span', { title: new Date(n.last_heard_at).toLocaleString() }, 'now')) },
     ],
   });
@@ -41,7 +41,7 @@ export function nodes() {
   for (const { node } of [list, attempts]) node.classList.add('live');
 
   async function load(fresh) {
-    const [fleet, reason, { node: n, fleet: totals }] = await Promise.all([listed(), readiness(), get('v1/stats')]);
+    const [fleet, reason, { node: n, fleet: totals }] = await Promise.all([get('v1/nodes'), readiness(), get('v1/stats')]);
     showFleet(fleet);
     swap(ready, el('p', {}, pill(reason ? 'open' : 'healthy', reason ? 'not ready' : 'ready'), ' ', reason || (n?.concurrency ? 'The store answers, names are resolved, and it delivers.' : 'The store answers.')));
     swap(known, n ? facts([
@@ -59,11 +59,6 @@ export function nodes() {
 
   // showFleet shows the nodes, and for a while those that are gone.
   function showFleet(fleet) {
-    list.node.hidden = !fleet;
-    if (!fleet) {
-      swap(lead, 'The node that answers is of an older version, and knows no others.');
-      return;
-    }
     const before = [...seen.keys()].join();
     own = fleet.items.find((n) => n.self)?.version;
     partitions = fleet.partitions;
@@ -96,7 +91,7 @@ function work(n) {
 
 // version marks a version that is not that of the node that answers.
 function version(n, own) {
-  if (!n.version) return n.in_flight === undefined ? pill('throttled', 'older') : quiet();
+  if (!n.version) return quiet();
   return n.version === own ? text(n.version) : pill('throttled', n.version);
 }
 
@@ -108,8 +103,8 @@ function inFlight(n) {
 
 // summary says in a sentence which nodes there are.
 function summary(all) {
-  const busy = all.reduce((n, { in_flight: attempts }) => n + (attempts ?? 0), 0);
-  const room = all.reduce((n, { concurrency }) => n + (concurrency ?? 0), 0);
+  const busy = all.reduce((n, { in_flight: attempts }) => n + attempts, 0);
+  const room = all.reduce((n, { concurrency }) => n + concurrency, 0);
   const share = all.length === 1 ? '1 node works on this store' : `${format(all.length)} nodes share this store`;
   return room ? `${share}. ${format(busy)} of at most ${format(room)} attempts ${busy === 1 ? 'is' : 'are'} in flight.` : `${share}.`;
 }
@@ -119,21 +114,11 @@ function faults(all) {
   const list = [];
   const deliver = all.filter((n) => n.delivers);
   const versions = new Map();
-  for (const n of all) versions.set(n.version ?? 'an older version', (versions.get(n.version ?? 'an older version') ?? 0) + 1);
+  for (const n of all) versions.set(n.version, (versions.get(n.version) ?? 0) + 1);
   if (!deliver.length) list.push('No node delivers: what is accepted waits.');
   else if (!deliver.some((n) => n.has_room)) list.push('No node has room for more work: slow hosts hold all slots, or name servers are away.');
   if (versions.size > 1) list.push(`The nodes run different versions: ${[...versions].map(([version, n]) => `${version} on ${format(n)}`).join(', ')}.`);
   return list;
-}
-
-// listed returns the nodes, or nothing if the node that answers is of a version that can't list them.
-async function listed() {
-  try {
-    return await get('v1/nodes');
-  } catch (error) {
-    if (!(error instanceof Refused) || error.status !== 404) throw error;
-    return undefined;
-  }
 }
 
 // readiness returns why the node can't work, or nothing.

@@ -360,7 +360,7 @@ export interface components {
              * Format: int64
              * @description how many attempts may be in flight; 0 if the node does not deliver
              */
-            concurrency?: number;
+            concurrency: number;
             /** @description false with the setting deliver=false */
             delivers: boolean;
             /** @description whether it takes more work: not while slow hosts hold all its slots, or its name servers are away */
@@ -369,7 +369,7 @@ export interface components {
              * Format: int64
              * @description attempts
              */
-            in_flight?: number;
+            in_flight: number;
             /**
              * Format: date-time
              * @description when the node that answers heard it last
@@ -381,7 +381,7 @@ export interface components {
              * Format: int64
              * @description that it serves: it looks for work there first. Several nodes may serve a partition
              */
-            partitions?: number;
+            partitions: number;
             /** @description true for the node that answers */
             self?: boolean;
             /** Format: date-time */

@@ -27,7 +27,7 @@ import (
 const (
 	activities = 200
 	keyID      = "https://demo.example/users/alice#main-key"
-	patience   = 90 * time.Second // for the deliveries to healthy hosts
+	patience   = time.Minute // for the next delivery to a healthy host
 )
 
 // Options configure a demo.

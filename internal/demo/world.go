@@ -172,7 +172,7 @@ func (w *world) progress() (got, want int) {
 	return got, want
 }
 
-// watch shows progress until the healthy hosts have everything.
+// watch shows progress until the healthy hosts have everything, or have got nothing new for as long as patience.
 func watch(ctx context.Context, o Options, w *world, patience time.Duration) error {
 	every := time.Second
 	format := "%4.0f s  %5d of %5d deliveries to healthy hosts  %5d/s\n"
@@ -182,11 +182,15 @@ func watch(ctx context.Context, o Options, w *world, patience time.Duration) err
 	}
 	tick := time.Tick(every)
 	began, last := time.Now(), 0
+	moved := began
 	for {
 		got, want := w.progress()
 		fmt.Fprintf(o.Out, format, time.Since(began).Seconds(), got, want, int(float64(got-last)/every.Seconds()))
+		if got > last {
+			moved = time.Now()
+		}
 		last = got
-		if got == want || time.Since(began) > patience {
+		if got == want || time.Since(moved) > patience {
 			if o.IsTTY {
 				fmt.Fprintln(o.Out)
 			}

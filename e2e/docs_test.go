@@ -48,6 +48,7 @@ func TestExamplesOfEvents(t *testing.T) {
 		t.Errorf("the gone are printed again: %q", got)
 	}
 	page.prints("select(.state", "127.99.99.99:9 unavailable\n")
+	page.prints("sort=newest", `"items":[]`)
 	page.prints(".counts.delivered", "https://app.example/likes/1: delivered to 1 of 2\n")
 	page.streams("/v1/events", "event: host_state", func() {
 		node.act(h.Host(0), "pause")

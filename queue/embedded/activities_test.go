@@ -17,7 +17,7 @@ func importMany(t testing.TB, s *Store, n int, change func(i int, a *queue.Activ
 	var records []queue.Record
 	for i := range n {
 		m := &queue.MovedActivity{
-			Activity:  queue.Activity{ID: uuid.Must(uuid.NewV7()).String(), Type: "Create", CreatedAt: time.Now(), Priority: queue.Normal},
+			Activity:  queue.Activity{ID: uuid.Must(uuid.NewV7()).String(), Type: "Create", CreatedAt: time.Now().Add(-time.Second), Priority: queue.Normal},
 			Delivered: 1,
 		}
 		change(i, &m.Activity)

@@ -152,7 +152,7 @@ func listsInOrder(s *suite) {
 }
 
 func pagesDeepLane(s *suite) {
-	const n = 700
+	const n = 350
 	want := s.fill("a.example", n)
 	l := s.lease("a.example")
 	// Some have waited for a retry since, and others are being attempted.
@@ -172,7 +172,7 @@ func pagesDeepLane(s *suite) {
 
 func pagesChains(s *suite) {
 	var want []string
-	for i := range 240 {
+	for i := range 150 {
 		uri := fmt.Sprint(i)
 		s.put(uri, "a.example", ordering(fmt.Sprint(i%7*(i%2))))
 		want = append(want, uri)
@@ -192,7 +192,7 @@ func pagesChains(s *suite) {
 // pagesWhileSettling changes the lane between the pages: what ends, waits for its retry or comes while it is read must not
 // hide anything else.
 func pagesWhileSettling(s *suite) {
-	const n, ofPage = 400, 30
+	const n, ofPage = 250, 20
 	for i := range n {
 		s.put(fmt.Sprint(i), "a.example", ordering(fmt.Sprint(i%90)), priority(queue.Priority(i%queue.Priorities)))
 	}
@@ -258,7 +258,7 @@ func listsRetried(s *suite) {
 }
 
 func listsPendingAgain(s *suite) {
-	want := s.fill("a.example", 600)
+	want := s.fill("a.example", 300)
 	s.reopen()
 	s.pendingPages("a.example", want...)
 }

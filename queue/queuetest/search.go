@@ -345,12 +345,11 @@ func cancelsDry(s *suite) {
 }
 
 func cancelsHundreds(s *suite) {
-	var names []string
-	for i := range 1200 {
-		uri := "https://app.example/many/" + strconv.Itoa(i)
-		s.put(uri, hosts("m", 10)[i%10], by("actor", "https://app.example/users/eve#key", "Create"))
-		names = append(names, uri)
+	names := make([]string, 1200)
+	for i := range names {
+		names[i] = "https://app.example/many/" + strconv.Itoa(i)
 	}
+	s.putMany(names, func(i int) string { return hosts("m", 10)[i%10] }, by("actor", "https://app.example/users/eve#key", "Create"))
 	s.same("count by id", queue.CancelCount{Activities: 100, Deliveries: 100}, s.cancelMany(queue.CancelChoice{URIs: names[:100]}))
 	s.same("count by key", queue.CancelCount{Activities: 1100, Deliveries: 1100}, s.cancelMany(queue.CancelChoice{KeyID: "https://app.example/users/eve#key"}))
 	s.same("pending", 0, s.stats().Pending)

@@ -26,7 +26,7 @@ import (
 func TestSameAsEmbedded(t *testing.T) {
 	t.Parallel()
 	server := testredis.Start(t)
-	for seed := range uint64(16) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel() // half of it is waiting
 			limits := queue.Limits{Lane: 150 * int(seed%2)}

@@ -152,6 +152,12 @@ func (f *Faults) FeedPosition(ctx context.Context, reader string) (string, error
 	return call(ctx, f, "FeedPosition", func() (string, error) { return f.Queue.FeedPosition(ctx, reader) })
 }
 
+// FeedAction implements queue.Feed.
+func (f *Faults) FeedAction(ctx context.Context, e queue.Event) error {
+	_, err := call(ctx, f, "FeedAction", func() (struct{}, error) { return struct{}{}, f.Queue.FeedAction(ctx, e) })
+	return err
+}
+
 // SetFeedPosition implements queue.Feed.
 func (f *Faults) SetFeedPosition(ctx context.Context, reader, cursor string) error {
 	_, err := call(ctx, f, "SetFeedPosition", func() (struct{}, error) { return struct{}{}, f.Queue.SetFeedPosition(ctx, reader, cursor) })

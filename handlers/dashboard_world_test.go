@@ -46,11 +46,11 @@ func someNodes() *queue.FleetStatus {
 	now := time.Now()
 	node := func(name, version string, inFlight, partitions int) queue.Node {
 		return queue.Node{
-			Name: name, NodeInfo: queue.NodeInfo{Version: version, StartedAt: now.Add(-49 * time.Hour), InFlight: inFlight, Concurrency: 512},
+			Name: name, NodeInfo: queue.NodeInfo{Version: version, StartedAt: now.Add(-49*time.Hour - 30*time.Minute), InFlight: inFlight, Concurrency: 512},
 			Delivers: true, HasRoom: true, Partitions: partitions, HeardAt: now,
 		}
 	}
-	calls := queue.Node{Name: "api-0-b01d77", NodeInfo: queue.NodeInfo{Version: "1.2.3", StartedAt: now.Add(-49 * time.Hour)}, HeardAt: now}
+	calls := queue.Node{Name: "api-0-b01d77", NodeInfo: queue.NodeInfo{Version: "1.2.3", StartedAt: now.Add(-49*time.Hour - 30*time.Minute)}, HeardAt: now}
 	self, full := node("web-1-3f9a2c", "1.2.3", 137, 22), node("web-3-77c0de", "1.2.3", 512, 0)
 	self.Self, full.HasRoom = true, false
 	return &queue.FleetStatus{Partitions: 64, Nodes: []queue.Node{calls, self, node("web-2-9d8e01", "1.3.0", 3, 21), full}}

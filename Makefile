@@ -18,15 +18,16 @@ CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKI
 # What takes longest begins first, and more tests run at a time than there are processors, as most of them wait.
 LONGEST := ./queue/redisq ./e2e ./queue/embedded ./delivery ./kits/typescript
 
-# The race detector watches all but SQLite, which is C translated to Go and would be ten times as slow.
-RACE := -race -gcflags='modernc.org/...=-race=false'
+# The race detector watches all but SQLite, which is C translated to Go and would be ten times as slow. The checks of the code
+# build with the same flags, so that everything is compiled once.
+RACE := -race -gcflags=modernc.org/...=-race=false
 
 .PHONY: test race vulncheck simulate lint lint-all bench bench-compare bench-base build crossbuild release tools compose-check
 
 # The simulation, which only computes, runs beside the tests, which mostly wait. The linter runs before them: it would take
 # both processors from tests that measure.
 test: tools
-	go vet ./...
+	CGO_ENABLED=1 go vet $(RACE) ./...
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt is needed for: $$unformatted" >&2; exit 1; }
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory -j2 race simulate
@@ -77,7 +78,7 @@ tools:
 
 # All checks of staticcheck, those of style too. An exception has its reason in the code, after //lint:ignore.
 lint:
-	nice go run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) -checks all ./...
+	CGO_ENABLED=1 GOFLAGS='$(RACE)' nice go run -race=false -gcflags= honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION) -checks all ./...
 
 # Not part of make test: to build golangci-lint takes some minutes. .golangci.yml says what it checks.
 lint-all:

@@ -22,7 +22,7 @@ var actCases = []testCase{
 	{name: "resets a host", run: resets},
 	{name: "resets so that the holder can't undo it", run: resetsForGood},
 	{name: "resets an unavailable host", run: resetsUnavailable},
-	{name: "resets all hosts in a state", run: resetsAll},
+	{name: "resets all hosts in a state", run: resetsAll, large: true},
 	{name: "probes a host with an open breaker", run: probesOpen},
 	{name: "probes a host that asked to wait", run: probesWaiting},
 	{name: "probes with what would be due first", run: probesFirst},

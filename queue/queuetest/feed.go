@@ -15,7 +15,7 @@ var feedCases = []testCase{
 	{name: "has activities that are done, whatever ended them", run: feedsDoneOtherwise},
 	{name: "has activities that are done again", run: feedsDoneAgain},
 	{name: "has activities that are done at once, as all of them is duplicate", run: feedsDuplicates},
-	{name: "has large activities that are done", run: feedsLarge},
+	{name: "has large activities that are done", run: feedsLarge, large: true},
 	{name: "has changes of hosts", run: feedsStates},
 	{name: "has nothing twice that is settled twice", run: feedsOnce},
 	{name: "has what is delivered if it should", run: feedsDelivered, opts: limits(queue.Limits{Feed: queue.FeedLimits{Delivered: true}})},

@@ -18,7 +18,7 @@ var forgetCases = []testCase{
 	{name: "begins again when something happens", run: forgetsLater},
 	{name: "lets no late writer win", run: forgetsFenced},
 	{name: "retries dead letters of a forgotten host", run: retriesForgotten},
-	{name: "forgets many, and lists go on", run: forgetsMany},
+	{name: "forgets many, and lists go on", run: forgetsMany, large: true},
 	{name: "forgets in time though it restarts each day", run: forgetsAcrossRestarts, days: true, alone: true},
 }
 

@@ -15,12 +15,12 @@ var hostDeliveryCases = []testCase{
 	{name: "say what they wait for", run: showsWaits},
 	{name: "say that they wait for their host", run: showsHeldBack},
 	{name: "are in the order accepted", run: listsInOrder},
-	{name: "of a deep lane are paged", run: pagesDeepLane},
-	{name: "of long chains are paged", run: pagesChains},
-	{name: "are all listed while others end", run: pagesWhileSettling},
+	{name: "of a deep lane are paged", run: pagesDeepLane, large: true},
+	{name: "of long chains are paged", run: pagesChains, large: true},
+	{name: "are all listed while others end", run: pagesWhileSettling, large: true},
 	{name: "of a large submission are there at once", run: listsLargeSubmission},
 	{name: "have what is retried in its place", run: listsRetried},
-	{name: "survive a restart", run: listsPendingAgain},
+	{name: "survive a restart", run: listsPendingAgain, large: true},
 	{name: "refuse a bad cursor", run: refusesPendingCursor},
 }
 

@@ -28,7 +28,7 @@ var ordersCases = []testCase{
 	{name: "cover until they end by themselves", run: coversUntil},
 	{name: "cover until they end by themselves what is blocked", run: coversBlockUntil},
 	{name: "cover after a restart", run: coversRemembered},
-	{name: "cover many hosts", run: coversMany},
+	{name: "cover many hosts", run: coversMany, large: true},
 	{name: "cover dead letters", run: coversLetters},
 	{name: "may be repeated", run: coversRepeated},
 }

@@ -41,6 +41,8 @@ type Backend struct {
 	Days bool
 	// Only names the groups of cases that run, for a back-end that differs little from another; none means all.
 	Only []string
+	// Small leaves out cases of very many deliveries, likewise.
+	Small bool
 }
 
 // Options are what a case needs of a store. Zero fields leave it to the back-end.
@@ -53,6 +55,7 @@ type testCase struct {
 	opts  Options
 	days  bool // sleeps for days
 	alone bool // holds where only one node uses a store
+	large bool // of so many deliveries or hosts that it takes seconds where each step is a call of a server
 }
 
 func limits(l queue.Limits) Options { return Options{Limits: l} }
@@ -111,7 +114,7 @@ func Run(t *testing.T, b Backend) {
 		t.Run(g.name, func(t *testing.T) {
 			t.Parallel()
 			for _, c := range g.cases {
-				if c.days && !b.Days || c.alone && b.Shared {
+				if c.days && !b.Days || c.alone && b.Shared || c.large && b.Small {
 					continue
 				}
 				t.Run(c.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ var repeatCases = []testCase{
 	{name: "looks at what a restart found", run: duplicatesAfterRestart},
 	{name: "looks at what was retried", run: duplicatesOfRevived},
 	{name: "keeps each activity's counts", run: duplicatesCounted},
-	{name: "delivers every call of an activity to one inbox each", run: oneInboxCalls},
+	{name: "delivers every call of an activity to one inbox each", run: oneInboxCalls, large: true},
 	{name: "takes repeats that come at the same time once", run: duplicatesTogether},
 }
 

@@ -15,7 +15,7 @@ var searchCases = []testCase{
 	{name: "finds activities by each of their marks", run: searchesBy},
 	{name: "finds activities by their state", run: searchesStates},
 	{name: "finds what is accepted since", run: searchesSince},
-	{name: "puts what is moved here in its place", run: searchesMoved},
+	{name: "puts what is moved here in its place", run: searchesMoved, large: true},
 	{name: "ends with what is moved here", run: searchOfMovedEnds, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
 	{name: "is remembered", run: searchesAfterRestart},
 	{name: "ends with the activity", run: searchEnds, days: true, opts: limits(queue.Limits{Retention: 48 * time.Hour})},
@@ -32,7 +32,7 @@ var cancelManyCases = []testCase{
 	{name: "cancels activities by their ids", run: cancelsByURI},
 	{name: "cancels those that match both", run: cancelsByBoth},
 	{name: "only counts in a dry run", run: cancelsDry},
-	{name: "cancels many", run: cancelsHundreds},
+	{name: "cancels many", run: cancelsHundreds, large: true},
 	{name: "cancels a large activity, and counts it once", run: cancelsLarge},
 }
 

@@ -17,7 +17,7 @@ var tombstoneCases = []testCase{
 	{name: "leaves what was attempted", run: cancelsUntried},
 	{name: "leaves all but what makes its object", run: cancelsNothingElse},
 	{name: "cancels a probe", run: cancelsProbe},
-	{name: "cancels many", run: cancelsMany},
+	{name: "cancels many", run: cancelsMany, large: true},
 	{name: "leaves what was accepted after it", run: cancelsNothingLater},
 	{name: "leaves what is made again", run: makesAgain},
 	{name: "keeps dead letters from being retried", run: retriesNoZombies},

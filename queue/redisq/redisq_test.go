@@ -21,50 +21,46 @@ func TestContract(t *testing.T) {
 		name       string
 		partitions int
 		start      func(t *testing.T) (url string)
-		ahead      time.Duration // how far Redis's clock is ahead of ours
-		only       []string      // groups of cases, where the others can't differ
+		b          queuetest.Backend // what is told of the set-up
 	}{
-		{"alone", 1, func(t *testing.T) string { return testredis.Start(t).URL() }, 0, nil},
+		{"alone", 1, func(t *testing.T) string { return testredis.Start(t).URL() }, queuetest.Backend{}},
 		{"alone, 4 partitions, as a user that may do what is documented", 4, func(t *testing.T) string {
 			server := testredis.StartAhead(t, ahead)
 			t.Cleanup(func() { checkKeys(t, server) })
 			return restrict(t, server.URL(), server)
-		}, ahead, nil},
-		{"cluster", 8, func(t *testing.T) string { return testredis.StartReplicatedCluster(t, 3).URL() }, 0, nil},
-		{"sentinel", 1, func(t *testing.T) string { return testredis.StartSentinel(t).URL() }, 0, []string{
+		}, queuetest.Backend{Ahead: ahead}},
+		{"cluster", 8, func(t *testing.T) string { return testredis.StartCluster(t, 3).URL() }, queuetest.Backend{Small: true}},
+		{"sentinel", 1, func(t *testing.T) string { return testredis.StartSentinel(t).URL() }, queuetest.Backend{Only: []string{
 			"Enqueue", "Due", "Take", "Settle", "Events", "Watching", "Keys", "Restart", "Together",
-		}},
+		}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // nearly all of it is waiting
-			contract(t, c.start(t), c.partitions, c.ahead, c.only)
+			contract(t, c.start(t), c.partitions, c.b)
 		})
 	}
 }
 
 // contract runs the contract's tests. Each case has a prefix of its own on a Redis that they share.
-func contract(t *testing.T, url string, partitions int, ahead time.Duration, only []string) {
+func contract(t *testing.T, url string, partitions int, b queuetest.Backend) {
 	var cases atomic.Int64
 	start := func(t *testing.T, o Options) queue.Queue { return calm{openStore(t, o)} }
-	queuetest.Run(t, queuetest.Backend{
-		Shared: true,
-		Ahead:  ahead,
-		Only:   only,
-		Open: func(t *testing.T, o queuetest.Options) queue.Queue {
-			return start(t, Options{
-				URL: url, Prefix: fmt.Sprintf("test%d-%d", partitions, cases.Add(1)), Partitions: partitions,
-				Limits: o.Limits,
-			})
-		},
-		Reopen: func(t *testing.T, q queue.Queue) queue.Queue {
-			if err := q.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return start(t, q.(calm).opts)
-		},
-		Pass:   func(t *testing.T, q queue.Queue, d time.Duration) { age(t, q.(calm).Store, d) },
-		Leases: func(q queue.Queue) lockmgr.Manager { return q.(calm).Leases(time.Minute) },
-	})
+	b.Shared = true
+	b.Open = func(t *testing.T, o queuetest.Options) queue.Queue {
+		return start(t, Options{
+			URL: url, Prefix: fmt.Sprintf("test%d-%d", partitions, cases.Add(1)), Partitions: partitions,
+			Limits: o.Limits,
+		})
+	}
+	b.Reopen = func(t *testing.T, q queue.Queue) queue.Queue {
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return start(t, q.(calm).opts)
+	}
+	b.Pass = func(t *testing.T, q queue.Queue, d time.Duration) { age(t, q.(calm).Store, d) }
+	b.Leases = func(q queue.Queue) lockmgr.Manager { return q.(calm).Leases(time.Minute) }
+	queuetest.Run(t, b)
 }
 
 // calm is a store whose large submissions are in the lanes once they are accepted, for who looks there at once.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 
 	"zombiezen.com/go/sqlite"
@@ -47,7 +48,7 @@ func (d *database) connect() (err error) {
 		return err
 	}
 	if err := makeSchema(d.conn); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", filepath.Base(d.path), err)
 	}
 	for range readConns {
 		r, err := connect(d.path, true)

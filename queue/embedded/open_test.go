@@ -12,7 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/postrider/postrider/queue"
 )
@@ -54,6 +56,53 @@ func TestAStoreOfANewerProgramIsRefused(t *testing.T) {
 	}
 	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "version 99") {
 		t.Errorf("opened a store of version 99: %v", err)
+	}
+}
+
+// TestAStoreWithOtherTablesIsRefused checks that a database of another build's schema, or of another program, is refused with
+// a reason, and is not changed.
+func TestAStoreWithOtherTablesIsRefused(t *testing.T) {
+	for change, want := range map[string]string{
+		"ALTER TABLE activities RENAME COLUMN older TO newer":             "TABLE activities",
+		"ALTER TABLE hosts ADD COLUMN more TEXT":                          "TABLE hosts",
+		"DROP TABLE positions":                                            "TABLE positions",
+		"DROP INDEX dead_uri":                                             "INDEX dead_uri",
+		"DROP INDEX dead_uri; CREATE INDEX dead_uri ON dead (uri)":        "INDEX dead_uri",
+		"PRAGMA user_version = 0":                                         "another program's",
+		"PRAGMA user_version = 0; DROP TABLE positions; DROP TABLE marks": "another program's",
+	} {
+		dir := t.TempDir()
+		if err := open(t, dir).Close(); err != nil {
+			t.Fatal(err)
+		}
+		inDatabase(t, dir, func(c *sqlite.Conn) error { return sqlitex.ExecuteScript(c, change+";", nil) })
+		before := scriptOf(t, dir)
+		for range 2 {
+			_, err := Open(dir, Options{})
+			if err == nil || !strings.Contains(err.Error(), "open store "+dir+": postrider.db: ") || !strings.Contains(err.Error(), want) ||
+				!strings.Contains(err.Error(), "another folder") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("after %s: %v", change, err)
+			}
+		}
+		if diff := cmp.Diff(before, scriptOf(t, dir)); diff != "" {
+			t.Errorf("after %s, the refusal changed (-before +after):\n%s", change, diff)
+		}
+	}
+}
+
+// TestAStoreMayHaveMoreTables checks that a store is not refused for what an operator's tools leave in it.
+func TestAStoreMayHaveMoreTables(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	submit(s, "https://app.example/1", "h.example")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	inDatabase(t, dir, func(c *sqlite.Conn) error {
+		return sqlitex.ExecuteScript(c, "ANALYZE; CREATE INDEX mine ON hosts (state);", nil)
+	})
+	if st, err := open(t, dir).Stats(bg); err != nil || st.Pending != 1 {
+		t.Errorf("%+v, %v", st, err)
 	}
 }
 

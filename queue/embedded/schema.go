@@ -1,7 +1,9 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -169,20 +171,45 @@ const schema = `
 	CREATE TABLE died (reason TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 `
 
-// makeSchema makes the tables of a new database, and refuses one of another version.
+// makeSchema makes the tables of a new database, and refuses one that this program did not make. It changes nothing in that.
 func makeSchema(c *sqlite.Conn) error {
 	version, err := sqlitex.ResultInt(c.Prep("PRAGMA user_version"))
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case version == schemaVersion:
+	}
+	stored := map[string]bool{}
+	if err := each(c, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL", nil, func(row *sqlite.Stmt) error {
+		stored[row.ColumnText(0)] = true
 		return nil
+	}); err != nil {
+		return err
+	}
+	switch {
+	case version == schemaVersion:
+		return checkSchema(stored)
 	case version != 0:
 		return fmt.Errorf("the store has version %d, this program reads only version %d: use the program that wrote it", version, schemaVersion)
+	case len(stored) > 0:
+		return errors.New("this is another program's database: use another folder")
 	}
 	err = sqlitex.ExecuteScript(c, fmt.Sprintf("%s PRAGMA user_version = %d;", schema, schemaVersion), nil) // runs in a savepoint
 	if err != nil {
 		return fmt.Errorf("make tables: %w", err)
+	}
+	return nil
+}
+
+// checkSchema refuses a database in which a table or an index is missing or other than in schema, such as one that a build
+// between two releases made. What a database has besides does no harm, such as the statistics that ANALYZE makes.
+func checkSchema(stored map[string]bool) error {
+	for statement := range strings.SplitSeq(schema, ";\n") {
+		_, made, makes := strings.Cut(statement, "\tCREATE ")
+		if !makes || stored["CREATE "+made] { // SQLite keeps the text
+			continue
+		}
+		name, _, _ := strings.Cut(made, " (")
+		return fmt.Errorf("%s is missing or not as this program makes it, though the store has version %d, as after a build that was not "+
+			"released: use the program that wrote it, or another folder", name, schemaVersion)
 	}
 	return nil
 }

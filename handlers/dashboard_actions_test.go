@@ -223,25 +223,38 @@ func testLetters(browser context.Context, t *testing.T) {
 	}
 }
 
-// testFourClicks: why a post did not reach a host is found by at most four clicks from the overview.
+// testFourClicks: why a post did not reach a host is found by at most four clicks from the overview, from the post and from the
+// host, and nothing has to be written for that. There a dead letter can be retried.
 func testFourClicks(browser context.Context, t *testing.T) {
+	const note, other, letter = "https://app.example/notes/1", "https://app.example/notes/2", "https://gone.example/inbox?" + evil
 	w := newWorld(t)
-	w.accept(&queue.Activity{URI: "https://app.example/notes/1", Type: "Create"}, "https://ok.example/inbox", "https://pau.example/inbox")
+	w.accept(&queue.Activity{URI: note, Type: "Create"}, "https://ok.example/inbox", "https://pau.example/inbox")
 	if _, err := w.store.Act(t.Context(), "pau.example", queue.Pause, queue.Order{}); err != nil {
 		t.Fatal(err)
 	}
+	w.accept(&queue.Activity{URI: other, Type: "Create"}, "https://open.example/inbox")
+	const paused, gone = "It waits because an operator paused the host.", "The inbox does not exist any more (404 or 410)."
 	p := openTab(browser, t, w.url())
-	p.sees("Live", text("#status"))
-	p.follow("Activities")
-	p.follow("https://app.example/notes/1")
-	p.follow("https://pau.example/inbox")
-	p.sees([]string{"Why it has not arrived", "It waits because an operator paused the host."}, `[`+heading+`, document.querySelector('.why').textContent]`)
-	p.follow("pau.example")
-	p.sees("pau.example", heading)
-
-	p.follow("Dead letters")
-	p.follow("https://gone.example/inbox?" + evil)
-	p.sees("The inbox does not exist any more (404 or 410).", text(".why"))
+	for _, way := range []struct {
+		clicks []string
+		why    string
+	}{
+		{[]string{"Activities", note, "https://pau.example/inbox"}, paused},
+		{[]string{"Hosts", "Next", "pau.example", note}, paused},
+		{[]string{"open.example", other}, "It waits because the host is open. Too many attempts in a row failed, so its circuit breaker is open: " +
+			"it gets one probe at a time until one is answered. Meanwhile its deliveries wait and spend no attempts."},
+		{[]string{"Dead letters", letter}, gone},
+	} {
+		p.visit("")
+		p.sees("Overview", heading)
+		if len(way.clicks) > 4 {
+			t.Errorf("%d clicks", len(way.clicks))
+		}
+		for _, link := range way.clicks {
+			p.follow(link)
+		}
+		p.sees([]string{"Why it has not arrived", way.why}, `[`+heading+`, document.querySelector('.why').textContent]`)
+	}
 	p.sees([]string{"410", "gone"}, `(c => [c[1].textContent, c[2].textContent])(document.querySelector('.list tbody tr').cells)`)
 	p.press(".buttons button") // retries
 	p.answer("yes")

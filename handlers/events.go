@@ -79,7 +79,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	defer subscriber.release()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(s.Life, cancel)() //nolint:contextcheck // the other of the two that end a stream
+	defer context.AfterFunc(s.Life, cancel)() // the other of the two that end a stream
 	st := &stream{w: w, want: want, feed: s.feedOf(want)}
 	published, err := s.listen(ctx, st, r.Header.Get("Last-Event-ID"))
 	if err != nil {

@@ -91,7 +91,7 @@ func readUntil(text string) (time.Duration, error) {
 // such as co.uk. Suffixes that somebody lends out to others, such as those of tunnels, are not among these: to cover them is
 // what an operator wants.
 func hasSubdomains(host string) error {
-	what := ""
+	var what string
 	_, err := netip.ParseAddr(host)
 	suffix, isPublic := publicsuffix.PublicSuffix(host)
 	switch {

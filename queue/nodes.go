@@ -53,7 +53,7 @@ func NewNodeName() string {
 }
 
 func nodeName(host string) string {
-	suffix := fmt.Sprintf("-%06x", rand.N(1<<24)) //nolint:gosec // no secret
+	suffix := fmt.Sprintf("-%06x", rand.N(1<<24))
 	host = strings.Map(func(r rune) rune {
 		if inNodeName(r) {
 			return r

@@ -89,7 +89,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	if away != nil {
 		if n, err = s.await(ctx, life, listener.Addr().String(), away); n == nil { // no call was accepted yet
 			err = errors.Join(err, server.Close())
-			<-served // http.ErrServerClosed
+			<-served //nolint:errcheck // it is http.ErrServerClosed
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ type fifo struct {
 
 // isStep reports whether a delivery is one of the few that a fifo finds at once: one in 256, at random.
 func isStep(e *entry) bool {
-	h := uint64(e.id) * 0x9e3779b97f4a7c15 //nolint:gosec // it is only mixed
+	h := uint64(e.id) * 0x9e3779b97f4a7c15
 	h ^= h >> 32
 	h *= 0xd6e8feb86659fd93
 	return h>>56 == 0
@@ -272,17 +272,17 @@ func (l *lane) pendingFrom(id int64, n int) (es []*entry) {
 		next[p] = l.fifos[p].seek(id)
 	}
 	for len(es) < n {
-		first := -1
-		for p, e := range next {
-			if e != nil && (first < 0 || e.id < next[first].id) {
-				first = p
+		var first **entry
+		for p := range next {
+			if e := &next[p]; *e != nil && (first == nil || (*e).id < (*first).id) {
+				first = e
 			}
 		}
-		if first < 0 {
+		if first == nil {
 			break
 		}
-		es = append(es, next[first])
-		next[first] = next[first].newer
+		es = append(es, *first)
+		*first = (*first).newer
 	}
 	return es
 }

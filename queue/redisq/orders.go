@@ -152,23 +152,24 @@ func (s *sweeper) review(ctx context.Context, p *partition, mark string) error {
 	return nil
 }
 
-// orderOf reads an order as hosts.lua and the feed have it.
-func (p *partition) orderOf(letter, host string, since, until int64, covers bool, why, by string) queue.HostOrder {
-	return queue.HostOrder{
-		Action: actionOf(letter), Host: host, Reason: why, By: by, Since: p.lag.shown(since), Until: p.lag.shown(until), Subdomains: covers,
-	}
+// orderOf gives an order its action and times, as hosts.lua and the feed have them.
+func (p *partition) orderOf(o queue.HostOrder, letter string, since, until int64) queue.HostOrder {
+	o.Action = actionOf(letter)
+	o.Since = p.lag.shown(since)
+	o.Until = p.lag.shown(until)
+	return o
 }
 
 // readOrders reads the orders that hold for a host.
 func (p *partition) readOrders(list []rueidis.RedisMessage) (orders []queue.HostOrder, err error) {
 	for _, m := range list {
-		var letter, host, why, by string
+		var o queue.HostOrder
+		var letter string
 		var since, until int64
-		var covers bool
-		if err := scan(m, &letter, &host, &since, &until, &covers, &why, &by); err != nil {
+		if err := scan(m, &letter, &o.Host, &since, &until, &o.Subdomains, &o.Reason, &o.By); err != nil {
 			return nil, err
 		}
-		orders = append(orders, p.orderOf(letter, host, since, until, covers, why, by))
+		orders = append(orders, p.orderOf(o, letter, since, until))
 	}
 	return orders, nil
 }
@@ -178,11 +179,13 @@ func (p *partition) readOrder(u *unpacker) *queue.HostOrder {
 	if u.text == "" {
 		return nil
 	}
-	letter, host := u.string(), u.string()
+	letter := u.string()
+	o := queue.HostOrder{Host: u.string()}
 	since, until := u.number(), u.number()
-	covers := u.number() == 1
-	why := u.string()
-	o := p.orderOf(letter, host, since, until, covers, why, u.string())
+	o.Subdomains = u.number() == 1
+	o.Reason = u.string()
+	o.By = u.string()
+	o = p.orderOf(o, letter, since, until)
 	return &o
 }
 

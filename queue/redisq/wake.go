@@ -201,7 +201,7 @@ func (sub *subscription) change(ctx context.Context, channels []string, command 
 // wait returns when it broke, or ctx ended.
 func (sub *subscription) wait(ctx context.Context) {
 	select {
-	case <-sub.broken:
+	case <-sub.broken: //nolint:errcheck // the caller subscribes again, whatever broke it
 	case <-ctx.Done():
 	}
 }

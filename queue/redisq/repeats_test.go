@@ -62,6 +62,22 @@ func TestBodyOnce(t *testing.T) {
 	}
 }
 
+// TestDuplicateLeavesNothing checks that an activity all of whose deliveries are duplicates is pending nowhere, and leaves the
+// body to the one that it repeats.
+func TestDuplicateLeavesNothing(t *testing.T) {
+	server := testredis.Start(t)
+	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
+	enqueue(t, s, submission("same", 100, "a.example"))
+	if r, err := s.Enqueue(t.Context(), submission("same", 100, "a.example")); err != nil || r.Duplicates != 1 {
+		t.Fatalf("Enqueue = %+v, %v, want a duplicate", r, err)
+	}
+	for _, command := range [][]string{{"ZCARD", "p:{p0}:pending"}, {"ZCARD", "p:{p0}:expires"}, {"HLEN", "p:{p0}:bodies"}, {"HLEN", "p:{p0}:bodyinfo"}} {
+		if n := server.Must(command...); n != "1" {
+			t.Errorf("%s = %s, want 1", strings.Join(command, " "), n)
+		}
+	}
+}
+
 // TestBodiesBeginAlike checks that a body whose name another has gets another name.
 func TestBodiesBeginAlike(t *testing.T) {
 	server := testredis.Start(t)

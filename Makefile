@@ -43,7 +43,7 @@ race: tools
 		echo; echo 'In short:'; grep -E '$(CLOSING)' $(TEST_LOG); exit 1; fi
 
 # Many worlds of thirty days; make simulate SEEDS=1000 for more. The tests run two, under the race detector.
-SEEDS ?= 20
+SEEDS ?= 12
 simulate:
 	nice go test -vet=off -count=1 -timeout=60m ./internal/simulation -seeds=$(SEEDS)
 

@@ -102,7 +102,7 @@ func TestManyNamesOfOneOwnerGetOneShare(t *testing.T) {
 			}, nil, func(r *rig) {
 				r.backlog(1, "well.example")
 				time.Sleep(time.Second)
-				names := make([]string, 10_000)
+				names := make([]string, 2000)
 				for i := range names {
 					names[i] = fmt.Sprintf(c.name, i)
 				}

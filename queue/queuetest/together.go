@@ -186,6 +186,7 @@ func (s *suite) offeredOnce(lanes, nodes, each int) {
 	for range nodes {
 		wg.Go(func() {
 			for n := 0; n < 1000 && ask(); n++ {
+				time.Sleep(second / 1000) // while another asks, there may be nothing
 			}
 		})
 	}

@@ -263,12 +263,12 @@ func (s *suite) drain() {
 	}
 }
 
-// woken checks that Wake fires within a second.
+// woken checks that Wake fires soon, on a busy machine too.
 func (s *suite) woken(by string) {
 	s.t.Helper()
 	select {
 	case <-s.Wake():
-	case <-time.After(second):
+	case <-time.After(5 * second):
 		s.t.Errorf("%s did not wake", by)
 	}
 }

@@ -19,7 +19,7 @@ CLOSING := ^(ok|FAIL|panic:|fatal error:|\?|WARNING: DATA RACE)|^ *--- (FAIL|SKI
 LONGEST := ./queue/redisq ./e2e ./queue/embedded ./delivery ./kits/typescript
 
 # The race detector watches all but SQLite, which is C translated to Go and would be ten times as slow. The checks of the code
-# build with the same flags, so that everything is compiled once.
+# build with the same flags, so that nothing is compiled for them alone.
 RACE := -race -gcflags=modernc.org/...=-race=false
 
 .PHONY: test race vulncheck simulate lint lint-all bench bench-compare bench-base build crossbuild release tools compose-check

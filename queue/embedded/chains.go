@@ -272,17 +272,18 @@ func (l *lane) pendingFrom(id int64, n int) (es []*entry) {
 		next[p] = l.fifos[p].seek(id)
 	}
 	for len(es) < n {
-		var first **entry
-		for p := range next {
-			if e := &next[p]; *e != nil && (first == nil || (*e).id < (*first).id) {
-				first = e
+		var oldest *entry
+		var from int
+		for p, e := range next {
+			if e != nil && (oldest == nil || e.id < oldest.id) {
+				oldest, from = e, p
 			}
 		}
-		if first == nil {
+		if oldest == nil {
 			break
 		}
-		es = append(es, *first)
-		*first = (*first).newer
+		es = append(es, oldest)
+		next[from] = oldest.newer
 	}
 	return es
 }

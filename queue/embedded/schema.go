@@ -10,7 +10,7 @@ import (
 )
 
 // schemaVersion is the user_version of a database with this schema. Once a release has written it, the schema changes only
-// by steps from each version to the next.
+// by steps from each version to the next, which leave tables and indexes with the text that they have here: see checkSchema.
 const schemaVersion = 1
 
 // schema makes an empty store.

@@ -191,7 +191,7 @@ func saysNext(s *suite) {
 	s.offers("a.example")
 }
 
-// dueNext is what Due says once no wake for what is past is still on its way, because of which it is to be asked again at once.
+// dueNext asks until Due no longer says that it is to be asked again at once: a wake for something past may still be on its way.
 func (s *suite) dueNext() queue.Offer {
 	s.t.Helper()
 	o := s.due(10)

@@ -4,10 +4,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/testcert"
 	"github.com/postrider/postrider/internal/testredis"
@@ -119,6 +123,34 @@ func TestTLS(t *testing.T) {
 	for began := time.Now(); s.Ready(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 20*time.Second {
 			t.Fatalf("after its settings were mended: %v", s.Ready(t.Context()))
+		}
+	}
+}
+
+// TestCommandsAreNotUsedAgain checks that a command stays as it was made, whatever was answered to it and is sent after it.
+func TestCommandsAreNotUsedAgain(t *testing.T) {
+	client, err := Connect(Options{URL: testredis.Start(t).URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var commands []rueidis.Completed
+	for i := range 4 {
+		commands = append(commands, client.B().Echo().Message(strconv.Itoa(i)).Build())
+	}
+	for _, command := range commands[:2] {
+		if err := client.Do(t.Context(), command).Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range client.DoMulti(t.Context(), slices.Clone(commands[2:])...) {
+		if err := r.Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, command := range commands {
+		if got := strings.Join(command.Commands(), " "); got != "ECHO "+strconv.Itoa(i) {
+			t.Errorf("command %d is %q now", i, got)
 		}
 	}
 }

@@ -93,19 +93,6 @@ func Open(ctx context.Context, o Options) (s *Store, err error) {
 	return s, nil
 }
 
-// Connect connects to the Redis of a store as the store does, for callers that look at the server itself.
-func Connect(o Options) (rueidis.Client, error) {
-	option, err := parseURL(o.URL, o.TLS)
-	if err != nil {
-		return nil, fmt.Errorf("URL of the store: %w", err)
-	}
-	client, err := rueidis.NewClient(option)
-	if err != nil {
-		return nil, fmt.Errorf("connect to redis: %w", explain(err))
-	}
-	return client, nil
-}
-
 func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error) {
 	o.Retention = max(o.Retention, queue.IdempotencyTTL)
 	if o.Log == nil {

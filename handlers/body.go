@@ -54,8 +54,8 @@ func (b *bodies) read(
 	return body, room.release, nil
 }
 
-// grow makes a claim so large, or returns the problem that there is no room. Of several bodies that wait for one another,
-// the one of which least has come times out first, and the others get its room.
+// grow makes a claim so large, or returns the problem that there is no room; the claim is empty then. Of several bodies that
+// wait for one another, the one of which least has come times out first, and the others get its room.
 func (b *bodies) grow(ctx context.Context, room *claim, size int64) error {
 	more := size - room.held
 	if room.tryGrow(more) {

@@ -245,17 +245,18 @@ func TestRoomForBodies(t *testing.T) {
 	})
 }
 
-// TestBodiesThatWaitForOneAnother checks that of calls that hold part of their room and wait for the rest, some get it.
+// TestBodiesThatWaitForOneAnother checks that of calls that hold part of their room and wait for the rest, some get it, also
+// if they hold the same and time out at once.
 func TestBodiesThatWaitForOneAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t)
 		g.bodies.room = newShares(8 << 20)
 		var calls []*upload
-		for i := range 4 {
-			calls = append(calls, g.upload(-1, 1<<20-i<<18)) // 1, 3/4, 1/2 and 1/4 MiB
+		for range 4 {
+			calls = append(calls, g.upload(-1, 2<<20-1)) // which holds 2 MiB
 		}
 		for _, u := range calls {
-			go func() { _, _ = u.sent.Write(make([]byte, 3<<20-1)); _ = u.sent.Close() }()
+			go func() { _, _ = u.sent.Write(make([]byte, 1<<20)); _ = u.sent.Close() }()
 		}
 		accepted := 0
 		for _, u := range calls {

@@ -10,7 +10,8 @@ import (
 // shares is room that all callers share. Where there are several tokens, each gets at most a part of it, so that one
 // caller can't take it all. It is safe for concurrent use.
 type shares struct {
-	all *semaphore.Weighted
+	all  *semaphore.Weighted
+	last sync.Mutex // held by a claim that gives up, so that of claims that wait for one another only one does at a time
 
 	mu   sync.Mutex
 	part int64                          // the most that one token gets; guarded by mu
@@ -39,12 +40,13 @@ func (s *shares) claim(token string) *claim {
 		own = semaphore.NewWeighted(s.part)
 		s.own[token] = own
 	}
-	return &claim{all: s.all, own: own}
+	return &claim{all: s.all, own: own, last: &s.last}
 }
 
 // claim is what one request holds of the room. Only one goroutine at a time uses it.
 type claim struct {
 	all, own *semaphore.Weighted
+	last     *sync.Mutex
 	held     int64
 }
 
@@ -61,8 +63,23 @@ func (c *claim) tryGrow(more int64) bool {
 	return true
 }
 
-// grow takes more room, for which it waits until ctx ends.
+// grow takes more room, for which it waits until ctx ends. Then it gives back what it holds and returns ctx's error, unless
+// another that gave up at the same time has left it enough.
 func (c *claim) grow(ctx context.Context, more int64) error {
+	err := c.await(ctx, more)
+	if err == nil {
+		return nil
+	}
+	c.last.Lock()
+	defer c.last.Unlock()
+	if c.tryGrow(more) {
+		return nil
+	}
+	c.release()
+	return err
+}
+
+func (c *claim) await(ctx context.Context, more int64) error {
 	if err := c.own.Acquire(ctx, more); err != nil {
 		return err
 	}

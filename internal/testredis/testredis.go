@@ -316,3 +316,18 @@ func freePort(t testing.TB) int {
 	t.Fatal("there is no free port with room above it")
 	return 0
 }
+
+// Calls returns how often the server has run a command, in lower case.
+func (s *Server) Calls(command string) int {
+	s.t.Helper()
+	_, text, found := strings.Cut(s.Must("INFO", "commandstats"), "cmdstat_"+command+":calls=")
+	if !found {
+		return 0
+	}
+	text, _, _ = strings.Cut(text, ",")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}

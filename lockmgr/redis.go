@@ -17,7 +17,7 @@ import (
 
 // Redis is the Manager of a fleet: its leases live in a Redis or Valkey that all nodes share.
 //
-// Each call is one script for each partition of the hosts. Redis's clock alone decides when a lease ends, and every call is
+// Each call is one script for each partition of the hosts or, where one Redis has all partitions, for all. Redis's clock alone decides when a lease ends, and every call is
 // idempotent: an Acquire whose answer was lost on a broken connection is sent again and gets the same leases. An Acquire
 // that timed out may leave hosts leased without a holder, until they lapse.
 //
@@ -56,13 +56,19 @@ var (
 func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 	nonce := rand.Text()
 	leases, _, err := forEach(ctx, r, group(r, hosts, func(host string) string { return host }),
-		func(ctx context.Context, p rediskeys.Partition, hosts []string) ([]Lease, error) {
-			keys := append([]string{p.Key(rediskeys.Token)}, r.leaseKeys(p, hosts)...)
-			tokens, err := acquireScript.Exec(ctx, r.client, keys, []string{r.millis(), nonce}).AsStrSlice()
+		func(ctx context.Context, groups []hosted[string]) ([]Lease, error) {
+			var keys, all []string
+			args := []string{r.millis(), nonce}
+			for _, g := range groups {
+				keys = append(append(keys, g.p.Key(rediskeys.Token)), r.leaseKeys(g.p, g.things)...)
+				args = append(args, strconv.Itoa(len(g.things)))
+				all = append(all, g.things...)
+			}
+			tokens, err := acquireScript.Exec(ctx, r.client, keys, args).AsStrSlice()
 			if err != nil {
 				return nil, err
 			}
-			return r.leases(p, hosts, tokens)
+			return r.leases(all, tokens)
 		})
 	if len(leases) > 0 {
 		return leases, nil
@@ -71,7 +77,7 @@ func (r *Redis) Acquire(ctx context.Context, hosts []string) ([]Lease, error) {
 }
 
 // leases returns the leases that the tokens grant, once each. The error names keys that another program has written.
-func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, error) {
+func (r *Redis) leases(hosts, tokens []string) ([]Lease, error) {
 	var leases []Lease
 	var errs []error
 	seen := make(map[string]bool, len(hosts))
@@ -81,7 +87,8 @@ func (r *Redis) leases(p rediskeys.Partition, hosts, tokens []string) ([]Lease, 
 		}
 		seen[hosts[i]] = true
 		if text == "!" {
-			errs = append(errs, fmt.Errorf("the key %q holds no lease: something else has written it; delete it", p.Of(rediskeys.Lease, hosts[i])))
+			key := r.keys.Partition(r.keys.PartitionOf(hosts[i])).Of(rediskeys.Lease, hosts[i])
+			errs = append(errs, fmt.Errorf("the key %q holds no lease: something else has written it; delete it", key))
 			continue
 		}
 		token, err := strconv.ParseUint(text, 10, 64)
@@ -111,12 +118,18 @@ func (r *Redis) Release(ctx context.Context, leases []Lease) error {
 // setTTL makes leases last millis from now. It returns the leases that are not held, and those whose call failed.
 func (r *Redis) setTTL(ctx context.Context, leases []Lease, millis string) (lost, failed []Lease, err error) {
 	return forEach(ctx, r, group(r, leases, func(l Lease) string { return l.Host }),
-		func(ctx context.Context, p rediskeys.Partition, leases []Lease) ([]Lease, error) {
+		func(ctx context.Context, groups []hosted[Lease]) ([]Lease, error) {
+			var keys []string
+			var leases []Lease
 			args := []string{millis}
+			for _, g := range groups {
+				keys = append(keys, r.leaseKeys(g.p, hostsOf(g.things))...)
+				leases = append(leases, g.things...)
+			}
 			for _, l := range leases {
 				args = append(args, strconv.FormatUint(l.Token, 10))
 			}
-			held, err := extendScript.Exec(ctx, r.client, r.leaseKeys(p, hostsOf(leases)), args).AsIntSlice()
+			held, err := extendScript.Exec(ctx, r.client, keys, args).AsIntSlice()
 			if err != nil {
 				return nil, err
 			}
@@ -148,20 +161,50 @@ func hostsOf(leases []Lease) []string {
 	return hosts
 }
 
-// group returns things by the partition of their host.
-func group[T any](r *Redis, things []T, hostOf func(T) string) map[int][]T {
-	byPartition := make(map[int][]T)
-	for _, t := range things {
-		p := r.keys.PartitionOf(hostOf(t))
-		byPartition[p] = append(byPartition[p], t)
-	}
-	return byPartition
+// hosted is things whose hosts are in one partition.
+type hosted[T any] struct {
+	p      rediskeys.Partition
+	things []T
 }
 
-// forEach calls a function for each partition, concurrently, and joins the answers. It returns the things of the calls that
-// failed.
-func forEach[T any](ctx context.Context, r *Redis, groups map[int][]T,
-	call func(context.Context, rediskeys.Partition, []T) ([]Lease, error),
+// group returns things by the partition of their host.
+func group[T any](r *Redis, things []T, hostOf func(T) string) (groups []hosted[T]) {
+	places := map[int]int{}
+	for _, t := range things {
+		n := r.keys.PartitionOf(hostOf(t))
+		i, known := places[n]
+		if !known {
+			i = len(groups)
+			places[n] = i
+			groups = append(groups, hosted[T]{p: r.keys.Partition(n)})
+		}
+		groups[i].things = append(groups[i].things, t)
+	}
+	return groups
+}
+
+// scriptHosts is how many hosts one script is about, unless more are in one partition: that takes a millisecond.
+const scriptHosts = 200
+
+// bundle returns the groups that one script is about each: one of them, or several where one Redis has them.
+func bundle[T any](r *Redis, groups []hosted[T]) (bundles [][]hosted[T]) {
+	size := scriptHosts
+	for i, g := range groups {
+		if size += len(g.things); !r.keys.Joint || size > scriptHosts {
+			bundles = append(bundles, nil)
+			size = len(g.things)
+		}
+		last := len(bundles) - 1
+		bundles[last] = append(bundles[last], groups[i])
+	}
+	return bundles
+}
+
+// forEach calls a function for all groups, concurrently, and joins the answers. It returns the things of the calls that
+// failed. Where Redis refuses a call for several groups, it is made for each: so what is wrong in one partition is no concern of
+// the others.
+func forEach[T any](ctx context.Context, r *Redis, groups []hosted[T],
+	call func(context.Context, []hosted[T]) ([]Lease, error),
 ) (all []Lease, failed []T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -169,18 +212,29 @@ func forEach[T any](ctx context.Context, r *Redis, groups map[int][]T,
 		wg   sync.WaitGroup
 		mu   sync.Mutex
 		errs []error
+		run  func(some []hosted[T])
 	)
-	for n, things := range groups {
-		wg.Go(func() {
-			leases, err := call(ctx, r.keys.Partition(n), things)
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, leases...)
-			if err != nil {
-				failed = append(failed, things...)
-				errs = append(errs, fmt.Errorf("redis: %w", err))
+	run = func(some []hosted[T]) {
+		leases, err := call(ctx, some)
+		if _, refused := rueidis.IsRedisErr(err); refused && len(some) > 1 {
+			for i := range some {
+				run(some[i : i+1])
 			}
-		})
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, leases...)
+		if err == nil {
+			return
+		}
+		for _, g := range some {
+			failed = append(failed, g.things...)
+		}
+		errs = append(errs, fmt.Errorf("redis: %w", err))
+	}
+	for _, some := range bundle(r, groups) {
+		wg.Go(func() { run(some) })
 	}
 	wg.Wait()
 	return all, failed, errors.Join(errs...)

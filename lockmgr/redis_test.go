@@ -31,17 +31,19 @@ func dial(t *testing.T, addrs ...string) rueidis.Client {
 func TestRedis(t *testing.T) {
 	for name, c := range map[string]struct {
 		partitions int
+		joint      bool
 		start      func(t *testing.T) rueidis.Client
 	}{
-		"alone":               {1, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
-		"alone, a day behind": {4, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartAhead(t, -26*time.Hour).Addr) }},
-		"cluster":             {8, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartCluster(t, 3).Nodes[0].Addr) }},
+		"alone":               {1, false, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
+		"alone, a day behind": {4, true, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartAhead(t, -26*time.Hour).Addr) }},
+		"several partitions":  {4, false, func(t *testing.T) rueidis.Client { return dial(t, testredis.Start(t).Addr) }},
+		"cluster":             {8, false, func(t *testing.T) rueidis.Client { return dial(t, testredis.StartCluster(t, 3).Nodes[0].Addr) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // nearly all of it is waiting
 			client := c.start(t)
 			locktest.Run(t, func(t *testing.T, ttl time.Duration) lockmgr.Manager {
-				return lockmgr.NewRedis(client, rediskeys.Scheme{Prefix: t.Name(), Partitions: c.partitions}, ttl)
+				return lockmgr.NewRedis(client, rediskeys.Scheme{Prefix: t.Name(), Partitions: c.partitions, Joint: c.joint}, ttl)
 			}, locktest.Options{Fleet: true})
 		})
 	}
@@ -122,6 +124,49 @@ func TestRedisWrongType(t *testing.T) {
 	server.Must("DEL", key)
 	if leases, err := m.Acquire(t.Context(), []string{"broken.example"}); err != nil || len(leases) != 1 {
 		t.Errorf("Acquire gave %v, %v once the key was deleted", leases, err)
+	}
+}
+
+// TestRedisJoint checks that one script leases the hosts of all partitions of one Redis and one extends the leases, in bounds,
+// and that what is wrong in one partition is no concern of the others.
+func TestRedisJoint(t *testing.T) {
+	server := testredis.Start(t)
+	keys := rediskeys.Scheme{Prefix: "p", Partitions: 64, Joint: true}
+	m := lockmgr.NewRedis(dial(t, server.Addr), keys, time.Minute)
+	hosts := make([]string, 500)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("h%d.example", i)
+	}
+	leases, err := m.Acquire(t.Context(), hosts)
+	if err != nil || len(leases) != len(hosts) {
+		t.Fatalf("Acquire gave %d leases, %v", len(leases), err)
+	}
+	if lost, err := m.Extend(t.Context(), leases); err != nil || len(lost) != 0 {
+		t.Errorf("Extend: lost %d, %v", len(lost), err)
+	}
+	if n := server.Calls("evalsha"); n > 2*4 {
+		t.Errorf("%d scripts ran for 500 hosts, twice, want at most 4 each time", n)
+	}
+	if err := m.Release(t.Context(), leases); err != nil {
+		t.Fatal(err)
+	}
+	broken := keys.PartitionOf(hosts[0])
+	server.Must("DEL", keys.Partition(broken).Key(rediskeys.Token))
+	server.Must("LPUSH", keys.Partition(broken).Key(rediskeys.Token), "1")
+	leases, err = m.Acquire(t.Context(), hosts)
+	for _, l := range leases {
+		if keys.PartitionOf(l.Host) == broken {
+			t.Errorf("%s is leased, without a token", l.Host)
+		}
+	}
+	want := 0
+	for _, host := range hosts {
+		if keys.PartitionOf(host) != broken {
+			want++
+		}
+	}
+	if err != nil || len(leases) != want {
+		t.Errorf("Acquire gave %d leases, %v, want %d", len(leases), err, want)
 	}
 }
 

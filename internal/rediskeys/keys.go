@@ -84,6 +84,7 @@ var (
 	Staging    = kind("s", "hash")
 
 	Claim = kind("claim", "hash")
+	Trial = kind("trial", "string") // by a name that nobody has used
 
 	Minute = kind("minute", "hash") // by when it began
 
@@ -109,6 +110,7 @@ func TypeOf(key string) string {
 type Scheme struct {
 	Prefix     string // without a brace
 	Partitions int    // at least 1
+	Joint      bool   // whether one Redis has all partitions, so that a script may touch keys of several
 }
 
 // PartitionOf returns the partition of a name, from 0.

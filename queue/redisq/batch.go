@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -24,21 +25,61 @@ const (
 // batcher has one call of Redis do what several callers want of it: what comes while calls are under way waits, and goes
 // together. It is safe for concurrent use.
 type batcher struct {
-	p       *partition
-	script  script.Name                                                                    // if it is one
-	do      func(ctx context.Context, keys, args []string) ([]rueidis.RedisMessage, error) // an answer for each
+	work    *errands
+	script  script.Name                                          // if it is one
+	several bool                                                 // whether it answers several calls of a partition
+	do      func(ctx context.Context, bundles []bundle) []result // of each, in their order
 	mu      sync.Mutex
 	waiting []*batchedCall // guarded by mu
 	running int            // goroutines that run scripts, guarded by mu
 }
 
-// batchedCall is what one caller wants.
+// batchedCall is what one caller wants of a partition.
 type batchedCall struct {
+	p          *partition
 	apart      string // two of the same never go together, as one is to find what the other has left; "" if it does not matter
 	keys, args []string
 	answer     rueidis.RedisMessage
 	err        error
 	done       chan struct{} // closed when answer or err are there
+}
+
+// bundle is calls that are made together in one partition.
+type bundle []*batchedCall
+
+func (c bundle) partition() *partition { return c[0].p }
+
+func (c bundle) keys() (all []string) {
+	for _, one := range c {
+		all = append(all, one.keys...)
+	}
+	return all
+}
+
+func (c bundle) args() (all []string) {
+	for _, one := range c {
+		all = append(all, one.args...)
+	}
+	return all
+}
+
+// result is what came of a bundle: an answer to each call, or an error.
+type result struct {
+	answers []rueidis.RedisMessage
+	err     error
+}
+
+// batcherOf returns a batcher of a script, which answers several calls of a partition, or one at a time.
+func (s *conn) batcherOf(name script.Name, several bool) *batcher {
+	return &batcher{work: &s.work, script: name, several: several, do: func(ctx context.Context, bundles []bundle) []result {
+		results := s.callEach(ctx, name, bundles)
+		for i, r := range results {
+			if several && r.err == nil {
+				results[i].err = scan(r.answers[0], &results[i].answers)
+			}
+		}
+		return results
+	}}
 }
 
 // call has something done, with others, and returns what is answered to that. If the context ends first, it may
@@ -58,7 +99,7 @@ func (g *batcher) begin(calls ...*batchedCall) {
 	g.waiting = append(g.waiting, calls...)
 	if g.running < batchScripts {
 		g.running++
-		g.p.work.Go(g.run)
+		g.work.Go(g.run)
 	}
 }
 
@@ -68,7 +109,7 @@ func (g *batcher) wait(ctx context.Context, c *batchedCall) (rueidis.RedisMessag
 		return c.answer, c.err
 	case <-ctx.Done():
 		g.forget(c)
-		return rueidis.RedisMessage{}, ctx.Err()
+		return rueidis.RedisMessage{}, translate(ctx, ctx.Err())
 	}
 }
 
@@ -81,8 +122,9 @@ func (g *batcher) forget(c *batchedCall) {
 	}
 }
 
-// run makes calls until nobody waits.
+// run makes calls until nobody waits. Those that are about to come at the same time are let in first.
 func (g *batcher) run() {
+	runtime.Gosched()
 	for group := g.next(); len(group) > 0; group = g.next() {
 		g.together(group)
 	}
@@ -118,43 +160,60 @@ func (g *batcher) next() (group []*batchedCall) {
 	return group
 }
 
-// together makes the call for a group. Where a script fails for all of it, it runs for each by itself, so that one which
+// together makes the calls of a group. Where a script fails in a partition, each call there is made by itself, so that one which
 // fails at a key holds up no other.
 func (g *batcher) together(group []*batchedCall) {
-	var keys, args []string
-	for _, c := range group {
-		keys = append(keys, c.keys...)
-		args = append(args, c.args...)
+	ctx := context.Background() // each script has a deadline, and each caller waits for as long as it wants
+	bundles := slices.Collect(slices.Chunk(bundle(group), 1))
+	if g.several {
+		bundles = byPartition(group)
 	}
-	ctx := context.Background() // the script has a deadline, and each caller waits for as long as it wants
-	answers, err := g.do(ctx, keys, args)
-	if scriptFailed(err) && len(group) > 1 {
-		for i := range group {
-			g.together(group[i : i+1])
+	var alone []bundle
+	for i, r := range g.do(ctx, bundles) {
+		if scriptFailed(r.err) && len(bundles[i]) > 1 {
+			alone = slices.AppendSeq(alone, slices.Chunk(bundles[i], 1))
+			continue
 		}
+		g.end(ctx, bundles[i], r)
+	}
+	if len(alone) == 0 {
 		return
 	}
-	for i, c := range group {
-		if c.err = err; err == nil {
-			c.answer = answers[i]
+	for i, r := range g.do(ctx, alone) {
+		g.end(ctx, alone[i], r)
+	}
+}
+
+// byPartition bundles calls by their partitions, in their order.
+func byPartition(calls []*batchedCall) (bundles []bundle) {
+	places := map[*partition]int{}
+	for _, c := range calls {
+		i, known := places[c.p]
+		if !known {
+			i = len(bundles)
+			places[c.p] = i
+			bundles = append(bundles, nil)
+		}
+		bundles[i] = append(bundles[i], c)
+	}
+	return bundles
+}
+
+// end tells the callers what came of their calls.
+func (g *batcher) end(ctx context.Context, calls bundle, r result) {
+	for i, c := range calls {
+		if c.err = r.err; r.err == nil {
+			c.answer = r.answers[i]
 			c.err = c.answer.Error()
 		}
 		if rueidis.IsRedisNil(c.err) {
 			c.err = nil
 		}
-		if err == nil && c.err != nil {
-			c.err = translate(ctx, g.p.diagnose(ctx, c.err, g.p.keysOf(script.All()[g.script], c.keys)))
+		if r.err == nil && c.err != nil {
+			c.err = translate(ctx, c.p.diagnose(ctx, c.err, c.p.keysOf(script.All()[g.script], c.keys)))
 		}
 		close(c.done)
 	}
-}
-
-// scripted returns a batcher of a script.
-func (p *partition) scripted(name script.Name) *batcher {
-	return &batcher{p: p, script: name, do: func(ctx context.Context, keys, args []string) (answers []rueidis.RedisMessage, err error) {
-		err = p.run(ctx, name, keys, args, &answers)
-		return answers, err
-	}}
 }
 
 // scriptFailed reports whether a script ran and failed.

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/rediskeys"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 const (
@@ -74,6 +75,37 @@ func info(ctx context.Context, node rueidis.Client) (map[string]string, error) {
 		}
 	}
 	return fields, nil
+}
+
+// tryJoint reports whether one script may work in several partitions: whether one Redis has them all, also where the address is
+// that of a proxy.
+func (s *conn) tryJoint(ctx context.Context, partitions int) (bool, error) {
+	if partitions == 1 || s.client.Mode() == rueidis.ClientModeCluster {
+		return partitions == 1, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
+	defer cancel()
+	name := rand.Text()
+	var keys, args [][]string
+	var takeAway []rueidis.Completed
+	for n := range partitions {
+		key := s.keys.Partition(n).Of(rediskeys.Trial, name)
+		keys, args = append(keys, []string{key}), append(args, []string{""})
+		takeAway = append(takeAway, s.client.B().Del().Key(key).Build())
+	}
+	if err := s.execJoint(ctx, script.All()[script.Trial], keys, args)[0].err; err != nil {
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			return false, nil
+		}
+		return false, translate(ctx, err)
+	}
+	gone, err := s.do(ctx, takeAway...)
+	for _, m := range gone {
+		if n, _ := m.AsInt64(); n == 0 {
+			return false, err
+		}
+	}
+	return err == nil, err
 }
 
 // agree returns the number of partitions, which is fixed by the first node that opens the store, as its format is. It writes

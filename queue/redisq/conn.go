@@ -2,7 +2,6 @@ package redisq
 
 import (
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,19 +21,20 @@ type conn struct {
 	client     rueidis.Client
 	keys       rediskeys.Scheme
 	parts      []*partition
+	joints     map[script.Name]*batcher // where one script may work in several partitions, those of inSeveral
 	agenda     *agenda
 	activities *cache[*cachedActivity] // by their IDs
 	parsed     *cache[queue.Key]       // by how they are stored, so that none can be an old one
 	foreign    atomic.Pointer[error]   // why nothing may be written: see confirm
 	tag        atomic.Pointer[string]  // of the store, see feedCursor
 	start      time.Time
-	work       sync.WaitGroup // all goroutines of the store but those that release
+	work       errands // all goroutines of the store but those that release
 }
 
 func newConn(client rueidis.Client, o Options) *conn {
 	return &conn{
 		opts: o, log: o.Log, client: client, keys: rediskeys.Scheme{Prefix: o.Prefix},
-		activities: newCache[*cachedActivity](activityBytes), parsed: newCache[queue.Key](keyBytes), start: time.Now(),
+		joints: map[script.Name]*batcher{}, activities: newCache[*cachedActivity](activityBytes), parsed: newCache[queue.Key](keyBytes), start: time.Now(),
 	}
 }
 
@@ -45,14 +45,28 @@ func (s *conn) logLimited(what string, err error) {
 	}
 }
 
-// divide makes the partitions.
-func (s *conn) divide(partitions int) {
-	s.keys.Partitions, s.agenda = partitions, newAgenda(partitions)
+// divide makes the partitions. Where one script may work in several, these share what is wanted together.
+func (s *conn) divide(partitions int, joint bool) {
+	s.keys.Partitions, s.keys.Joint = partitions, joint
+	s.agenda = newAgenda(partitions)
 	for n := range partitions {
 		p := &partition{conn: s, Partition: s.keys.Partition(n)}
-		p.enqueues = p.scripted(script.Enqueue)
-		p.settles = p.scripted(script.Settle)
-		p.keyReads = &batcher{p: p, do: p.readKeys}
+		p.keyReads = &batcher{work: &s.work, several: true, do: p.readKeys}
+		if joint && n > 0 {
+			p.enqueues, p.settles = s.parts[0].enqueues, s.parts[0].settles
+			p.reports = s.parts[0].reports
+		} else {
+			p.enqueues, p.settles = s.batcherOf(script.Enqueue, true), s.batcherOf(script.Settle, true)
+			p.reports = &dueReports{}
+		}
 		s.parts = append(s.parts, p)
 	}
+	if joint && partitions > 1 {
+		for _, name := range inSeveral {
+			s.joints[name] = s.batcherOf(name, false)
+		}
+	}
 }
+
+// inSeveral are scripts that are wanted of many partitions at a time and do little in each.
+var inSeveral = []script.Name{script.Due, script.Stage, script.Release, script.Report, script.Sweep, script.Names, script.TryCommands}

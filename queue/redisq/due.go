@@ -119,8 +119,10 @@ func (l *look) askAll(ctx context.Context, group []int) {
 func (l *look) add(n int, d draw, share queue.Want) {
 	d.addTo(&l.offer, &l.want)
 	switch {
-	case len(d.hosts) >= share.Lanes || d.suspects >= share.Suspect:
+	case len(d.hosts) >= share.Lanes || d.suspects >= share.Suspect && l.want.Suspect > 0:
 		l.more = append(l.more, n)
+	case d.suspects >= share.Suspect: // it may have more suspects, which nobody wants now
+		l.agenda.put(n, 0)
 	case d.next >= 0:
 		l.agenda.put(n, time.Since(l.start)+d.next)
 	default:
@@ -144,22 +146,17 @@ func (l *look) end() error {
 	return nil
 }
 
-// askAgain asks the partitions that may have more for all that is still wanted, one after the other.
+// askAgain asks the partitions that may have more for what is still wanted: one lane each at least, as long as that lasts.
 func (l *look) askAgain(ctx context.Context) {
-	more := l.more
-	l.more = nil
-	for i, n := range more {
-		if l.want.Lanes == 0 || len(l.parts) == 1 {
-			l.more = append(l.more, more[i:]...)
-			break
-		}
-		want := l.want
-		d, err := l.parts[n].draw(ctx, want)
-		if err != nil { // the next call finds out
-			l.more = append(l.more, n)
-			continue
-		}
-		l.add(n, d, want)
+	clear(l.failed)
+	for l.want.Lanes > 0 && len(l.more) > 0 && len(l.parts) > 1 {
+		more := l.more
+		n := min(l.want.Lanes, len(more))
+		l.more = slices.Clone(more[n:])
+		l.askAll(ctx, more[:n])
+	}
+	for n := range l.failed {
+		l.more = append(l.more, n) // the next call finds out
 	}
 	for _, n := range l.more {
 		l.agenda.put(n, 0)

@@ -227,7 +227,7 @@ func (in *intake) batchedCall(to []lane, passed string) *batchedCall {
 	}
 	keys = in.home.marked(keys, in.marks)
 	args := append(slices.Clone(in.shared), string(in.sub.Body), in.nonce, in.print, in.head, millis(queue.IdempotencyTTL), passed, in.packed(in.home, to))
-	return &batchedCall{apart: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args}
+	return &batchedCall{p: in.home, apart: in.claim, keys: in.home.lanes(keys, hostsOf(to)), args: args}
 }
 
 // knowingOthers calls a script that has to know of other activities under way in a partition: passed are the IDs, joined, of

@@ -2,7 +2,7 @@ package redisq
 
 import "sync"
 
-// errands counts functions that run on behalf of calls that have returned. Unlike a sync.WaitGroup, it may be waited for while
+// errands counts functions that run on behalf of others. Unlike a sync.WaitGroup, it may be waited for while
 // more are started. The zero value is ready to use.
 type errands struct {
 	mu   sync.Mutex

@@ -68,7 +68,7 @@ func (p *partition) keyCame(ctx context.Context, hash string) error {
 // here could be an old one. A key that has not changed is not parsed again.
 func (s *keyring) Key(ctx context.Context, id, pin string) (queue.Key, error) {
 	p, hash := s.keyAt(queue.KeyName(id, pin))
-	m, err := p.keyReads.call(ctx, &batchedCall{args: []string{hash}})
+	m, err := p.keyReads.call(ctx, &batchedCall{p: p, args: []string{hash}})
 	if err != nil {
 		return queue.Key{}, fmt.Errorf("key: %w", err)
 	}
@@ -88,19 +88,20 @@ func (s *keyring) Key(ctx context.Context, id, pin string) (queue.Key, error) {
 }
 
 // readKeys reads keys of a partition by their hashes, each once.
-func (p *partition) readKeys(ctx context.Context, _, hashes []string) ([]rueidis.RedisMessage, error) {
+func (p *partition) readKeys(ctx context.Context, bundles []bundle) []result {
+	hashes := bundles[0].args()
 	unique := slices.Compact(slices.Sorted(slices.Values(hashes)))
 	var texts []rueidis.RedisMessage
 	err := p.read(ctx, p.client.B().Hmget().Key(p.Key(rediskeys.Keys)).Field(unique...).Build(), &texts)
 	if err != nil {
-		return nil, err
+		return []result{{err: err}}
 	}
 	all := make([]rueidis.RedisMessage, len(hashes))
 	for i, hash := range hashes {
 		place, _ := slices.BinarySearch(unique, hash)
 		all[i] = texts[place]
 	}
-	return all, nil
+	return []result{{answers: all}}
 }
 
 // A stored key begins with its time, one of these, and the rest.

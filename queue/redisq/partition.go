@@ -17,12 +17,12 @@ import (
 type partition struct {
 	*conn
 	rediskeys.Partition
-	enqueues *batcher // of what is all in this partition
+	enqueues *batcher // of what is all in one partition
 	settles  *batcher
 	keyReads *batcher
 	away     atomic.Pointer[error] // see setHealth
 	lag      lag
-	reports  dueReports
+	reports  *dueReports
 }
 
 // keysOf returns all keys that a script wants: own come last.

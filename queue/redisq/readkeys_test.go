@@ -50,10 +50,10 @@ func TestKeyReadTogether(t *testing.T) {
 	if err := s.DeleteKey(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}
-	before := calls(t, server, "hmget")
+	before := server.Calls("hmget")
 	s.work.Go(g.run)
 	asking.Wait()
-	if n := calls(t, server, "hmget") - before; n != 1 {
+	if n := server.Calls("hmget") - before; n != 1 {
 		t.Errorf("%d reads were made, want one for all", n)
 	}
 }

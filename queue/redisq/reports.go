@@ -3,6 +3,7 @@ package redisq
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -110,8 +111,8 @@ func (s *releaser) noteFeed(p *partition, entries int, due []rueidis.RedisMessag
 // reportSoon makes reports. The caller does not wait for it.
 func (s *releaser) reportSoon(reports []report) {
 	for home, some := range s.byHome(reports) {
-		if home.reports.add(some) {
-			s.reporting.Go(func() { s.makeDue(home) })
+		if due := home.reports; due.add(some) {
+			s.reporting.Go(func() { s.makeDue(due) })
 		}
 	}
 }
@@ -126,12 +127,12 @@ func (s *releaser) byHome(reports []report) map[*partition][]report {
 	return all
 }
 
-// makeDue makes the reports that are due to a home, until there are none.
-func (s *releaser) makeDue(home *partition) {
+// makeDue makes the reports of a list, until there are none.
+func (s *releaser) makeDue(due *dueReports) {
 	ctx := context.Background() // each call has a deadline
 	for {
 		_ = pause(ctx, reportPause)
-		reports := home.reports.take()
+		reports := due.take()
 		if len(reports) == 0 {
 			return
 		}
@@ -173,32 +174,40 @@ func (p *partition) standing(ctx context.Context, names []string, reopens bool) 
 
 // makeReports tells reports to the homes, and forgets that they were due.
 func (s *releaser) makeReports(ctx context.Context, reports []report) error {
+	var errs []error
 	for some := range slices.Chunk(reports, laneChunk) {
-		if err := s.tellHomes(ctx, some); err != nil {
-			return err
-		}
-		if err := s.forgetReports(ctx, some); err != nil {
-			return err
-		}
+		told, err := s.tellHomes(ctx, some)
+		errs = append(errs, err, s.forgetReports(ctx, told))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// tellHomes tells the homes of activities how they are in other partitions.
-func (s *releaser) tellHomes(ctx context.Context, reports []report) error {
+// tellHomes tells the homes of activities how they are in other partitions, and returns the reports to those that it could
+// tell.
+func (s *releaser) tellHomes(ctx context.Context, reports []report) (told []report, err error) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
 	for home, some := range s.byHome(reports) {
-		var ids, args []string
-		for _, r := range some {
-			ids = append(ids, r.id)
-			args = append(args, strconv.Itoa(r.p.N), strconv.Itoa(r.number), r.rest)
-		}
-		fed, err := home.number(ctx, script.Report, home.activities(ids), args)
-		if err != nil {
-			return err
-		}
-		s.fed(fed)
+		wg.Go(func() {
+			var ids, args []string
+			for _, r := range some {
+				ids = append(ids, r.id)
+				args = append(args, strconv.Itoa(r.p.N), strconv.Itoa(r.number), r.rest)
+			}
+			fed, err := home.number(ctx, script.Report, home.activities(ids), args)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return
+			}
+			s.fed(fed)
+			told = append(told, some...)
+		})
 	}
-	return nil
+	wg.Wait()
+	return told, errors.Join(errs...)
 }
 
 // forgetReports takes out that reports are due.

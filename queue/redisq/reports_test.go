@@ -53,7 +53,7 @@ func TestReportsAreMadeUpFor(t *testing.T) {
 		"before it told the home": func(*testing.T, *Store, []report) {},
 		"after it told the home": func(t *testing.T, s *Store, some []report) {
 			for range 2 { // its answer was lost
-				if err := s.tellHomes(t.Context(), some); err != nil {
+				if _, err := s.tellHomes(t.Context(), some); err != nil {
 					t.Error(err)
 				}
 			}
@@ -145,7 +145,7 @@ func TestRetryIsReportedFirst(t *testing.T) {
 		ids := activitiesOf(p, some)
 		known, err := p.standing(t.Context(), ids, true)
 		if err == nil {
-			err = s.tellHomes(t.Context(), known)
+			_, err = s.tellHomes(t.Context(), known)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -46,7 +46,7 @@ func (s *Store) revive(ctx context.Context, p *partition, letters []*queue.DeadL
 		var reports []report
 		if len(s.parts) > 1 {
 			if reports, err = p.standing(ctx, ids, true); err == nil {
-				err = s.tellHomes(ctx, reports)
+				_, err = s.tellHomes(ctx, reports)
 			}
 		}
 		if err == nil {

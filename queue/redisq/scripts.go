@@ -41,21 +41,93 @@ var errSlow = errors.New("redis took too long")
 
 // call runs a script on a partition: keys and args come after those that it has anyway.
 func (p *partition) call(ctx context.Context, name script.Name, keys, args []string) (rueidis.RedisMessage, error) {
-	if err := p.foreign.Load(); err != nil {
-		return rueidis.RedisMessage{}, *err
+	one := &batchedCall{p: p, keys: keys, args: args}
+	if g := p.joints[name]; g != nil {
+		return g.call(ctx, one)
+	}
+	r := p.callEach(ctx, name, []bundle{{one}})[0]
+	if r.err != nil {
+		return rueidis.RedisMessage{}, r.err
+	}
+	return r.answers[0], nil
+}
+
+// callEach runs a script for some bundles of calls, and returns the one answer to each. Where one Redis has all partitions, one
+// command does it for all.
+func (s *conn) callEach(ctx context.Context, name script.Name, bundles []bundle) []result {
+	results := make([]result, len(bundles))
+	if err := s.foreign.Load(); err != nil {
+		for i := range results {
+			results[i].err = *err
+		}
+		return results
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errSlow)
 	defer cancel()
 	lua := script.All()[name]
-	all := p.keysOf(lua, keys)
-	if lua.Places && name != script.Settle { // which says when a lane is due; a look meanwhile is made again when this node is woken
-		p.agenda.put(p.N, 0)
+	allKeys := make([][]string, len(bundles))
+	allArgs := make([][]string, len(bundles))
+	for i, c := range bundles {
+		p := c.partition()
+		allKeys[i] = p.keysOf(lua, c.keys())
+		allArgs[i] = append([]string{p.about()}, c.args()...)
+		if lua.Places && name != script.Settle { // which says when a lane is due; a look meanwhile is made again when this node is woken
+			p.agenda.put(p.N, 0)
+		}
 	}
-	m, err := lua.Exec(ctx, p.client, all, append([]string{p.about()}, args...)).ToMessage()
-	if err != nil {
-		err = translate(ctx, p.diagnose(ctx, err, all))
+	for i, r := range s.exec(ctx, lua, allKeys, allArgs) {
+		m, err := r.message, r.err
+		if err != nil {
+			err = translate(ctx, s.diagnose(ctx, err, allKeys[i]))
+		}
+		results[i] = result{[]rueidis.RedisMessage{m}, err}
 	}
-	return m, err
+	return results
+}
+
+// reply is what a script answered for one bundle.
+type reply struct {
+	message rueidis.RedisMessage
+	err     error
+}
+
+// exec runs a script with the keys and arguments of each bundle.
+func (s *conn) exec(ctx context.Context, lua script.Script, keys, args [][]string) []reply {
+	replies := make([]reply, len(keys))
+	if s.keys.Joint && len(keys) > 1 {
+		return s.execJoint(ctx, lua, keys, args)
+	}
+	for i := range keys {
+		replies[i].message, replies[i].err = lua.Exec(ctx, s.client, keys[i], args[i]).ToMessage()
+	}
+	return replies
+}
+
+// execJoint does so in one command.
+func (s *conn) execJoint(ctx context.Context, lua script.Script, keys, args [][]string) []reply {
+	var flat, sizes []string
+	for i := range keys {
+		flat = append(flat, keys[i]...)
+		sizes = append(append(sizes, strconv.Itoa(len(keys[i])), strconv.Itoa(len(args[i]))), args[i]...)
+	}
+	replies := make([]reply, len(keys))
+	answers, err := lua.Joint.Exec(ctx, s.client, flat, sizes).ToArray()
+	for i := range replies {
+		if replies[i].err = err; err == nil {
+			replies[i] = unwrap(answers[i])
+		}
+	}
+	return replies
+}
+
+// unwrap returns what joint.lua answered for one bundle.
+func unwrap(m rueidis.RedisMessage) (r reply) {
+	one, err := m.ToArray()
+	if err == nil {
+		r.message = one[0]
+		err = r.message.Error()
+	}
+	return reply{r.message, err}
 }
 
 // about is the argument that every script has first; lane.lua tells of it.

@@ -98,7 +98,7 @@ func (p *partition) settlement(lease lockmgr.Lease, st queue.Settlement, n int, 
 	}
 	args[0] = strconv.Itoa(len(positions))
 	args[1] = strconv.Itoa(results)
-	return &batchedCall{apart: lease.Host, keys: keys, args: args}
+	return &batchedCall{p: p, apart: lease.Host, keys: keys, args: args}
 }
 
 // wakeParked makes due what was just made to wait for keys that are there. A key that comes after this look finds the

@@ -3,7 +3,7 @@
 //
 // The state of a lane is one small hash; every change of state is one script, which runs whole or not at all and may be
 // repeated. Scripts get all their keys in KEYS, and these are of one partition, so they run on a cluster and behind
-// proxies. Redis's clock is the only one. Hosts are spread over partitions by their name; see internal/rediskeys.
+// proxies. Where one Redis has all partitions, one command may run a script in several, each by itself: see joint.lua. Redis's clock is the only one. Hosts are spread over partitions by their name; see internal/rediskeys.
 //
 // What callers may rely on beyond package queue: nodes wake one another within milliseconds; an idle node asks for
 // nothing; a node that died in the middle of an Enqueue leaves nothing behind, or the whole; of a host that has nothing
@@ -106,7 +106,11 @@ func open(ctx context.Context, client rueidis.Client, o Options) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
-	c.divide(partitions)
+	joint, err := c.tryJoint(ctx, partitions)
+	if err != nil {
+		return nil, err
+	}
+	c.divide(partitions, joint)
 	ch := newChannels(c)
 	rl := &releaser{conn: c, channels: ch, left: map[unreleased]bool{}, underWay: make(chan struct{}, maxReleasing)}
 	keys := &keyring{conn: c, channels: ch}

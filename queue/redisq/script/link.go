@@ -68,6 +68,13 @@ func assemble(name string, blocks []block) (text string, keys []string) {
 	return kind + "\n" + text, keys
 }
 
+// join makes a script that works in several partitions of one that works in one.
+func join(text string) string {
+	kind, own, _ := strings.Cut(text, "\n")
+	before, after, _ := strings.Cut(comment.ReplaceAllString(load("lua/joint.lua"), ""), "BODY\n")
+	return kind + "\n" + before + own + after
+}
+
 // number puts numbers where a script names keys and arguments: those of its own, which its head declares, and keys of which a
 // partition has one, which come first. It returns the kinds of these.
 func number(text, head string) (_ string, keys []string) {
@@ -153,8 +160,10 @@ func rules() map[string]string {
 // source returns a file without its comments. A blank line stands between its blocks. No text in a script has "--" in it.
 func source(name string) string { return comment.ReplaceAllString(read(name), "") }
 
-func read(name string) string {
-	text, err := files.ReadFile(paths()[name])
+func read(name string) string { return load(paths()[name]) }
+
+func load(path string) string {
+	text, err := files.ReadFile(path)
 	if err != nil {
 		panic(err) // it is embedded
 	}

@@ -81,6 +81,7 @@ const (
 	AddMinute Name = "addminute"
 
 	TryCommands Name = "trycommands"
+	Trial       Name = "trial"
 	Sweep       Name = "sweep"
 	Crumble     Name = "crumble"
 	Publish     Name = "publish"
@@ -90,8 +91,9 @@ const (
 type Script struct {
 	*rueidis.Lua
 	Text   string
-	Places bool     // whether it may make a lane due
-	Keys   []string // kinds of the keys that come before those of its own: a partition has one of each
+	Joint  *rueidis.Lua // does so in several partitions: see lua/joint.lua
+	Places bool         // whether it may make a lane due
+	Keys   []string     // kinds of the keys that come before those of its own: a partition has one of each
 }
 
 // All returns all scripts. They are made once.
@@ -101,7 +103,7 @@ var All = sync.OnceValue(func() map[Name]Script {
 	for name, file := range paths() {
 		if path.Dir(file) != "lua/lib" {
 			text, keys := assemble(name, blocks)
-			all[Name(name)] = Script{rueidis.NewLuaScriptRetryable(text), text, strings.Contains(text, "'PUBLISH'"), keys}
+			all[Name(name)] = Script{rueidis.NewLuaScriptRetryable(text), text, rueidis.NewLuaScriptRetryable(join(text)), strings.Contains(text, "'PUBLISH'"), keys}
 		}
 	}
 	return all

@@ -2,6 +2,8 @@ package redisq
 
 import (
 	"fmt"
+	"path"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +174,58 @@ func TestAnotherReleases(t *testing.T) {
 					t.Errorf("%d deliveries were given, want %d", given, len(hosts))
 				}
 			})
+		}
+	}
+}
+
+// TestStagedIsListed checks that what is accepted for a host is listed there before it is in the lane, behind what is.
+func TestStagedIsListed(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
+	for _, uri := range []string{"first", "second"} {
+		enqueue(t, s, submission(uri, 100, "a.example"))
+	}
+	acceptOnly(t, s, submission("staged", 100, append([]string{"a.example"}, manyHosts(2*laneChunk)...)...))
+	list, err := s.HostDeliveries(t.Context(), "a.example", queue.Page{Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var uris []string
+	for _, d := range list.Items {
+		uris = append(uris, path.Base(d.URI))
+	}
+	if diff := cmp.Diff([]string{"first", "second", "staged"}, uris); diff != "" {
+		t.Errorf("pending for the host (-want +got):\n%s", diff)
+	}
+}
+
+// TestAcceptedBeforeItWasStored checks that a search goes by when an activity was accepted, as it is shown, and not by when it
+// was stored, which may take a while.
+func TestAcceptedBeforeItWasStored(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
+	in, err := s.newIntake(t.Context(), submission("1", 100, manyHosts(2*laneChunk)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := in.takeClaim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := strconv.ParseInt(in.claimed, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for stored := int64(0); stored <= accepted+1; time.Sleep(time.Millisecond) {
+		stored = s.parts[0].lag.stored(time.Now())
+	}
+	r, err := in.stageAll(t.Context(), split(t, in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commitStaged(t, in, r, nil)
+	_ = in.releaseAll(t.Context(), split(t, in))
+	for after, want := range map[int64]int{0: 1, 1: 0} {
+		list, err := s.Activities(t.Context(), queue.ActivityFilter{Since: s.parts[0].lag.shown(accepted + after)}, queue.Page{Limit: 10})
+		if err != nil || len(list.Items) != want {
+			t.Errorf("%d ms after it was accepted: %d activities, %v, want %d", after, len(list.Items), err, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -36,7 +37,7 @@ const (
 	maxReleasing = 4
 )
 
-var errLapsed = errors.New("the submission took too long")
+var errLapsed = fmt.Errorf("%w: it took too long", queue.ErrUnderWay)
 
 // inSteps stores a submission for several partitions, or one too large for one script. See stage.lua. If another of the same
 // bytes has given it up, it begins again: it is the younger, and waits then for what becomes of the older.

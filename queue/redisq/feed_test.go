@@ -14,11 +14,17 @@ import (
 	"github.com/postrider/postrider/queue"
 )
 
-// feedOf reads the feed from a cursor on, in pages.
-func feedOf(t *testing.T, s *Store, cursor string) (all []queue.Event) {
+// feedOf reads the feed from a cursor on, in small pages.
+func feedOf(t *testing.T, s *Store, cursor string) []queue.Event {
+	t.Helper()
+	return feedInPages(t, s, 7, cursor)
+}
+
+// feedInPages reads the feed from a cursor on, in pages of at most limit entries.
+func feedInPages(t *testing.T, s *Store, limit int, cursor string) (all []queue.Event) {
 	t.Helper()
 	for {
-		list, err := s.Feed(t.Context(), queue.FeedFilter{}, queue.Page{Limit: 7, Cursor: cursor})
+		list, err := s.Feed(t.Context(), queue.FeedFilter{}, queue.Page{Limit: limit, Cursor: cursor})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +145,8 @@ func TestFeedOfManyPartitions(t *testing.T) {
 		}
 	}
 	before := commands(t, server)
-	list, err := s.Feed(t.Context(), queue.FeedFilter{}, queue.Page{Limit: 500})
+	const limit = 500
+	list, err := s.Feed(t.Context(), queue.FeedFilter{}, queue.Page{Limit: limit})
 	if err != nil || len(list.Items) < 250 {
 		t.Fatalf("a page has %d entries, %v", len(list.Items), err)
 	}
@@ -150,7 +157,7 @@ func TestFeedOfManyPartitions(t *testing.T) {
 	if n := len(list.Next); n > 4096 {
 		t.Errorf("a cursor has %d characters", n)
 	}
-	if n := len(feedOf(t, s, "")); n != 3*partitions {
+	if n := len(feedInPages(t, s, limit, "")); n != 3*partitions {
 		t.Errorf("the feed has %d entries", n)
 	}
 }

@@ -141,7 +141,7 @@ func TestMemory(t *testing.T) {
 func TestMemoryOfFailing(t *testing.T) {
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "postrider"})
-	hosts := manyHosts(2000)
+	hosts := manyHosts(1000)
 	try := func(hosts []string, r queue.Result, record *queue.HostRecord) {
 		t.Helper()
 		for _, host := range hosts {
@@ -375,7 +375,7 @@ func TestHealthyHostCost(t *testing.T) {
 
 // TestMemoryOfFeed measures what entries of the feed cost.
 func TestMemoryOfFeed(t *testing.T) {
-	const entries = 2000
+	const entries = 1000
 	server := testredis.Start(t)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "p", Limits: queue.Limits{Feed: queue.FeedLimits{Delivered: true}}})
 	hosts := manyHosts(entries)

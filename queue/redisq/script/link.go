@@ -71,14 +71,14 @@ func assemble(name string, blocks []block) (text string, keys []string) {
 // join makes a script that works in several partitions of one that works in one.
 func join(text string) string {
 	kind, own, _ := strings.Cut(text, "\n")
-	before, after, _ := strings.Cut(comment.ReplaceAllString(load("lua/joint.lua"), ""), "BODY\n")
+	before, after, _ := strings.Cut(withoutComments(load("lua/joint.lua")), "BODY\n")
 	return kind + "\n" + before + own + after
 }
 
 // number puts numbers where a script names keys and arguments: those of its own, which its head declares, and keys of which a
 // partition has one, which come first. It returns the kinds of these.
 func number(text, head string) (_ string, keys []string) {
-	own := declared.FindAllStringSubmatch(head, -1)
+	own := declarations(head)
 	for name := range words(text) {
 		kind, isKey := strings.CutPrefix(name, "KEYS.")
 		if isKey && !slices.ContainsFunc(own, func(d []string) bool { return d[1] == name }) {
@@ -122,15 +122,19 @@ func number(text, head string) (_ string, keys []string) {
 // inline puts constants where they are used: each that a function of a script shares with others costs time in each call.
 func inline(text string) string {
 	values := rules()
-	text = constants.ReplaceAllStringFunc(text, func(line string) string {
-		m := constants.FindStringSubmatch(line)
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		m := constantsIn(line)
+		if m == nil {
+			b.WriteString(line)
+			continue
+		}
 		of := strings.Split(m[2], ", ")
 		for i, name := range strings.Split(m[1], ", ") {
 			values[name] = of[i]
 		}
-		return ""
-	})
-	return replaceWords(text, func(name string) string {
+	}
+	return replaceWords(b.String(), func(name string) string {
 		if value, known := values[name]; known {
 			return value
 		}
@@ -158,7 +162,23 @@ func rules() map[string]string {
 }
 
 // source returns a file without its comments. A blank line stands between its blocks. No text in a script has "--" in it.
-func source(name string) string { return comment.ReplaceAllString(read(name), "") }
+func source(name string) string { return withoutComments(read(name)) }
+
+func withoutComments(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		code, _, commented := strings.Cut(line, "--")
+		if commented {
+			code = strings.TrimRight(code, " ")
+			if code == "" {
+				continue
+			}
+			code += "\n"
+		}
+		b.WriteString(code)
+	}
+	return b.String()
+}
 
 func read(name string) string { return load(paths()[name]) }
 
@@ -170,12 +190,31 @@ func load(path string) string {
 	return string(text)
 }
 
+// The lines that all scripts are searched for are found by how they begin, as regular expressions are slow and all scripts are
+// linked at each start.
 var (
-	declared   = regexp.MustCompile(`(?m)^-- ((?:KEYS|ARGV)\.\w+)(×\d+|…)?`)
-	comment    = regexp.MustCompile(`(?m)^ *--.*\n| *--.*`)
+	declared   = regexp.MustCompile(`^-- ((?:KEYS|ARGV)\.\w+)(×\d+|…)?`)
 	constants  = regexp.MustCompile(`(?m)^local ([A-Z_]+(?:, [A-Z_]+)*) = ((?:\d+|KEYS\.\w+)(?:, (?:\d+|KEYS\.\w+))*)\n`)
-	definition = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`) // what is indented is of no concern outside
+	definition = regexp.MustCompile(`^local (?:function )?(\w+(?:, \w+)*)`) // what is indented is of no concern outside
 )
+
+// declarations returns the keys and arguments that a script says are its own, each with how many it stands for.
+func declarations(head string) (all [][]string) {
+	for line := range strings.Lines(head) {
+		if strings.HasPrefix(line, "-- KEYS.") || strings.HasPrefix(line, "-- ARGV.") {
+			all = append(all, declared.FindStringSubmatch(line))
+		}
+	}
+	return all
+}
+
+// constantsIn returns the names and the values of the constants that a line defines, or nil if it defines none.
+func constantsIn(line string) []string {
+	if after, local := strings.CutPrefix(line, "local "); !local || after[0] < 'A' || after[0] > 'Z' {
+		return nil
+	}
+	return constants.FindStringSubmatch(line)
+}
 
 // words returns the words of a text but for what is quoted and the names of fields. KEYS.name and ARGV.name are words.
 func words(text string) map[string]bool {
@@ -188,31 +227,33 @@ func words(text string) map[string]bool {
 }
 
 // replaceWords replaces the words of a text but for what is quoted and the names of fields. It is no regular expression, as
-// all scripts are linked at each start, and that took most of its time.
+// that took most of the time.
 func replaceWords(text string, replace func(word string) string) string {
 	var b strings.Builder
-	for text != "" {
-		n := 1
+	done := 0 // of the text, in b
+	for at := 0; at < len(text); {
+		rest, n := text[at:], 1
 		switch {
-		case text[0] == '\'':
-			n = quotedLen(text)
-		case strings.HasPrefix(text, ".."):
+		case rest[0] == '\'':
+			n = quotedLen(rest)
+		case strings.HasPrefix(rest, ".."):
 			n = 2
-		case text[0] == '.':
-			n += wordLen(text[1:])
-		case wordLen(text) > 0:
-			n = wordLen(text)
-			if list := text[:n]; (list == "KEYS" || list == "ARGV") && strings.HasPrefix(text[n:], ".") {
-				n += 1 + wordLen(text[n+1:])
+		case rest[0] == '.':
+			n += wordLen(rest[1:])
+		case wordLen(rest) > 0:
+			n = wordLen(rest)
+			if list := rest[:n]; (list == "KEYS" || list == "ARGV") && strings.HasPrefix(rest[n:], ".") {
+				n += 1 + wordLen(rest[n+1:])
 			}
-			b.WriteString(replace(text[:n]))
-			text = text[n:]
-			continue
+			if word := replace(rest[:n]); word != rest[:n] {
+				b.WriteString(text[done:at])
+				b.WriteString(word)
+				done = at + n
+			}
 		}
-		b.WriteString(text[:n])
-		text = text[n:]
+		at += n
 	}
-	return b.String()
+	return b.String() + text[done:]
 }
 
 // quotedLen returns the length of the quoted string that a text begins with.
@@ -237,8 +278,10 @@ func wordLen(text string) (n int) {
 
 // defined returns the names that a block defines.
 func defined(block string) (names []string) {
-	for _, m := range definition.FindAllStringSubmatch(block, -1) {
-		names = append(names, strings.Split(m[1], ", ")...)
+	for line := range strings.Lines(block) {
+		if strings.HasPrefix(line, "local ") {
+			names = append(names, strings.Split(definition.FindStringSubmatch(line)[1], ", ")...)
+		}
 	}
 	return names
 }

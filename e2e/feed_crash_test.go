@@ -143,7 +143,7 @@ func (n *testNode) final() finalView {
 	want := finalView{}
 	harness.Eventually(n.T, "nothing is pending", func() bool {
 		clear(want)
-		return n.addActivities(want)
+		return get[statsView](n, "/v1/stats").Fleet.Pending == 0 && n.addActivities(want)
 	})
 	for cursor := ""; ; {
 		list := get[page[deadLetterView]](n, "/v1/dead-letters?limit=500&cursor="+cursor)

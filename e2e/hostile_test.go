@@ -176,11 +176,10 @@ func (n *testNode) flood(body io.Reader, length int64) harness.Answer {
 // padding is endless text.
 type padding struct{}
 
+var someText = strings.Repeat("x", 64<<10)
+
 func (padding) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = 'x'
-	}
-	return len(p), nil
+	return copy(p, someText), nil
 }
 
 // status reads a line of /proc/PID/status in KiB, and returns bytes.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -35,23 +34,28 @@ func (m message) cavage() (signature, error) {
 	return s, errors.Join(m.checkDate(), m.checkDigest("Digest", "SHA-256=", ""))
 }
 
-var cavageParameter = regexp.MustCompile(`^([a-zA-Z]+)="([^"\\]*)"(,|$)`)
-
 // cavageParameters splits a Signature header; it refuses spaces between the parameters, as some receivers do.
 func cavageParameters(header string) (map[string]string, error) {
 	parameters := map[string]string{}
 	for rest := header; rest != ""; {
-		match := cavageParameter.FindStringSubmatch(rest)
-		if match == nil || match[3] != "" && len(match[0]) == len(rest) {
+		name, quoted, begun := strings.Cut(rest, `="`)
+		value, more, ended := strings.Cut(quoted, `"`)
+		next, separated := strings.CutPrefix(more, ",")
+		if !begun || !ended || !isWord(name) || strings.Contains(value, `\`) || separated == (next == "") {
 			return nil, fmt.Errorf("malformed Signature header at %q", rest)
 		}
-		if _, twice := parameters[match[1]]; twice {
-			return nil, fmt.Errorf("parameter %s is there twice", match[1])
+		if _, twice := parameters[name]; twice {
+			return nil, fmt.Errorf("parameter %s is there twice", name)
 		}
-		parameters[match[1]] = match[2]
-		rest = rest[len(match[0]):]
+		parameters[name] = value
+		rest = next
 	}
 	return parameters, nil
+}
+
+// isWord reports whether a text is of letters.
+func isWord(text string) bool {
+	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return (r|0x20) < 'a' || (r|0x20) > 'z' })
 }
 
 // cavageBase is the signing string of section 2.3.

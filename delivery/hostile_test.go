@@ -183,13 +183,13 @@ func TestFloodOnAnIdleConnection(t *testing.T) {
 // TestHostileHostsTakeLittleMemory checks that what hosts send without end takes little memory while the attempts last.
 func TestHostileHostsTakeLittleMemory(t *testing.T) {
 	countingLog(t)
-	const hosts, most = 16, 64 << 20
+	const hosts, most = 16, 40 << 20
 	for _, script := range testinbox.Scripts() {
 		if !strings.HasSuffix(script.Name, "without end") || script.Layer == testinbox.TCP {
 			continue
 		}
 		t.Run(script.Name, func(t *testing.T) {
-			all, c := startHostile(t, hosts, script, ClientOptions{AttemptTimeout: 4 * time.Second})
+			all, c := startHostile(t, hosts, script, ClientOptions{AttemptTimeout: 1500 * time.Millisecond})
 			ctx, cut := context.WithCancel(t.Context())
 			defer cut()
 			var posts sync.WaitGroup

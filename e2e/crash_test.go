@@ -20,7 +20,7 @@ import (
 func TestNothingIsLostWhenKilled(t *testing.T) { onBothStores(t, testNothingIsLostWhenKilled) }
 
 func testNothingIsLostWhenKilled(t *testing.T, s store) {
-	const hosts, activities, concurrency, hostConcurrency = 50, 40, 16, 4
+	const hosts, activities, concurrency, hostConcurrency = 30, 36, 16, 4
 	h := startHosts(t, hosts, fine)
 	node := s.startProcess(t, "--concurrency", strconv.Itoa(concurrency), "--host-concurrency", strconv.Itoa(hostConcurrency))
 	posted := make(chan []acceptedView, 1)

@@ -15,7 +15,7 @@ import (
 // on one host, and those that arrive twice were in flight on the node that was killed.
 func TestFleetOutlivesANode(t *testing.T) {
 	t.Parallel()
-	const hosts, activities, concurrency, hostConcurrency = 60, 50, 32, 4
+	const hosts, activities, concurrency, hostConcurrency = 60, 30, 32, 4
 	h, w := startWatched(t, hosts, slowly())
 	redis := testredis.Start(t)
 	f := startNodes(t, onRedis(redis.URL()), 3, "--redis-prefix", "fleet-a",

@@ -58,11 +58,11 @@ func RunOnce(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	return code, out.String(), errs.String()
 }
 
-// Eventually waits until cond holds. If it does not within Patience, the test fails. What takes long to ask is asked seldom, so
+// Eventually waits until cond holds. If it does not within Patience, the test fails. What takes long to ask is asked rarely, so
 // that it leaves the processors to what is waited for.
 func Eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	const often, seldom, share = 10 * time.Millisecond, 250 * time.Millisecond, 5
+	const often, rarely, share = 10 * time.Millisecond, 250 * time.Millisecond, 5
 	for start := time.Now(); ; {
 		asked := time.Now()
 		if cond() {
@@ -71,7 +71,7 @@ func Eventually(t *testing.T, what string, cond func() bool) {
 		if time.Since(start) > Patience {
 			t.Fatalf("not within %s: %s", Patience, what)
 		}
-		time.Sleep(min(max(often, share*time.Since(asked)), seldom))
+		time.Sleep(min(max(often, share*time.Since(asked)), rarely))
 	}
 }
 

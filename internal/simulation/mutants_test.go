@@ -87,6 +87,12 @@ func mutants() map[string]mutant {
 	}
 }
 
+// rare are mutants that few worlds notice, with a seed of one that does. It is tried first.
+var rare = map[string]uint64{
+	"ignores a probe": 4, "lets turns undo a reset": 7, "probes by one inbox only": 6, "retries what was deleted": 4,
+	"undoes no Delete that is only named": 6,
+}
+
 // TestMutants checks the checker: it must notice each mutant, by the right check.
 func TestMutants(t *testing.T) {
 	if *seedFlag != 0 {
@@ -100,7 +106,9 @@ func TestMutants(t *testing.T) {
 			t.Parallel()
 			m := all[name]
 			var said []string
-			for seed := uint64(1); seed <= 60; seed++ {
+			const seeds = 60
+			for i := range uint64(seeds) {
+				seed := (max(rare[name], 1)+i-1)%seeds + 1
 				c := small(seed)
 				c.mutation, c.until = &m.mutation, m.noticed
 				said = simulate(t, c).violations

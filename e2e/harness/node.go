@@ -3,9 +3,12 @@ package harness
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -33,8 +36,7 @@ func NewNode(t *testing.T, args ...string) *Node {
 	t.Helper()
 	n := &Node{
 		T: t, Args: args, Dir: filepath.Join(t.TempDir(), "store"),
-		// Inboxes are dialled from 127.0.0.1, so that no connection takes the port while the node is down.
-		Listen: "127.2.0.1:0",
+		Listen: ownAddress(),
 		Out:    &Output{}, Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}},
 	}
 	t.Cleanup(func() {
@@ -51,6 +53,14 @@ func NewNode(t *testing.T, args ...string) *Node {
 		}
 	})
 	return n
+}
+
+var nodes atomic.Uint32
+
+// ownAddress returns an address of loopback that no other node has, so that nothing takes a node's port while it is down.
+// Inboxes are dialled from 127.0.0.1.
+func ownAddress() string {
+	return fmt.Sprintf("127.2.%d.%d:0", os.Getpid()%256, nodes.Add(1)%256)
 }
 
 // Command is the command line.

@@ -293,11 +293,14 @@ func (p *Pool) start(ctx context.Context, n, suspects int) (begun int, left rest
 	return begun, left, nil
 }
 
-// admit claims a slot for each host but the suspects for which their groups have no room. It returns the hosts that may
-// have a turn, and what each of them holds.
+// admit claims a slot for each host, once, but the suspects for which their groups have no room. It returns the hosts that may
+// have a turn, and what each of them holds. A slow store may offer a host again in the same answer.
 func (p *Pool) admit(hosts, suspects []string) (admitted []string, claims map[string]*share) {
 	claims = make(map[string]*share, len(hosts))
 	for _, host := range hosts {
+		if claims[host] != nil {
+			continue
+		}
 		if sh := p.slots.claim(host, slices.Contains(suspects, host), p.groupsOf(host)); sh != nil {
 			claims[host] = sh
 			admitted = append(admitted, host)

@@ -667,3 +667,31 @@ func TestALostAnswerOfTheStore(t *testing.T) {
 		}
 	})
 }
+
+// repeating offers each lane twice.
+type repeating struct{ queue.Lanes }
+
+func (q repeating) Due(ctx context.Context, want queue.Want) (queue.Offer, error) {
+	want.Lanes /= 2
+	o, err := q.Lanes.Due(ctx, want)
+	o.Hosts = append(o.Hosts, o.Hosts...)
+	o.Suspects = append(o.Suspects, o.Suspects...)
+	return o, err
+}
+
+// A lane that is offered twice gets one turn, and costs no slot for good.
+func TestALaneOfferedTwice(t *testing.T) {
+	t.Parallel()
+	pooled(t, func(*http.Request) Answer { return Answer{Status: 202} }, func(o *Options) {
+		o.Queue = repeating{o.Queue}
+	}, func(r *rig) {
+		id := r.submit("https://app.example/1", "1", queue.Normal, day, numbered("host", 10)...)
+		time.Sleep(time.Hour)
+		if c := r.counts(id); c.Delivered != 10 {
+			t.Errorf("%+v, want 10 delivered", c)
+		}
+		if used, suspects := r.pool.slots.inUse(); used != 0 || suspects != 0 {
+			t.Errorf("%d slots are in use, %d of them by suspects", used, suspects)
+		}
+	})
+}

@@ -19,21 +19,23 @@ type agenda struct {
 
 // outlook is the agenda of a partition. Unless its wakes are heard, it may have a lane due at any time.
 type outlook struct {
-	at    time.Duration
-	heard bool
+	at       time.Duration // without the suspects that may be due
+	heard    bool
+	suspects bool // suspects may be due that were not wanted
 }
 
 func newAgenda(partitions int) *agenda { return &agenda{parts: make([]outlook, partitions)} }
 
-// due returns those of some partitions that may have a lane due now, in the order in which they are to be asked. They have
-// nothing more on the agenda until put says what came of it.
-func (a *agenda) due(now time.Duration, served []bool) (list []int) {
+// due returns those of some partitions that may have a lane due now, or a suspect if such are wanted, in the order in which they
+// are to be asked. They have nothing more on the agenda until put and putSuspects say what came of it.
+func (a *agenda) due(now time.Duration, served []bool, suspects bool) (list []int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range a.parts {
 		n := (a.first + i) % len(a.parts)
-		if o := &a.parts[n]; served[n] && (!o.heard || o.at <= now) {
+		if o := &a.parts[n]; served[n] && (!o.heard || o.at <= now || suspects && o.suspects) {
 			o.at = never
+			o.suspects = o.suspects && !suspects
 			list = append(list, n)
 		}
 	}
@@ -45,6 +47,13 @@ func (a *agenda) put(n int, at time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.parts[n].at = min(a.parts[n].at, at)
+}
+
+// putSuspects says that a partition may have suspects due, for which a node looks once it has room for them.
+func (a *agenda) putSuspects(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.parts[n].suspects = true
 }
 
 // begin says with which partition the next look begins.
@@ -73,7 +82,7 @@ func (a *agenda) hears(served []bool) bool {
 	return true
 }
 
-// next returns when the first of some partitions may have a lane due.
+// next returns when the first of some partitions may have a lane due, without suspects that were not wanted.
 func (a *agenda) next(served []bool) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -16,7 +16,7 @@ func TestAgenda(t *testing.T) {
 	a.hear(2, true)
 	check := func(now time.Duration, want ...int) {
 		t.Helper()
-		if diff := cmp.Diff(want, a.due(now, allServed)); diff != "" {
+		if diff := cmp.Diff(want, a.due(now, allServed, true)); diff != "" {
 			t.Errorf("due at %s (-want +got):\n%s", now, diff)
 		}
 	}
@@ -33,7 +33,7 @@ func TestAgenda(t *testing.T) {
 	a.begin(3)
 	a.hear(1, true) // again: it may have missed something
 	check(2*time.Second, 3, 0, 1)
-	if diff := cmp.Diff([]int(nil), a.due(time.Hour, make([]bool, 4))); diff != "" {
+	if diff := cmp.Diff([]int(nil), a.due(time.Hour, make([]bool, 4), true)); diff != "" {
 		t.Errorf("due though not served: %s", diff)
 	}
 }
@@ -42,10 +42,30 @@ func TestAgenda(t *testing.T) {
 func TestWakeWhileAsked(t *testing.T) {
 	a := newAgenda(1)
 	a.hear(0, true)
-	a.due(0, allServed[:1])
+	a.due(0, allServed[:1], true)
 	a.put(0, time.Second) // the wake
 	a.put(0, time.Minute) // the answer
-	if got := a.due(time.Second, allServed[:1]); len(got) != 1 {
+	if got := a.due(time.Second, allServed[:1], true); len(got) != 1 {
 		t.Error("the wake was forgotten")
+	}
+}
+
+// TestSuspectsOnTheAgenda checks that a partition with suspects which were not wanted is asked again once they are, and not before.
+func TestSuspectsOnTheAgenda(t *testing.T) {
+	a := newAgenda(1)
+	a.hear(0, true)
+	a.due(0, allServed[:1], true)
+	a.put(0, time.Minute)
+	a.putSuspects(0)
+	if next := a.next(allServed[:1]); next != time.Minute {
+		t.Errorf("the next is due at %s", next)
+	}
+	for i, c := range []struct {
+		suspects bool
+		want     int
+	}{{false, 0}, {true, 1}, {true, 0}} {
+		if got := a.due(time.Second, allServed[:1], c.suspects); len(got) != c.want {
+			t.Errorf("look %d asks %v", i, got)
+		}
 	}
 }

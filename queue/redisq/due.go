@@ -85,7 +85,7 @@ func (l *look) partitions() []int {
 	if l.want.Lanes == 0 {
 		now = never
 	}
-	all := l.agenda.due(now, l.company.served())
+	all := l.agenda.due(now, l.company.served(), l.want.Suspect > 0)
 	away := func(n int) int {
 		if l.parts[n].health() != nil {
 			return 1
@@ -118,11 +118,13 @@ func (l *look) askAll(ctx context.Context, group []int) {
 // add adds to the offer what a partition gave of its share.
 func (l *look) add(n int, d draw, share queue.Want) {
 	d.addTo(&l.offer, &l.want)
+	suspects := d.suspects >= share.Suspect
+	if suspects {
+		l.agenda.putSuspects(n)
+	}
 	switch {
-	case len(d.hosts) >= share.Lanes || d.suspects >= share.Suspect && l.want.Suspect > 0:
+	case len(d.hosts) >= share.Lanes || suspects && l.want.Suspect > 0:
 		l.more = append(l.more, n)
-	case d.suspects >= share.Suspect: // it may have more suspects, which nobody wants now
-		l.agenda.put(n, 0)
 	case d.next >= 0:
 		l.agenda.put(n, time.Since(l.start)+d.next)
 	default:
@@ -146,12 +148,16 @@ func (l *look) end() error {
 	return nil
 }
 
-// askAgain asks the partitions that may have more for what is still wanted: one lane each at least, as long as that lasts.
+// askAgain asks the partitions that may have more for what is still wanted, as long as that lasts: one lane each at least, and one
+// suspect while such are wanted. So each has given something then, or has nothing more.
 func (l *look) askAgain(ctx context.Context) {
 	clear(l.failed)
 	for l.want.Lanes > 0 && len(l.more) > 0 && len(l.parts) > 1 {
 		more := l.more
 		n := min(l.want.Lanes, len(more))
+		if l.want.Suspect > 0 {
+			n = min(n, l.want.Suspect)
+		}
 		l.more = slices.Clone(more[n:])
 		l.askAll(ctx, more[:n])
 	}

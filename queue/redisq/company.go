@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -29,8 +30,8 @@ const (
 // see each other.
 //
 // Each partition is served by the nodes that come first in an order drawn from its number and their names (rendezvous
-// hashing), so that few partitions change hands when a node comes or goes. While there are few partitions, several nodes
-// serve each, and all of them serve the only one. Nodes that have no room, as their slots are all held by slow hosts or
+// hashing), so that few partitions change hands when a node comes or goes. Nodes that have their share by then are passed over, so
+// that all have as much. While there are few partitions, several nodes serve each, and all of them serve the only one. Nodes that have no room, as their slots are all held by slow hosts or
 // their name servers are away, are passed over by those that have: so no work waits for a node that can't do it.
 type company struct {
 	mu     sync.Mutex
@@ -94,11 +95,7 @@ func (c *company) share(now time.Time, room bool) (changed, lost bool) {
 		return false, lost
 	}
 	c.names = names
-	servers := max(1, sharesEach*len(names)/len(c.mine))
-	mine := make([]bool, len(c.mine))
-	for n := range mine {
-		mine[n] = c.place(n) < servers
-	}
+	mine := sharesOf(c.self, names, len(c.mine))
 	changed = !slices.Equal(mine, c.mine)
 	c.mine = mine
 	return changed, lost
@@ -111,16 +108,47 @@ func (c *company) known() []string {
 	return slices.Clone(c.names)
 }
 
-// place returns how many of the nodes come before this one in the order drawn for a partition.
-func (c *company) place(n int) (before int) {
-	rank := func(name string) uint64 { return xxhash.Sum64String(name + " " + strconv.Itoa(n)) }
-	own := rank(c.self)
-	for _, name := range c.names {
-		if rank(name) < own {
-			before++
+// sharesOf returns of each partition whether a node serves it. All nodes that hear of the same nodes find the same.
+func sharesOf(self string, names []string, partitions int) []bool {
+	servers := min(len(names), max(1, sharesEach*len(names)/partitions))
+	share := partitions * servers / len(names)
+	rest := partitions * servers % len(names) // so many nodes have one more
+	order := make([]candidate, len(names))
+	has := make(map[string]int, len(names))
+	mine := make([]bool, partitions)
+	for n := range mine {
+		for i, name := range names {
+			full := has[name] > share || has[name] == share && rest == 0
+			order[i] = candidate{name, full, xxhash.Sum64String(name + " " + strconv.Itoa(n))}
+		}
+		slices.SortFunc(order, candidate.compare)
+		for _, c := range order[:servers] {
+			if has[c.name] == share && rest > 0 {
+				rest--
+			}
+			has[c.name]++
+			mine[n] = mine[n] || c.name == self
 		}
 	}
-	return before
+	return mine
+}
+
+// candidate is a node that may serve a partition, with its place in the order drawn for that.
+type candidate struct {
+	name string
+	full bool // it has its share
+	rank uint64
+}
+
+// compare compares by rank. Nodes that have their share come last: they serve a partition for which there are too few others.
+func (c candidate) compare(other candidate) int {
+	switch {
+	case c.full == other.full:
+		return cmp.Compare(c.rank, other.rank)
+	case c.full:
+		return 1
+	}
+	return -1
 }
 
 // beats notes that this node begins to beat.

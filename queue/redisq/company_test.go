@@ -53,32 +53,35 @@ func served(all []*company) (each []int, fewest, most int) {
 
 func TestShares(t *testing.T) {
 	for _, c := range []struct{ nodes, partitions, servers int }{
-		{1, 1, 1}, {3, 1, 3}, {8, 4, 8}, {3, 64, 1}, {16, 64, 1}, {32, 64, 2}, {16, 512, 1},
+		{1, 1, 1}, {3, 1, 3}, {8, 4, 8}, {3, 64, 1}, {16, 64, 1}, {24, 64, 1}, {32, 64, 2}, {16, 512, 1}, {66, 512, 1},
 	} {
 		each, fewest, most := served(fleetOf(c.nodes, c.partitions))
 		if fewest != c.servers || most != c.servers {
 			t.Errorf("%d partitions of %d nodes have %d to %d servers, want %d", c.partitions, c.nodes, fewest, most, c.servers)
 		}
+		mean := float64(c.partitions*c.servers) / float64(c.nodes)
 		for i, n := range each {
-			if n == 0 || n > 3*(c.partitions*c.servers/c.nodes)+1 {
+			if float64(n) < mean-1 || float64(n) > mean+1 {
 				t.Errorf("of %d partitions node %d of %d serves %d", c.partitions, i, c.nodes, n)
 			}
 		}
 	}
 }
 
-// TestFewPartitionsMove checks that a node which joins takes partitions from others, and that nothing else moves.
+// TestFewPartitionsMove checks that a node which joins takes partitions from others, and that hardly more move between those.
 func TestFewPartitionsMove(t *testing.T) {
 	before, after := fleetOf(7, 512), fleetOf(8, 512)
+	moved := 0
 	for i, c := range before {
 		for n := range c.mine {
 			if after[i].served()[n] && !c.served()[n] {
-				t.Errorf("partition %d moved to node %d, which was there before", n, i)
+				moved++
 			}
 		}
 	}
-	if each, _, _ := served(after); each[7] < 512/8/2 {
-		t.Errorf("the node that joined serves %d of 512", each[7])
+	each, _, _ := served(after)
+	if each[7] != 512/8 || moved > each[7] {
+		t.Errorf("the node that joined serves %d of 512, and %d moved between others", each[7], moved)
 	}
 }
 

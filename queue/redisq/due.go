@@ -29,7 +29,7 @@ func (s *Store) Due(ctx context.Context, want queue.Want) (_ queue.Offer, err er
 	s.choosy.Store(want.Choosy)
 	l := &look{Store: s, want: want, offer: queue.Offer{Next: queue.MaxIdle}, failed: map[int]error{}}
 	l.ask(ctx)
-	if err := l.end(); err != nil {
+	if err := l.end(ctx); err != nil {
 		return queue.Offer{}, err
 	}
 	l.askAgain(ctx)
@@ -132,8 +132,8 @@ func (l *look) add(n int, d draw, share queue.Want) {
 	}
 }
 
-// end notes which partitions can be worked with. It gives an error if none could be asked.
-func (l *look) end() error {
+// end notes which partitions can be worked with, unless the caller has given up. It returns an error if none could be asked.
+func (l *look) end(ctx context.Context) error {
 	again := time.Since(l.start) + awayPause
 	if len(l.fine) == 0 {
 		again = 0
@@ -144,7 +144,9 @@ func (l *look) end() error {
 	if len(l.fine) == 0 {
 		return errors.Join(slices.Collect(maps.Values(l.failed))...)
 	}
-	l.setHealth(l.fine, l.failed)
+	if ctx.Err() == nil {
+		l.setHealth(l.fine, l.failed)
+	}
 	return nil
 }
 

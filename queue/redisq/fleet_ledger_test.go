@@ -242,16 +242,19 @@ func TestLedger(t *testing.T) {
 		t.Errorf("%d left, %d overlaps, want 18 and 1", l.left.Load(), l.overlaps.Load())
 	}
 	l.arrive(0, 0, 0, at(1))
-	l.arrive(0, 0, 1, at(1))
+	l.arrive(0, 0, 1, at(5))
 	l.arrive(0, 0, 2, at(4))
-	if got := l.pause(at(5)); got != 4*time.Second { // of partition 1, since 1
-		t.Errorf("the longest pause was %s, want 4 s", got)
+	if got := l.pause(at(5)); got != 5*time.Second { // of partition 1, since the start
+		t.Errorf("the longest pause was %s, want 5 s", got)
 	}
 	l.arrive(0, 1, 0, at(5))
+	if got := l.pause(at(7)); got != 2*time.Second { // of both, up to now
+		t.Errorf("the longest pause was %s, want 2 s", got)
+	}
 	if held := l.die(0, at(6)); held != 3 {
 		t.Errorf("the node that died held %d hosts, want 3", held)
 	}
-	l.arrive(0, 2, 0, at(6)) // it was under way
+	l.arrive(0, 1, 1, at(7)) // it was under way
 	l.arrive(1, 0, 0, at(7))
 	l.arrive(1, 2, 1, at(9))
 	if l.repeats.Load() != 1 || l.lost.Load() != 1 || !slices.Equal(l.waits, []time.Duration{3 * time.Second}) {

@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -44,5 +45,16 @@ func TestLookWithoutRoomForSuspects(t *testing.T) {
 		if find(20); len(found) != 12 {
 			t.Errorf("of %d partitions: Due offered %d suspects, want 12", partitions, len(found))
 		}
+	}
+}
+
+// TestLookGivenUp checks that a node which stops while it looks for work takes no partition for one that is away.
+func TestLookGivenUp(t *testing.T) {
+	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p", Partitions: 4})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := &look{Store: s, fine: []int{0}, failed: map[int]error{1: context.Canceled}}
+	if err := l.end(ctx); err != nil || s.parts[1].health() != nil {
+		t.Errorf("the look ends with %v, and partition 1 is away: %v", err, s.parts[1].health())
 	}
 }

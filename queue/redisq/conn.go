@@ -54,9 +54,11 @@ func (s *conn) divide(partitions int, joint bool) {
 		p.keyReads = &batcher{work: &s.work, several: true, do: p.readKeys}
 		if joint && n > 0 {
 			p.enqueues, p.settles = s.parts[0].enqueues, s.parts[0].settles
+			p.posts = s.parts[0].posts
 			p.reports = s.parts[0].reports
 		} else {
 			p.enqueues, p.settles = s.batcherOf(script.Enqueue, true), s.batcherOf(script.Settle, true)
+			p.posts = s.batcherOf(script.Post, true)
 			p.reports = &dueReports{}
 		}
 		s.parts = append(s.parts, p)

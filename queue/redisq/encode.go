@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/queue"
 )
 
 // encode returns a list as JSON, "" if it is empty.
@@ -68,6 +70,11 @@ func flag(b bool) string {
 // array 32 of the MessagePack specification.
 const packInt, packString, packArray = 0xd3, 0xdb, 0xdd
 
+// Those where the number of values or the length is in the mark itself, up to 15 and 31, or in one and two bytes behind it.
+const packSmallArray, packShort, packString8, packString16 = 0x90, 0xa0, 0xd9, 0xda
+
+const usualInbox = "/inbox"
+
 func packSize(b []byte, kind byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, kind), uint32(n))
 }
@@ -76,6 +83,27 @@ func packText(b []byte, s string) []byte { return append(packSize(b, packString,
 
 func packNumber(b []byte, n int64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, packInt), uint64(n))
+}
+
+// packNew makes what scripts store of a delivery that was never tried and is its activity's first; see pack in lane.lua.
+func packNew(p queue.Priority, names, path string) string {
+	to, _, _ := splitListing(path)
+	if before, usual := strings.CutSuffix(to, usualInbox); usual && strings.TrimPrefix(before, "\n") == "" {
+		to = before
+	}
+	to = names + to
+	b := []byte{packSmallArray + 3, byte(p), 0}
+	switch n := len(to); {
+	case n < 1<<5:
+		b = append(b, packShort|byte(n))
+	case n < 1<<8:
+		b = append(b, packString8, byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, packString16), uint16(n))
+	default:
+		b = packSize(b, packString, n)
+	}
+	return string(append(b, to...))
 }
 
 func bigEndian(ms int64) string { return string(binary.BigEndian.AppendUint64(nil, uint64(ms))) } // no time before 1970

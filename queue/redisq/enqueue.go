@@ -16,6 +16,7 @@ import (
 
 	"github.com/postrider/postrider/internal/rediskeys"
 	"github.com/postrider/postrider/queue"
+	"github.com/postrider/postrider/queue/redisq/script"
 )
 
 const (
@@ -126,6 +127,14 @@ func (s *Store) orderingKeyOf(ctx context.Context, uri string) (key string, err 
 // isKey reports whether a claim is that of an idempotency key, which is remembered when all is done.
 func isKey(claim string) bool { return len(claim) == hex.EncodedLen(len(queue.Idempotency{}.Key)) }
 
+// Some of the arguments that describe an activity.
+const (
+	aboutID, aboutText           = 0, 1
+	aboutOrdering, aboutKey      = 3, 4
+	aboutPriority, aboutTTL      = 5, 6
+	aboutObject, aboutBodyDigest = 8, 10
+)
+
 // about is the arguments that describe an activity, but for its body; see described in intake.lua.
 func about(a *queue.Activity, d *description, ttl time.Duration, digest string) ([]string, error) {
 	id, err := uuid.Parse(a.ID)
@@ -211,12 +220,51 @@ func hostsOf(all []lane) []string {
 	return hosts
 }
 
-// atOnce stores a submission in one script, with what others store at the time.
+// atOnce stores a submission in one script, with what others store at the time unless it has a past.
 func (in *intake) atOnce(ctx context.Context) (queue.Receipt, error) {
 	to := in.lanes()
+	if in.isPlain() {
+		if posted, err := in.post(ctx, &to[0]); posted || err != nil {
+			return queue.Receipt{ID: in.sub.ID, URI: in.sub.URI, Note: in.sub.Note, Accepted: 1}, err
+		}
+	}
 	return in.knowingOthers(ctx, in.home, func(passed string) (rueidis.RedisMessage, error) {
+		if in.past != nil {
+			c := in.batchedCall(to, passed)
+			return in.home.call(ctx, script.ImportActivity, c.keys, c.args)
+		}
 		return in.home.enqueues.call(ctx, in.batchedCall(to, passed))
 	})
+}
+
+// isPlain reports whether post.lua may store a submission, as far as that does not depend on what is stored.
+func (in *intake) isPlain() bool {
+	a := &in.sub.Activity
+	return in.past == nil && in.print == "" && a.Role != queue.Deletes && a.Role != queue.Restores &&
+		len(in.sub.Recipients) == 1 && len(in.sub.Recipients[0].Headers) == 0
+}
+
+// post stores a plain submission, and reports whether it did: else it meets something unusual.
+func (in *intake) post(ctx context.Context, l *lane) (posted bool, err error) {
+	m, err := in.home.posts.call(ctx, in.plainCall(l))
+	if err == nil {
+		err = scan(m, &posted)
+	}
+	return posted, err
+}
+
+// plainCall is a plain submission as post.lua wants it.
+func (in *intake) plainCall(l *lane) *batchedCall {
+	d := in.shared
+	digest, to := d[aboutBodyDigest], l.to[0]
+	body := digest[:nameBytes]
+	chain := chainOf(d[aboutOrdering], to.inbox)
+	keys := in.home.marked(in.home.activity(nil, in.text), in.marks)
+	return &batchedCall{p: in.home, keys: in.home.lane(keys, l.host), args: []string{
+		d[aboutID], d[aboutText], d[aboutOrdering], d[aboutKey], d[aboutPriority], d[aboutTTL], in.marks, body,
+		digest + "\x00\x00\x00\x01" + string([]byte{byte(in.sub.Activity.Role)}) + d[aboutObject], string(in.sub.Body), l.host, l.host + to.path, chain,
+		packNew(in.sub.Priority, d[aboutID]+chain+body, to.path),
+	}}
 }
 
 // batchedCall is the submission as enqueue.lua wants it.

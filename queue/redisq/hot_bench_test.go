@@ -79,6 +79,21 @@ func (r *benched) report(deliveries int) {
 	r.b.ReportMetric(max(r.longest, r.slowest()), "longest-ms")
 }
 
+// commands returns how many commands the server ran since its counters began, in scripts and else.
+func (r *benched) commands() (n int) {
+	for line := range strings.Lines(r.server.Must("INFO", "commandstats")) {
+		if _, text, ok := strings.Cut(line, ":calls="); ok {
+			text, _, _ = strings.Cut(text, ",")
+			calls, err := strconv.Atoi(text)
+			if err != nil {
+				r.b.Fatal(err)
+			}
+			n += calls
+		}
+	}
+	return n
+}
+
 // slowest is how long the longest script ran since the server's counters began, in ms.
 func (r *benched) slowest() float64 {
 	_, text, _ := strings.Cut(r.server.Must("INFO", "latencystats"), "latency_percentiles_usec_evalsha:")
@@ -132,10 +147,17 @@ func fanOut(b *testing.B, kind string, n int) {
 	r.report(b.N * n)
 }
 
-// BenchmarkEnqueue stores activities for one inbox each, from many callers at once.
+// BenchmarkEnqueue stores activities for one inbox each, from many callers at once: with an idempotency key for each, without, and
+// many for few hosts, so that most are beside others of their lanes or in backlogs.
 func BenchmarkEnqueue(b *testing.B) {
+	b.Run("keyed", func(b *testing.B) { enqueueOften(b, 5000, true) })
+	b.Run("plain", func(b *testing.B) { enqueueOften(b, 5000, false) })
+	b.Run("deep", func(b *testing.B) { enqueueOften(b, 200, false) })
+}
+
+func enqueueOften(b *testing.B, hostCount int, keyed bool) {
 	r := startBench(b)
-	hosts := manyHosts(5000)
+	hosts := manyHosts(hostCount)
 	r.know(hosts)
 	var calls atomic.Int64
 	b.SetParallelism(32)
@@ -143,10 +165,15 @@ func BenchmarkEnqueue(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			n := int(calls.Add(1))
-			enqueue(b, r.store, submission(strconv.Itoa(n), 2600, hosts[n%len(hosts)]))
+			sub := submission(strconv.Itoa(n), 2600, hosts[n%len(hosts)])
+			if !keyed {
+				sub.Idempotency = queue.Idempotency{}
+			}
+			enqueue(b, r.store, sub)
 		}
 	})
 	r.report(b.N)
+	b.ReportMetric(float64(r.commands())/float64(b.N), "commands/delivery")
 }
 
 // BenchmarkTurn finds lanes, leases them, takes the one delivery of each and settles it, twenty at a time.

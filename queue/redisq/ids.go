@@ -84,4 +84,5 @@ func ordinalOf(name string) string {
 const (
 	idBytes     = len(uuid.UUID{})
 	letterBytes = idBytes + 4 // see letterName
+	nameBytes   = 5           // of a body, see bodies.lua
 )

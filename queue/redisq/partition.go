@@ -17,7 +17,8 @@ import (
 type partition struct {
 	*conn
 	rediskeys.Partition
-	enqueues *batcher // of what is all in one partition
+	posts    *batcher // of plain submissions that are all in one partition
+	enqueues *batcher // of others
 	settles  *batcher
 	keyReads *batcher
 	away     atomic.Pointer[error] // see setHealth

@@ -20,7 +20,7 @@ import (
 var files embed.FS
 
 // shared are the files in lua/lib: every script gets what it needs of them.
-const shared = "pages lane feed backlog bodies tombstones covers place marks activity give moved intake search"
+const shared = "pages lane feed backlog bodies tombstones covers place marks activity give intake moved search"
 
 // paths returns where the files are, by their names.
 var paths = sync.OnceValue(func() map[string]string {

@@ -26,6 +26,7 @@ type Name string
 
 // The scripts.
 const (
+	Post    Name = "post"
 	Enqueue Name = "enqueue"
 	Claim   Name = "claim"
 	Stage   Name = "stage"
@@ -73,6 +74,7 @@ const (
 	Unpark     Name = "unpark"
 
 	Export          Name = "export"
+	ImportActivity  Name = "importactivity"
 	ImportHost      Name = "importhost"
 	ImportReceipt   Name = "importreceipt"
 	ImportTombstone Name = "importtombstone"

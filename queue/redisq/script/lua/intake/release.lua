@@ -2,7 +2,7 @@
 -- Moves deliveries of a committed activity from where they are staged into their lanes.
 --
 -- USES lane(created, read), feed(newly_fed), place(signal), activity(new_activity, field, forget_staged, newly_owed, finish)
--- USES intake(read_for_push, push_all)
+-- USES intake(read_for_push, push_all), moved(adopt_all)
 -- KEYS.activity×2 the activity's a and r
 -- KEYS.staging    what is staged, see stage.lua
 -- KEYS.lanes…     six keys for each lane
@@ -19,7 +19,8 @@ for _, item in ipairs(items) do
 end
 local ordering, priority, body, accepted, key = unpack(redis.call('HMGET', act.a, 'o', 'q', 'b', 't', 'k'))
 local d = {id = ARGV.id, ordering = ordering, priority = tonumber(priority), body = body, created = tonumber(accepted), key = key}
-push_all(act, items, lanes, d)
+local place_all = past and adopt_all or push_all
+place_all(act, items, lanes, d)
 redis.call('HDEL', KEYS.staging, ARGV.call)
 local left = redis.call('EXISTS', KEYS.staging)
 if left == 0 and redis.call('ZREM', STAGED, ARGV.id) == 1 then

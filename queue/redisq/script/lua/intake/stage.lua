@@ -4,8 +4,8 @@
 -- staged, the claim is committed (commit.lua), and what is staged goes into the lanes (release.lua). Sweep does the rest
 -- for a node that died on the way: release what is committed, take back what is not (unstage.lua).
 --
--- USES lane(now), bodies(holders), place(total, signal), marks(mark_activity), activity(new_activity, signs), moved(keep_past)
--- USES intake(look_around, read_refusing, describe, enter_all, described, read_for_push, sort_out)
+-- USES lane(now), bodies(holders), place(total, signal), marks(mark_activity), activity(new_activity, signs)
+-- USES intake(look_around, read_refusing, describe, enter_all, described, read_for_push, sort_out), moved(keep_past)
 -- KEYS.activity×2   the activity's a and r
 -- KEYS.marks×5      those of its marks, see marks.lua
 -- KEYS.staging      what is staged: HASH by number of the call of what that returned and the recipients as sort_out

@@ -41,8 +41,6 @@ local function refuses(s) return is_blocked(s) or band(s.f, UNAVAILABLE) > 0 end
 local function read_refusing(at, host)
   local packed = redis.call('HGET', KEYS[at], 's')
   if not packed and not clock[3] then return end
-  local values = packed and all_numbers(packed) or {}
-  if not clock[3] and not refuses({f = values[6] or 0, b = values[16] or 0, h = values[18] or 0}) then return end
   local l = open_state(new_lane(at, host), packed)
   if refuses(l.state) then return l end
 end
@@ -81,11 +79,13 @@ end
 -- and key ID, priority, TTL in ms, what it does to its object, and hash of that; hash of the URI that it refers to; digest; what
 -- its tombstone tells; marks. So is the body, as far as the store holds it: its name, and what is known if it is there.
 local function described(at, past)
-  local d = {created = past and past[1] or now, past = past}
-  d.id, d.description, d.uri, d.ordering, d.key, d.priority, d.ttl, d.role, d.object, d.refers, d.digest, d.epitaph, d.marks = unpack(ARGV, at, at + 12)
-  d.priority, d.ttl, d.role = tonumber(d.priority), tonumber(d.ttl), tonumber(d.role)
-  d.body, d.held = name_body(d.digest)
-  return d
+  local id, description, uri, ordering, key, priority, ttl, role, object, refers, digest, epitaph, marks = unpack(ARGV, at, at + 12)
+  local body, held = name_body(digest)
+  return {
+    id = id, description = description, uri = uri, ordering = ordering, key = key, priority = tonumber(priority), ttl = tonumber(ttl),
+    role = tonumber(role), object = object, refers = refers, digest = digest, epitaph = epitaph, marks = marks, body = body, held = held,
+    created = past and past[1] or now, past = past,
+  }
 end
 
 -- new_delivery makes a delivery that was never tried, of an activity that is described as by described.
@@ -99,24 +99,40 @@ end
 -- read_for_push reads of a lane as much as it takes to append to it: its state and, when it is asked for, what is in its
 -- window, but not what that says.
 local function read_for_push(at, host)
-  local l = read_state(at, host)
-  if l.state.n == 0 then l.packed_window = {} end
+  local l = {
+    host = host, h = KEYS[at], c = KEYS[at + 1], w = KEYS[at + 2], q = {[0] = KEYS[at + 3], KEYS[at + 4], KEYS[at + 5]}, fields = {},
+  }
+  open_state(l, redis.call('HGET', l.h, 's'))
+  if l.state.n == 0 then l.packed_window, l.window_text = {}, '' end
   return l
 end
 
+-- window_of returns the packed deliveries of a lane's window, and what else its hash has.
 local function window_of(l)
-  if l.packed_window then return l.packed_window end
-  l.packed_window = {}
-  for _, text in ipairs(redis.call('HVALS', l.h)) do
-    if is_delivery(text) then l.packed_window[#l.packed_window + 1] = text end
+  if not l.packed_window then
+    l.packed_window = redis.call('HVALS', l.h)
+    l.window_text = table.concat(l.packed_window)
   end
   return l.packed_window
 end
 
+-- size_of returns how many deliveries are in the window.
+local function size_of(l)
+  local n = 0
+  for _, text in ipairs(window_of(l)) do
+    if is_delivery(text) then n = n + 1 end
+  end
+  return n
+end
+
+local function has_room(l) return #window_of(l) < WINDOW or size_of(l) < WINDOW end
+
 -- head_of returns the head of a chain, but for its number, nil if it has none in the window.
 local function head_of(l, chain)
-  for _, text in ipairs(window_of(l)) do
-    local e = string.find(text, chain, 1, true) and unpack_delivery(0, text)
+  local texts = window_of(l)
+  if not string.find(l.window_text, chain, 1, true) then return end
+  for _, text in ipairs(texts) do
+    local e = is_delivery(text) and string.find(text, chain, 1, true) and unpack_delivery(0, text)
     if e and e.chain == chain then return e end
   end
 end
@@ -128,7 +144,7 @@ local function tail_of(l, chain)
   if count then return body, 'backlog' end
   local head = head_of(l, chain)
   if not head then return end
-  local last = l.state.n > l.state.k + #l.packed_window and last_behind(l, chain)
+  local last = l.state.n > l.state.k + size_of(l) and last_behind(l, chain)
   if last then return last.body, 'behind' end
   return head.body, 'window'
 end
@@ -193,10 +209,10 @@ local function arrive(l, priority)
   local s = l.state
   if is_blocked(s) or l.pause_ends == math.huge then return move(l, IDLE, 0) end
   local at, before = math.max(s.w, s.x, l.pause_ends), found_at(l)
-  if before and before > math.max(at, now) then at = math.max(at, offered_until(l.host)) end -- what is offered is found by then
+  local class, slack = band(s.f, GOOD) > 0 and 0 or 1, s.d > 0 and 1000 or 0 -- later ones are due by the second
+  if before and before > math.max(at, now) + slack then at = math.max(at, offered_until(l.host)) end -- what is offered is found by then
   if at <= now then at = AT_ONCE end
-  local class = band(s.f, GOOD) > 0 and 0 or 1
-  if before and before <= math.max(at, now) + (s.d > 0 and 1000 or 0) then -- later ones are due by the second
+  if before and before <= math.max(at, now) + slack then
     at, priority = before, math.min(priority, (s.z - DUE) % 3)
     if s.z == DUE + class * 3 + priority then return end
   end
@@ -219,29 +235,59 @@ local function push(l, e)
   elseif head_of(l, e.chain) then
     behind(l, e)
     return
-  elseif #l.packed_window >= WINDOW then
+  elseif not has_room(l) then
     priority = enter_backlog(l, e)
   else
     local text = pack(e)
     set_field(l, e.id, text)
-    l.packed_window[#l.packed_window + 1] = text
+    l.packed_window[#l.packed_window + 1], l.window_text = text, l.window_text .. text
   end
   if not l.arrived or priority < l.arrived then l.arrived = priority end
 end
 
--- push_all appends deliveries of an activity to their lanes, which are given by host, and to its list. d describes it. The
--- lanes of what has a past must be read whole.
+-- push_all appends deliveries of an activity to their lanes, which are given by host, and to its list. d describes it.
 local function push_all(act, accepted, lanes, d)
   local ordinal = list(act, accepted)
   for _, lane in ipairs(accepted) do
-    local l, items, pasts = lanes[lane[1]], lane[2], lane[3]
+    local l, items = lanes[lane[1]], lane[2]
     for j = 1, #items, 3 do
-      local e = new_delivery(d, ordinal, (split_listed(items[j])), items[j + 1], items[j + 2])
-      if pasts then adopt(act, l, e, pasts[(j + 2) / 3], d) else push(l, e) end
+      push(l, new_delivery(d, ordinal, (split_listed(items[j])), items[j + 1], items[j + 2]))
       ordinal = ordinal + 1
     end
     if l.arrived then arrive(l, l.arrived) end
-    if not pasts then write_state(l) elseif l.changed then write(l) end
+    write_state(l)
     l.arrived, l.changed = nil, false
+  end
+end
+
+-- What enqueue.lua says of the arguments of a submission, where they are behind what described reads.
+local MARKS, BODY, NONCE, PRINT, HEAD, LASTS, PASSED, TO, SUBMISSION = 12, 13, 14, 15, 16, 17, 18, 19, 20
+
+-- lanes_from returns the number of the first key of the lanes of a submission, whose keys begin at KEYS[key].
+local function lanes_from(at, key) return key + (ARGV[at + PRINT] ~= '' and 3 or 2) + mark_keys(ARGV[at + MARKS]) end
+
+-- answer_known returns the answer of a submission that is stored, for it is known by its claim or by its ID, which makes it kind; nil
+-- of another.
+local function answer_known(at, key, kind)
+  if ARGV[at + PRINT] ~= '' then
+    local claim = redis.call('HMGET', KEYS[key + 2], 'f', 'o', 'h', 'n', 'd', 'x')
+    if not claim[1] then return end
+    if claim[1] ~= ARGV[at + PRINT] then return {'mismatch'} end
+    return {claim[2] == ARGV[at + NONCE] and 'new' or 'known', claim[3], claim[4], claim[5], claim[6]}
+  end
+  local n = redis.call('HGET', KEYS[key], 'n')
+  if not n then return end
+  local duplicates, refused, more = 0, '', redis.call('HGET', KEYS[key], 'y')
+  if more then duplicates, refused = cmsgpack.unpack(more) end
+  return {kind, ARGV[at + HEAD], n, duplicates, refused}
+end
+
+-- remember sees to it that answer_known knows a submission.
+local function remember(at, key, n, duplicates, refused)
+  if ARGV[at + PRINT] ~= '' then
+    redis.call('HSET', KEYS[key + 2], 'f', ARGV[at + PRINT], 'o', ARGV[at + NONCE], 'h', ARGV[at + HEAD], 'n', n, 'd', duplicates, 'x', refused)
+    redis.call('PEXPIRE', KEYS[key + 2], ARGV[at + LASTS])
+  elseif duplicates > 0 or refused ~= '' then
+    redis.call('HSET', KEYS[key], 'y', cmsgpack.pack(duplicates, refused))
   end
 end

@@ -98,7 +98,7 @@ local AS_HOST = '=' -- stands for a last attempt that the host's last error was
 -- last error, if that is stored beside it. The flags are those of package queue.
 local function pack(e, failure)
   local first, ordinal, to = e.flags * 4 + e.priority, e.ordinal, e.activity .. e.chain .. e.body .. (SHORT[e.rest] or e.rest)
-  if e.due == 0 and e.attempts == 0 and e.last == '' and e.headers == '' and e.key == '' then return cmsgpack.pack({first, ordinal, to}) end
+  if e.due == 0 and e.attempts == 0 and e.last == '' and e.headers == '' and e.key == '' then return '\147' .. cmsgpack.pack(first, ordinal, to) end
   local r, last = {first, ordinal, to, e.due > 0 and e.due - created(e) or 0, e.attempts, e.last, e.headers, e.key}, 8
   if e.last ~= '' and e.last == failure then r[6] = AS_HOST end
   while r[last] == 0 or r[last] == '' do
@@ -223,7 +223,10 @@ local function orders_for(l, letter)
   return orders
 end
 
+local UNWELL = 62 -- of f: what makes a host other than healthy
+
 local function state(s)
+  if s.b == 0 and s.p == 0 and s.h == 0 and band(s.f, UNWELL) == 0 then return 'healthy' end
   if is_blocked(s) then return 'blocked' end
   if is_paused(s) then return 'paused' end
   if band(s.f, UNAVAILABLE) > 0 then return 'unavailable' end
@@ -259,15 +262,17 @@ end
 -- is_number reports whether a field of a lane can be the number of a delivery.
 local function is_number(name) return #name <= 16 and string.find(name, '^%d+$') end
 
--- all_numbers unpacks a state, or returns nil if it cannot be read.
-local function all_numbers(packed)
-  local values = {pcall(cmsgpack.unpack, packed)}
-  if not table.remove(values, 1) then return end
-  local highest = {[3] = 6, [14] = 2, [18] = 3} -- z, v and h
-  for i = 1, 18 do
-    if not may_be('number', values[i]) or (values[i] or 0) > (highest[i] or 2 ^ 53) then return end
-  end
-  return #values <= 18 and values or nil
+-- unpack_state unpacks a state. It raises an error where that cannot be read, for instance by comparing what is no number.
+local function unpack_state(packed)
+  local n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c, h, more = cmsgpack.unpack(packed)
+  n, i, z, k, t, f, u, d, x = n or 0, i or 0, z or 0, k or 0, t or 0, f or 0, u or 0, d or 0, x or 0
+  w, o, g, y, v, p, b, c, h = w or 0, o or 0, g or 0, y or 0, v or 0, p or 0, b or 0, c or 0, h or 0
+  if more ~= nil or z > 6 or v > 2 or h > 3 or math.max(n, i, k, t, f, u, d, x, w, o, g, y, p, b, c) > 2 ^ 53 then error('damaged') end
+  return {n = n, i = i, z = z, k = k, t = t, f = f, u = u, d = d, x = x, w = w, o = o, g = g, y = y, v = v, p = p, b = b, c = c, h = h}
+end
+
+local function new_state(n, k)
+  return {n = n, i = 0, z = 0, k = k, t = 0, f = 0, u = 0, d = 0, x = 0, w = 0, o = 0, g = 0, y = 0, v = 0, p = 0, b = 0, c = 0, h = 0}
 end
 
 -- count_again makes the state of a lane whose state cannot be read: its deliveries are counted, and all else is forgotten.
@@ -280,18 +285,15 @@ local function count_again(l)
     if is_number(name) then window = window + 1 end
   end
   l.lost_state = true
-  return {window + waiting + backlog, 0, 0, backlog}
+  return new_state(window + waiting + backlog, backlog)
 end
 
 -- open_state reads a lane's state from its field, or makes that of a lane not known before.
 local function open_state(l, packed)
-  local n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c, h
-  if packed then n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c, h = unpack(all_numbers(packed) or count_again(l), 1, 18) end
+  local read, s
+  if packed then read, s = pcall(unpack_state, packed) end
   l.known, l.packed = packed and true, packed
-  l.state = {
-    n = n or 0, i = i or 0, z = z or 0, k = k or 0, t = t or 0, f = f or 0, u = u or 0, d = d or 0,
-    x = x or 0, w = w or 0, o = o or 0, g = g or 0, y = y or 0, v = v or 0, p = p or 0, b = b or 0, c = c or 0, h = h or 0,
-  }
+  l.state = read and s or packed and count_again(l) or new_state(0, 0)
   l.label, l.answer = l.known and state(l.state), answer_kind(l.state)
   l.was_covered = l.state.h > 0
   apply_orders(l)
@@ -300,6 +302,9 @@ end
 
 -- pack_state undoes open_state.
 local function pack_state(s)
+  if s.h == 0 and s.c > 0 then -- it is a host whose state has changed at some time
+    return cmsgpack.pack(s.n, s.i, s.z, s.k, s.t, s.f, s.u, s.d, s.x, s.w, s.o, s.g, s.y, s.v, s.p, s.b, s.c)
+  end
   local values, last = {s.n, s.i, s.z, s.k, s.t, s.f, s.u, s.d, s.x, s.w, s.o, s.g, s.y, s.v, s.p, s.b, s.c, s.h}, 18
   while last > 1 and values[last] == 0 do last = last - 1 end
   return cmsgpack.pack(unpack(values, 1, last))

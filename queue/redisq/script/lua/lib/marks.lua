@@ -24,14 +24,29 @@ local function newest_in(stream)
   end
 end
 
+-- stamps_of returns a time as streams want it before the number of an entry, and as lists have it: most are those of one script.
+local stamps = {}
+
+local function stamps_of(at)
+  if stamps.at ~= at then
+    stamps.at, stamps.entry = at, string.format('%.0f-*', at)
+    stamps.packed = struct.pack('>I5', math.max(0, at - EPOCH * 1000))
+  end
+  return stamps.entry, stamps.packed
+end
+
 -- append adds an ID to a stream, and returns its time.
 local function append(stream, at, id)
-  local added = redis.pcall('XADD', stream, at .. '-*', 'i', id)
-  if type(added) == 'table' then added = redis.call('XADD', stream, newest_in(stream) .. '-*', 'i', id) end -- the clock was set back a little
+  local added = redis.pcall('XADD', stream, (stamps_of(at)), 'i', id)
+  if type(added) == 'string' then return at end
+  added = redis.call('XADD', stream, newest_in(stream) .. '-*', 'i', id) -- the clock was set back a little
   return tonumber((string.match(added, '^%d+')))
 end
 
-local function timed(at, id) return struct.pack('>I5', math.max(0, at - EPOCH * 1000)) .. id end
+local function timed(at, id)
+  local _, packed = stamps_of(at)
+  return packed .. id
+end
 
 -- append_past adds to EVERY what another store held, and returns its time, or nil if it is older than others there.
 local function append_past(created, id)
@@ -39,14 +54,27 @@ local function append_past(created, id)
   return type(added) == 'string' and tonumber((string.match(added, '^%d+'))) or nil
 end
 
+local streams = {} -- those of marks that are known to be there
+
 -- append_marked adds an activity to those of a mark.
 local function append_marked(list, stream, at, id)
-  if redis.call('EXISTS', stream) == 1 then return append(stream, at, id) end
+  streams[stream] = streams[stream] or redis.call('EXISTS', stream) == 1
+  if streams[stream] then return append(stream, at, id) end
   if redis.call('RPUSH', list, timed(at, id)) <= LISTED then return end
   for _, entry in ipairs(redis.call('LRANGE', list, 0, -1)) do
     append(stream, struct.unpack('>I5', entry) + EPOCH * 1000, string.sub(entry, 6))
   end
   redis.call('DEL', list)
+  streams[stream] = true
+end
+
+-- mark_fresh lets an activity be found that was accepted just now; the keys of its marks begin at KEYS[first]. It returns when that
+-- was by the streams.
+local function mark_fresh(id, marks, first)
+  local at = append(EVERY, now, id)
+  for i = 1, #marks / MARK - 1 do append_marked(KEYS[first + 2 * i - 1], KEYS[first + 2 * i], at, id) end
+  redis.call('RPUSH', KEYS[first], string.sub(marks, 1, MARK) .. timed(at, id))
+  return at
 end
 
 -- older_members returns what OLDER has of an activity.

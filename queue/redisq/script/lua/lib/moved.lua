@@ -1,4 +1,4 @@
--- Functions that the scripts share which take in what another store held. It stands after activity.lua.
+-- Functions that the scripts share which take in what another store held. It stands after intake.lua.
 --
 -- An activity that another store held comes with its past: {when it was accepted, how many of its deliveries were delivered, died
 -- and were cancelled besides those that come, when it was finished, when those that were revived expire (negative if there are
@@ -37,4 +37,18 @@ local function adopt(act, l, e, past, d)
   if has({flags = past[2]}, WAITS_KEY) then park(l, e, d.key) end
   put(l, e)
   set(l, e)
+end
+
+-- adopt_all is push_all for deliveries with a past. Their lanes must have been read whole.
+local function adopt_all(act, accepted, lanes, d)
+  local ordinal = list(act, accepted)
+  for _, lane in ipairs(accepted) do
+    local l, items, pasts = lanes[lane[1]], lane[2], lane[3]
+    for j = 1, #items, 3 do
+      adopt(act, l, new_delivery(d, ordinal, (split_listed(items[j])), items[j + 1], items[j + 2]), pasts[(j + 2) / 3], d)
+      ordinal = ordinal + 1
+    end
+    if l.changed then write(l) end
+    l.changed = false
+  end
 end

@@ -55,6 +55,7 @@ local function found_at(l)
   local s, added = l.state, due_adds[l.host]
   if s.z == IDLE then return end
   if added then return added[2] end
+  if s.d * 1000 > now + MUCH then return s.d * 1000 end -- no script has looked at it yet
   return tonumber(redis.call('ZSCORE', DUE_SETS[s.z], l.host)) or s.d > 0 and s.d * 1000
 end
 

@@ -1,6 +1,7 @@
 package redisq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 // One script does at most so much: that takes some milliseconds.
 const (
 	batchCalls = 64
+	postCalls  = 24 // so that a node reads some calls of its callers while Redis works on others, as there are some dozens
 	batchKeys  = 1000
 	batchBytes = 256 << 10
 
@@ -29,6 +31,7 @@ type batcher struct {
 	script  script.Name                                          // if it is one
 	several bool                                                 // whether it answers several calls of a partition
 	do      func(ctx context.Context, bundles []bundle) []result // of each, in their order
+	most    int                                                  // calls that go together, if not batchCalls
 	mu      sync.Mutex
 	waiting []*batchedCall // guarded by mu
 	running int            // goroutines that run scripts, guarded by mu
@@ -139,7 +142,7 @@ func (g *batcher) next() (group []*batchedCall) {
 	keys := 0
 	bytes := 0
 	for i, c := range g.waiting {
-		if len(group) == batchCalls || keys > batchKeys || bytes > batchBytes {
+		if len(group) == cmp.Or(g.most, batchCalls) || keys > batchKeys || bytes > batchBytes {
 			later = append(later, g.waiting[i:]...)
 			break
 		}

@@ -59,6 +59,7 @@ func (s *conn) divide(partitions int, joint bool) {
 		} else {
 			p.enqueues, p.settles = s.batcherOf(script.Enqueue, true), s.batcherOf(script.Settle, true)
 			p.posts = s.batcherOf(script.Post, true)
+			p.posts.most = postCalls
 			p.reports = &dueReports{}
 		}
 		s.parts = append(s.parts, p)

@@ -144,6 +144,20 @@ func orderOnly(t *testing.T, s *Store, action queue.HostAction) {
 	}
 }
 
+// TestPostsSome checks that not all callers wait for one script while nobody reads their next calls.
+func TestPostsSome(t *testing.T) {
+	g := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"}).parts[0].posts
+	hold(g)
+	for range 64 {
+		g.begin(&batchedCall{})
+	}
+	for _, want := range []int{24, 24, 16, 0} {
+		if group := g.next(); len(group) != want {
+			t.Errorf("%d go together, want %d", len(group), want)
+		}
+	}
+}
+
 // TestPostTwice checks that a plain submission whose script runs twice, as the connection broke before the first answer, is stored once
 // and gets the receipt of the first.
 func TestPostTwice(t *testing.T) {

@@ -35,6 +35,9 @@ func TestGarbage(t *testing.T) {
 		{"state", func(_ *Store, p *partition, _ string) {
 			server.Must("HSET", p.Of(rediskeys.Lane, "b.example"), "s", "garbage")
 		}, 9, 0, ""},
+		{"state of texts", func(_ *Store, p *partition, _ string) {
+			server.Must("HSET", p.Of(rediskeys.Lane, "b.example"), "s", "\xa13\xa13\x01")
+		}, 9, 0, ""},
 		{"record", func(_ *Store, p *partition, _ string) {
 			server.Must("HSET", p.Of(rediskeys.Lane, "b.example"), "r", "garbage")
 		}, 9, 0, "h:b.example"},

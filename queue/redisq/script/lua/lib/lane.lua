@@ -223,7 +223,7 @@ local function orders_for(l, letter)
   return orders
 end
 
-local UNWELL = 62 -- of f: what makes a host other than healthy
+local UNWELL = 62 -- of f: those of PROBING to THROTTLED, each of which makes a host other than healthy
 
 local function state(s)
   if s.b == 0 and s.p == 0 and s.h == 0 and band(s.f, UNWELL) == 0 then return 'healthy' end
@@ -267,7 +267,9 @@ local function unpack_state(packed)
   local n, i, z, k, t, f, u, d, x, w, o, g, y, v, p, b, c, h, more = cmsgpack.unpack(packed)
   n, i, z, k, t, f, u, d, x = n or 0, i or 0, z or 0, k or 0, t or 0, f or 0, u or 0, d or 0, x or 0
   w, o, g, y, v, p, b, c, h = w or 0, o or 0, g or 0, y or 0, v or 0, p or 0, b or 0, c or 0, h or 0
-  if more ~= nil or z > 6 or v > 2 or h > 3 or math.max(n, i, k, t, f, u, d, x, w, o, g, y, p, b, c) > 2 ^ 53 then error('damaged') end
+  local most = 2 ^ 53
+  if more ~= nil or z > 6 or v > 2 or h > 3 or n > most or i > most or k > most or t > most or f > most or u > most or d > most or x > most
+    or w > most or o > most or g > most or y > most or p > most or b > most or c > most then error('damaged') end
   return {n = n, i = i, z = z, k = k, t = t, f = f, u = u, d = d, x = x, w = w, o = o, g = g, y = y, v = v, p = p, b = b, c = c, h = h}
 end
 

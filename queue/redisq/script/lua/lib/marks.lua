@@ -84,18 +84,22 @@ local function older_members(marks, at, id)
   return members
 end
 
--- mark_activity lets an activity be found whose keys begin at KEYS[key] and those of its marks at KEYS[first]. d describes it.
-local function mark_activity(d, key, first)
-  local marks, at = d.marks, d.past and append_past(d.created, d.id)
-  local is_older = d.past and not at
-  if not d.past then at = append(EVERY, now, d.id) end
-  if is_older then
+-- mark_past is mark_fresh for an activity that another store held, of which d tells.
+local function mark_past(d, first)
+  local at, marks = append_past(d.created, d.id), d.marks
+  if at then
+    for i = 1, #marks / MARK - 1 do append_marked(KEYS[first + 2 * i - 1], KEYS[first + 2 * i], at, d.id) end
+  else
     at = math.min(d.created, now)
     for _, member in ipairs(older_members(marks, at, d.id)) do redis.call('ZADD', OLDER, 0, member) end
-  else
-    for i = 1, #marks / MARK - 1 do append_marked(KEYS[first + 2 * i - 1], KEYS[first + 2 * i], at, d.id) end
   end
   redis.call('RPUSH', KEYS[first], string.sub(marks, 1, MARK) .. timed(at, d.id))
+  return at
+end
+
+-- mark_activity lets an activity be found whose keys begin at KEYS[key] and those of its marks at KEYS[first]. d describes it.
+local function mark_activity(d, key, first)
+  local at = d.past and mark_past(d, first) or mark_fresh(d.id, d.marks, first)
   if at ~= d.created then redis.call('HSET', KEYS[key], 'u', at) end
 end
 

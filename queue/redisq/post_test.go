@@ -188,7 +188,8 @@ func TestPostStoresAsEnqueue(t *testing.T) {
 	odd := plain("odd", "a.example")
 	odd.Recipients[0].Inbox = "https://A.example/inbox"
 	makes := plain("makes", "a.example")
-	makes.Actor, makes.Role, makes.Object, makes.Priority = "https://app.example/users/alice", queue.Makes, "a note", queue.Low
+	makes.Actor, makes.Priority = "https://app.example/users/alice", queue.Low
+	makes.Role, makes.Object = queue.Makes, "a note"
 	two := plain("two marks", "a.example")
 	two.Actor = "https://app.example/users/bob"
 	high := plain("high", "a.example")

@@ -30,9 +30,10 @@ const (
 // see each other.
 //
 // Each partition is served by the nodes that come first in an order drawn from its number and their names (rendezvous
-// hashing), so that few partitions change hands when a node comes or goes. Nodes that have their share by then are passed over, so
-// that all have as much. While there are few partitions, several nodes serve each, and all of them serve the only one. Nodes that have no room, as their slots are all held by slow hosts or
-// their name servers are away, are passed over by those that have: so no work waits for a node that can't do it.
+// hashing), so that few partitions change hands when a node comes or goes. Nodes that have their share by then are passed over,
+// so that all have as much. While there are few partitions, several nodes serve each, and all of them serve the only one.
+// Nodes that have no room, as their slots are all held by slow hosts or their name servers are away, are passed over by those
+// that have: so no work waits for a node that can't do it.
 type company struct {
 	mu     sync.Mutex
 	self   string

@@ -221,7 +221,8 @@ func rounded(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds())
 func (f *fleetBench) stage(name string, share float64, do func() string) {
 	f.reach(share)
 	f.say("before: "+name, "longest pause of a partition %s", f.pause())
-	repeats, done, start := f.ledger.repeats.Load(), f.done(), time.Now()
+	repeats, done := f.ledger.repeats.Load(), f.done()
+	start := time.Now()
 	what := do()
 	rate := (f.done() - done) * float64(f.healthy) / time.Since(start).Seconds()
 	f.say(name, "%s; longest pause of a partition %s, repeats %d, %.0f deliveries/s, then %.0f %% done",

@@ -129,7 +129,7 @@ func TestJointCalls(t *testing.T) {
 	}
 	count("an activity for 200 hosts", 2*partitions/4, func() { enqueue(t, s, submission("1", 100, hosts...)) })
 	var offer queue.Offer
-	count("a look", 6, func() {
+	count("a look", partitions/4, func() {
 		var err error
 		if offer, err = s.Due(t.Context(), queue.Want{Lanes: 500, Suspect: 500}); err != nil || len(offer.Hosts) != len(hosts) {
 			t.Fatalf("Due gave %d hosts, %v", len(offer.Hosts), err)

@@ -147,7 +147,7 @@ func testFollowUndoFollow(t *testing.T, s store) {
 func TestPairsKeepTheirOrder(t *testing.T) { onBothStores(t, testPairsKeepTheirOrder) }
 
 func testPairsKeepTheirOrder(t *testing.T, s store) {
-	const pairs = 100
+	const pairs = 40
 	wrap := func(kind, id, inside string) string {
 		const group = "https://app.example/users/group"
 		return fmt.Sprintf(`{"id":"https://app.example/%s","type":%q,"actor":%q,"object":%s}`, id, kind, group, inside)

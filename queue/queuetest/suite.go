@@ -252,8 +252,10 @@ func (s *suite) stats() queue.Stats {
 	return st
 }
 
-// drain forgets wakes that came so far.
+// drain forgets wakes that came so far. Nothing may be due: so Due is not to be asked again soon, and what comes wakes.
 func (s *suite) drain() {
+	s.t.Helper()
+	s.same("lanes offered", 0, len(s.dueNext().Hosts))
 	for {
 		select {
 		case <-s.Wake():

@@ -17,9 +17,9 @@ import (
 
 // Redis is the Manager of a fleet: its leases live in a Redis or Valkey that all nodes share.
 //
-// Each call is one script for each partition of the hosts or, where one Redis has all partitions, for all. Redis's clock alone decides when a lease ends, and every call is
-// idempotent: an Acquire whose answer was lost on a broken connection is sent again and gets the same leases. An Acquire
-// that timed out may leave hosts leased without a holder, until they lapse.
+// Each call is one script for each partition of the hosts or, where one Redis has all partitions, for all. Redis's clock alone
+// decides when a lease ends, and every call is idempotent: an Acquire whose answer was lost on a broken connection is sent
+// again and gets the same leases. An Acquire that timed out may leave hosts leased without a holder, until they lapse.
 //
 // Leases end by Redis's wall clock. If it is set ahead they end early, which their holders notice when they extend them; if
 // it is set back the next Acquire of the host shortens them.

@@ -34,7 +34,8 @@ type conn struct {
 func newConn(client rueidis.Client, o Options) *conn {
 	return &conn{
 		opts: o, log: o.Log, client: client, keys: rediskeys.Scheme{Prefix: o.Prefix},
-		joints: map[script.Name]*batcher{}, activities: newCache[*cachedActivity](activityBytes), parsed: newCache[queue.Key](keyBytes), start: time.Now(),
+		joints:     map[script.Name]*batcher{},
+		activities: newCache[*cachedActivity](activityBytes), parsed: newCache[queue.Key](keyBytes), start: time.Now(),
 	}
 }
 

@@ -3,7 +3,8 @@
 //
 // The state of a lane is one small hash; every change of state is one script, which runs whole or not at all and may be
 // repeated. Scripts get all their keys in KEYS, and these are of one partition, so they run on a cluster and behind
-// proxies. Where one Redis has all partitions, one command may run a script in several, each by itself: see joint.lua. Redis's clock is the only one. Hosts are spread over partitions by their name; see internal/rediskeys.
+// proxies. Where one Redis has all partitions, one command may run a script in several, each by itself: see joint.lua.
+// Redis's clock is the only one. Hosts are spread over partitions by their name; see internal/rediskeys.
 //
 // What callers may rely on beyond package queue: nodes wake one another within milliseconds; an idle node asks for
 // nothing; a node that died in the middle of an Enqueue leaves nothing behind, or the whole; of a host that has nothing

@@ -105,7 +105,10 @@ var All = sync.OnceValue(func() map[Name]Script {
 	for name, file := range paths() {
 		if path.Dir(file) != "lua/lib" {
 			text, keys := assemble(name, blocks)
-			all[Name(name)] = Script{rueidis.NewLuaScriptRetryable(text), text, rueidis.NewLuaScriptRetryable(join(text)), strings.Contains(text, "'PUBLISH'"), keys}
+			all[Name(name)] = Script{
+				Lua: rueidis.NewLuaScriptRetryable(text), Text: text, Joint: rueidis.NewLuaScriptRetryable(join(text)),
+				Places: strings.Contains(text, "'PUBLISH'"), Keys: keys,
+			}
 		}
 	}
 	return all

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Looks at deliveries of an activity.
 --
--- USES lane(read), activity(new_activity), search(due_at, waits_for, search, wanted_of)
+-- USES lane(read_lane), activity(new_activity), search(due_at, waits_for, search, wanted_of)
 -- KEYS.activity×2 the activity's a and r
 -- KEYS.lanes…     six keys for each lane
 -- ARGV.id         the activity's ID
@@ -15,7 +15,7 @@ local at, keys = ARGV.lanes, KEYS.lanes
 while ARGV[at] do
   local host, wanted
   host, wanted, at = wanted_of(act, at)
-  local l = read(keys, host)
+  local l = read_lane(keys, host)
   search(l, ARGV.id, wanted, function(e, where)
     answer[#answer + 1] = {e.ordinal, e.attempts, due_at(l, e, where), waits_for(l, e, where), e.last}
   end)

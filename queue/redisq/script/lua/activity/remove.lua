@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes deliveries of an activity out of their lanes, wherever they are.
 --
--- USES lane(now, has, read), feed(newly_fed), backlog(take_out), place(write, signal)
+-- USES lane(now, has, read_lane), feed(newly_fed), backlog(take_out), place(write, signal)
 -- USES activity(new_activity, counts, newly_owed, finish, split_listed, cancelled, died), search(search, wanted_of)
 -- KEYS.activity×2 the activity's a and r
 -- KEYS.lanes…     six keys for each lane
@@ -58,7 +58,7 @@ local at, keys = ARGV.lanes, KEYS.lanes
 while ARGV[at] do
   local host, wanted
   host, wanted, at = wanted_of(act, at)
-  local l, found = read(keys, host), {}
+  local l, found = read_lane(keys, host), {}
   search(l, ARGV.id, wanted, function(e, where, text)
     wanted[e.ordinal] = nil
     if may_go(l, e) then found[#found + 1] = {e = e, where = where, text = text} end

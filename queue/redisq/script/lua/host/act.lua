@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Does to a host what an operator or the app asks for, but for a reset.
 --
--- USES lane(clock, now, band, has, due, order_of, apply_orders, orders_for, end_throttle, read, set, hasten)
+-- USES lane(clock, now, band, has, due, order_of, apply_orders, orders_for, end_throttle, read_lane, change, hasten)
 -- USES feed(feed_action, newly_fed), covers(cover, new_order), place(heads_due, write, signal)
 -- KEYS.lane×6 the lane
 -- ARGV.host   the host
@@ -14,7 +14,7 @@
 -- ARGV.said   the entry of the feed, if this changes anything
 -- RETURNS     {how many entries were written to the feed, ''}; {-1, the host whose order covers this one}; {-2, ''} if the
 --             other partitions have an order of this host that has to end there first
-local l = read(KEYS.lane, ARGV.host)
+local l = read_lane(KEYS.lane, ARGV.host)
 local s = l.state
 
 -- sooner compares deliveries by when they are due, and then by age.
@@ -63,7 +63,7 @@ local actions = {
     local e = band(s.f, PROBING) == 0 and first_later()
     if e then
       e.due = now
-      set(l, e)
+      change(l, e)
     end
     return waits or e
   end,

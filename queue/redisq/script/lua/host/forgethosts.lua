@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Forgets hosts that never answered, have nothing pending, and to which nothing happened for long.
 --
--- USES pages(exclude), lane(HOSTS, now, band, created, is_paused, is_blocked, answer_kind, new_lane, open_state), feed(feed, newly_fed)
+-- USES pages(exclude), lane(HOSTS, now, band, created_at, is_paused, is_blocked, answer_kind, new_lane, open_state), feed(feed, newly_fed)
 -- USES place(total, signal)
 -- KEYS.lanes… six keys for each lane
 -- ARGV.unused for how long, in ms
@@ -11,7 +11,7 @@ local forgotten = 0
 
 -- happened_at returns when something last happened to a lane, or is to: when a delivery was accepted, when a wait began or ends,
 -- when a lease ends.
-local function happened_at(s) return math.max(created({id = s.i}), s.o, s.w, s.x) end
+local function happened_at(s) return math.max(created_at({id = s.i}), s.o, s.w, s.x) end
 
 local function forget(l)
   total(l.label, -1)

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Lists what is pending in a lane, by number.
 --
--- USES lane(number, from_numbered, read, behind_of, waits_behind), search(due_at, waits_for)
+-- USES lane(number, from_numbered, read_lane, behind_of, waits_behind), search(due_at, waits_for)
 -- KEYS.lane×6 the lane
 -- ARGV.host   its host
 -- ARGV.from   the least number that is listed
@@ -11,7 +11,7 @@
 --
 -- The window, each part of the backlog, and what waits behind each delivery of the window are sources: in each of these the
 -- deliveries are in the order of their numbers. A source reads some more at a time.
-local from, most, l = tonumber(ARGV.from), tonumber(ARGV.most), read(KEYS.lane, ARGV.host)
+local from, most, l = tonumber(ARGV.from), tonumber(ARGV.most), read_lane(KEYS.lane, ARGV.host)
 local sources = {}
 
 local function add_source(where, read_page)

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Looks at lanes.
 --
--- USES lane(now, orders_for, state, end_throttle, read, taken, oldest_pending)
+-- USES lane(now, orders_for, state, end_throttle, read_lane, count_taken, oldest_pending)
 -- KEYS.lanes… six keys for each lane
 -- ARGV.hosts… the hosts
 -- RETURNS     for each {record, epoch, state, pending, taken, when the oldest pending was accepted in ms or 0, until
@@ -24,10 +24,10 @@ end
 
 local answer = {}
 for i = ARGV.hosts, #ARGV do
-  local l = read(KEYS.lanes + 6 * (i - ARGV.hosts), ARGV[i])
+  local l = read_lane(KEYS.lanes + 6 * (i - ARGV.hosts), ARGV[i])
   local s = l.state
   end_throttle(s)
   answer[#answer + 1] = (l.known or s.h > 0) and
-    {l.record, s.g, state(s), s.n, taken(l), oldest(l), s.w > now and s.w or 0, s.c, orders(l)} or false
+    {l.record, s.g, state(s), s.n, count_taken(l), oldest(l), s.w > now and s.w or 0, s.c, orders(l)} or false
 end
 return answer

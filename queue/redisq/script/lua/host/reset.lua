@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Makes a host one that never failed.
 --
--- USES lane(now, read, keep_record, recover), feed(feed_action, newly_fed), place(write, signal)
+-- USES lane(now, read_lane, keep_record, recover), feed(feed_action, newly_fed), place(write, signal)
 -- KEYS.lane×6 the lane
 -- ARGV.host   the host
 -- ARGV.known  the record that was read
@@ -11,7 +11,7 @@
 -- ARGV.differs whether the new record says anything else than the one that was read
 -- ARGV.said   the entry of the feed, if this changes anything; '' if there is to be none
 -- RETURNS     how many entries were written to the feed; -1 if the record has changed meanwhile
-local l = read(KEYS.lane, ARGV.host)
+local l = read_lane(KEYS.lane, ARGV.host)
 local s = l.state
 if not l.known then return 0 end
 if l.record ~= ARGV.known then return -1 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Looks at lanes after orders that cover hosts have changed: see covers.lua.
 --
--- USES lane(end_throttle, new_lane, open_state, read), feed(newly_fed), place(write, signal)
+-- USES lane(end_throttle, new_lane, open_state, read_lane), feed(newly_fed), place(write, signal)
 -- KEYS.lanes… six keys for each lane
 -- ARGV.mark   how far the review is, as it was read
 -- ARGV.next   and as it is to be after this, '' if these are the last lanes
@@ -14,7 +14,7 @@ for i = ARGV.hosts, #ARGV do
   if type(packed) == 'string' then -- else it is not known, or something else has written its key
     open_state(l, packed)
     if l.was_covered or l.state.h > 0 then
-      l = read(at, ARGV[i])
+      l = read_lane(at, ARGV[i])
       end_throttle(l.state)
       write(l)
     end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves deliveries of a committed activity from where they are staged into their lanes.
 --
--- USES lane(created, read), feed(newly_fed), place(signal), activity(new_activity, field, forget_staged, newly_owed, finish)
+-- USES lane(read_lane), feed(newly_fed), place(signal), activity(new_activity, field, forget_staged, newly_owed, finish)
 -- USES intake(read_for_push, push_all), moved(adopt_all)
 -- KEYS.activity×2 the activity's a and r
 -- KEYS.staging    what is staged, see stage.lua
@@ -15,7 +15,7 @@ local _, items, past = cmsgpack.unpack(redis.call('HGET', KEYS.staging, ARGV.cal
 for i = ARGV.hosts, #ARGV do places[ARGV[i]] = KEYS.lanes + 6 * (i - ARGV.hosts) end
 for _, item in ipairs(items) do
   local host = item[1]
-  lanes[host] = lanes[host] or (past and read or read_for_push)(places[host], host)
+  lanes[host] = lanes[host] or (past and read_lane or read_for_push)(places[host], host)
 end
 local ordering, priority, body, accepted, key = unpack(redis.call('HMGET', act.a, 'o', 'q', 'b', 't', 'k'))
 local d = {id = ARGV.id, ordering = ordering, priority = tonumber(priority), body = body, created = tonumber(accepted), key = key}

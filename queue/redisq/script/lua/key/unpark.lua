@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- Makes due what waits for a key.
 --
--- USES lane(now, read, set, unpark), place(write, signal)
+-- USES lane(now, read_lane, change, unpark), place(write, signal)
 -- KEYS.lanes… six keys for each lane
 -- ARGV.key    hash of the key's ID
 -- ARGV.hosts… the hosts
 for i = ARGV.hosts, #ARGV do
-  local l = read(KEYS.lanes + 6 * (i - ARGV.hosts), ARGV[i])
+  local l = read_lane(KEYS.lanes + 6 * (i - ARGV.hosts), ARGV[i])
   for _, e in pairs(l.window) do
     if e.key == ARGV.key then
       unpark(l, e)
       e.due = now
-      set(l, e)
+      change(l, e)
     end
   end
   if l.known then write(l) end

@@ -2,7 +2,7 @@
 -- Makes dead letters of deliveries that choose.lua chose, as far as they may still go, and sees whether the host has waited
 -- as it asked.
 --
--- USES lane(LANE, now, band, has, from_numbered, is_blocked, end_throttle, read), feed(newly_fed), backlog(take_out)
+-- USES lane(LANE, now, band, has, from_numbered, is_blocked, end_throttle, read_lane), feed(newly_fed), backlog(take_out)
 -- USES place(changes_at, write, signal), activity(new_activity, newly_owed, finish, died)
 -- KEYS.lane×6      the lane
 -- KEYS.activities… a and r of each activity
@@ -11,7 +11,7 @@
 -- ARGV.deliveries… of each delivery: number of its activity (from 0), where it was, its number, what was stored
 --                  there
 -- RETURNS          {how many died, how many entries were written to the feed, reports: see newly_owed}
-local l, why, buried, touched = read(KEYS.lane, ARGV.host), ARGV.why, 0, {}
+local l, why, buried, touched = read_lane(KEYS.lane, ARGV.host), ARGV.why, 0, {}
 local s = l.state
 
 local function may_go(e)

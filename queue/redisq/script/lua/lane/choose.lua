@@ -1,12 +1,12 @@
 #!lua flags=no-writes
 -- Chooses what is to be given up of a lane, the oldest first.
 --
--- USES lane(LANE, kept, band, has, from_numbered, is_blocked, read, behind_of, last_behind), place(exceeds)
+-- USES lane(LANE, band, has, from_numbered, is_blocked, read_lane, behind_of, last_behind), place(exceeds)
 -- KEYS.lane×6 the lane
 -- ARGV.host   the host
 -- ARGV.most   how many deliveries at most
 -- RETURNS     {why, of each where it is (see take_out), its number, activity, and what is stored there}
-local l, most = read(KEYS.lane, ARGV.host), tonumber(ARGV.most)
+local l, most = read_lane(KEYS.lane, ARGV.host), tonumber(ARGV.most)
 local s = l.state
 local why = is_blocked(s) and 'host_blocked' or band(s.f, UNAVAILABLE) > 0 and 'host_unavailable' or 'lane_full'
 if not exceeds(s) then return {why} end
@@ -40,11 +40,11 @@ for p = 0, 2 do
   if last then see(from_numbered(last)) end
 end
 
-local kept = newest_to_go > 0 and newest_to_go or newest
+local spared = newest_to_go > 0 and newest_to_go or newest
 local function may_go(e)
   if why == 'host_blocked' then return true end
   if has(e, TAKEN) then return false end
-  if why == 'host_unavailable' then return e.id ~= kept end
+  if why == 'host_unavailable' then return e.id ~= spared end
   return e.priority > 0
 end
 

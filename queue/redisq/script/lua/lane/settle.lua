@@ -2,10 +2,10 @@
 -- Takes deliveries from leased lanes, first or after it has written back what came of others: of each lane at most one
 -- settlement.
 --
--- USES lane(now, wake, call_all, band, bor, bnot, has, end_throttle, read, keep_record, unpark, park, recover, waits_behind, drop, untake, hand_back)
+-- USES lane(now, wake, call_all, band, bor, bnot, has, end_throttle, read_lane, keep_record, unpark, park, recover, waits_behind, drop, untake, hand_back)
 -- USES feed(newly_fed), place(total, write, signal)
 -- USES activity(activities, new_activity, field, look_up, newly_owed, finish, delivered, keep_attempt, died)
--- USES give(may_give, give, more)
+-- USES give(may_give, give, has_more)
 -- KEYS.settlements… of each settlement: the lane's six keys; its lease, which ends with the turn (see lockmgr/acquire.lua);
 --                   a and r of each activity that the results are about
 -- ARGV.settlements… of each settlement what the names below stand for, and its results. The wait is in ms: 0 leaves it, a
@@ -29,7 +29,7 @@ local settlements, answers, offered, key, at = {}, {}, {}, KEYS.settlements, ARG
 
 -- open reads what the settlement at ARGV[at] is about. It returns nothing if a later token took the lane.
 local function open()
-  local l, token, begins = read(key, ARGV[at + HOST]), tonumber(ARGV[at + TOKEN]), ARGV[at + BEGINS] == '1'
+  local l, token, begins = read_lane(key, ARGV[at + HOST]), tonumber(ARGV[at + TOKEN]), ARGV[at + BEGINS] == '1'
   if not l.known or token < l.state.t or token > l.state.t and not begins then return end
   if waits_behind(l) then redis.call('ZCARD', l.w) end
   if begins or ARGV[at + MOST] ~= '0' then may_give(l) end
@@ -141,7 +141,7 @@ end
 -- answer writes a lane, and returns what is to be said of it.
 local function answer(st)
   local l, record, epoch, left, at_time = st.l, '', 0, 0, 0
-  if st.begins then record, epoch, left, at_time = l.record, l.state.g, more(l, st.ready), now end
+  if st.begins then record, epoch, left, at_time = l.record, l.state.g, has_more(l, st.ready), now end
   write(l)
   return {newly_fed(), l.state.v == 1 and 1 or 0, st.given, st.superseded, record, epoch, left, at_time, st.parked, newly_owed()}
 end

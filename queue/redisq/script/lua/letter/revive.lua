@@ -1,10 +1,10 @@
 #!lua
 -- Makes dead letters pending again.
 --
--- USES lane(now, micros, band, has, due, NO_BODY, number, with_number, is_blocked, put, read, set, behind_of, behind, step_back)
+-- USES lane(now, micros, band, has, NO_BODY, number, with_number, is_blocked, put, read_lane, change, behind_of, behind, step_back)
 -- USES backlog(backlog_of, join_backlog, find_tail), bodies(about_object), tombstones(is_superseded)
 -- USES place(at_end, total, write, signal)
--- USES activity(new_activity, field, look_up, count, counts, letter_name, letter_of, unfile), search(own_chain)
+-- USES activity(new_activity, field, look_up, add_count, counts, letter_name, letter_of, unfile), search(own_chain)
 -- KEYS.lanes… six keys for each lane, then a and r of each activity
 -- ARGV.ttl    how long they last, in ms
 -- ARGV.lanes  how many lanes
@@ -14,7 +14,7 @@
 local ttl, lanes_count, lanes, revived, superseded = tonumber(ARGV.ttl), tonumber(ARGV.lanes), {}, {}, 0
 
 local function lane(n)
-  if not lanes[n] then lanes[n] = read(KEYS.lanes + 6 * n, ARGV[ARGV.hosts + n]) end
+  if not lanes[n] then lanes[n] = read_lane(KEYS.lanes + 6 * n, ARGV[ARGV.hosts + n]) end
   return lanes[n]
 end
 
@@ -57,7 +57,7 @@ local function revive(l, act, ordinal, inbox)
   end
   unfile(act, letter_name(id, ordinal))
   reopen(act, id)
-  count(act, 'x', -1)
+  add_count(act, 'x', -1)
   total('pending', 1)
   local listed = redis.call('LINDEX', act.r, ordinal) or ''
   redis.call('LSET', act.r, ordinal, string.sub(listed, 1, 1) == '!' and string.sub(listed, 2) or l.host .. letter[2])
@@ -100,7 +100,7 @@ local function admit(l, e)
     step_back(l, head)
   end
   put(l, e)
-  set(l, e)
+  change(l, e)
 end
 
 local function activity_at(i) return new_activity(KEYS.lanes + 6 * lanes_count + 2 * ARGV[i + 1]) end

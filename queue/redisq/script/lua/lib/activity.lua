@@ -55,7 +55,7 @@ local function look_up(act)
   return act
 end
 
-local function count(act, name, n)
+local function add_count(act, name, n)
   local c = look_up(act).counts
   c[name] = c[name] + n
   act.changed[name] = c[name]
@@ -210,7 +210,7 @@ end
 -- delivered counts a delivery as delivered.
 local function delivered(act, e, host)
   if FEEDS_DELIVERED == '1' then feed_delivery(FED_DELIVERED, act, e, host, redis.pcall('LINDEX', act.r, e.ordinal), '') end
-  count(act, 'd', 1)
+  add_count(act, 'd', 1)
   act.done[#act.done + 1] = e.ordinal
   total('delivered', 1)
   total('pending', -1)
@@ -218,7 +218,7 @@ local function delivered(act, e, host)
 end
 
 local function cancelled(act, ordinal)
-  count(act, 'c', 1)
+  add_count(act, 'c', 1)
   act.done[#act.done + 1] = ordinal
   total('pending', -1)
 end
@@ -252,8 +252,8 @@ end
 
 -- died makes a dead letter of a delivery. It died now or, if that is given, at: in the store that it was moved from.
 local function died(act, e, host, reason, at)
-  count(act, 'x', 1)
-  count(act, 'l', 1)
+  add_count(act, 'x', 1)
+  add_count(act, 'l', 1)
   total('pending', -1)
   total('dead', 1)
   if not at then
@@ -276,8 +276,8 @@ local function letter_of(name)
   local text = redis.call('HGET', LETTERS, name)
   if not text then return end
   local about, last = string.match(text, '^([^\n]*)\n(.*)$')
-  local read, letter = pcall(cjson.decode, about or '')
-  if not read or type(letter) ~= 'table' then
+  local ok, letter = pcall(cjson.decode, about or '')
+  if not ok or type(letter) ~= 'table' then
     redis.call('HDEL', LETTERS, name)
     redis.call('ZREM', DEAD, name)
     return
@@ -293,7 +293,7 @@ local function unfile(act, name)
   redis.call('HDEL', LETTERS, name)
   redis.call('ZREM', DEAD, name)
   redis.call('ZREM', FILED, filed(name, letter))
-  count(act, 'l', -1)
+  add_count(act, 'l', -1)
   total('dead', -1)
   return true
 end

@@ -126,7 +126,7 @@ end
 
 -- is_outdated reports whether a delivery that was never tried and waited for long makes what was deleted since.
 local function is_outdated(e)
-  if not deleted or e.attempts > 0 or e.last ~= '' or now - math.min(created(e), due(e)) < SUPERSEDED_AFTER then return false end
+  if not deleted or e.attempts > 0 or e.last ~= '' or now - math.min(created_at(e), due(e)) < SUPERSEDED_AFTER then return false end
   local role, object = about_object(e.body)
   return role == MAKES and is_superseded(object, e.id)
 end
@@ -162,20 +162,20 @@ local function give(l, n)
   local s, answer, superseded, ready = l.state, {}, {}, ready_heads(l)
   if s.w > now or is_paused(s) or is_blocked(s) then return answer, superseded, ready end
   local probing = band(s.f, PROBING) > 0
-  if probing then n = math.min(n, 1 - taken(l)) end
+  if probing then n = math.min(n, 1 - count_taken(l)) end
   while #answer < n do
     local e, early = pop(l, ready, probing, superseded)
     if not e then break end
     e.flags = bor(e.flags, TAKEN)
-    set(l, e)
+    change(l, e)
     answer[#answer + 1] = {e.activity, e.ordinal, e.rest, e.headers, e.attempts, early, e.body}
   end
   for _, name in ipairs(superseded) do redis.call('ZADD', OUTDATED, now, name) end
   return answer, superseded, ready
 end
 
--- more reports whether a lane has more to give now.
-local function more(l, ready)
+-- has_more reports whether a lane has more to give now.
+local function has_more(l, ready)
   for p = 0, 2 do
     if candidate(l, ready, p) then return 1 end
   end

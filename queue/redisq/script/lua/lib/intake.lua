@@ -163,8 +163,8 @@ end
 local function is_repeat(l, d, chain)
   local body, where = tail_of(l, chain)
   if body ~= d.body then return false end
-  local deleted = d.role == MAKES and tombstone(d.object) or 0
-  return deleted == 0 or tail_number(l, chain, where) > deleted
+  local last = d.role == MAKES and tombstone(d.object) or 0
+  return last == 0 or tail_number(l, chain, where) > last
 end
 
 -- sort_out returns of recipients, {{host, {path, headers, chain, …}, the past of each, if they have one}, …}, those to be accepted
@@ -194,8 +194,8 @@ local function sort_out(to, look, d, repeats)
   return accepted, n, duplicates, refused
 end
 
--- list notes where accepted deliveries go, behind those that are listed, and returns the ordinal of the first.
-local function list(act, accepted)
+-- list_accepted notes where accepted deliveries go, behind those that are listed, and returns the ordinal of the first.
+local function list_accepted(act, accepted)
   local inboxes = {}
   for _, lane in ipairs(accepted) do
     for j = 1, #lane[2], 3 do inboxes[#inboxes + 1] = lane[1] .. lane[2][j] end
@@ -247,7 +247,7 @@ end
 
 -- push_all appends deliveries of an activity to their lanes, which are given by host, and to its list. d describes it.
 local function push_all(act, accepted, lanes, d)
-  local ordinal = list(act, accepted)
+  local ordinal = list_accepted(act, accepted)
   for _, lane in ipairs(accepted) do
     local l, items = lanes[lane[1]], lane[2]
     for j = 1, #items, 3 do

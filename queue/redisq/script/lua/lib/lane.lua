@@ -86,10 +86,10 @@ local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
 local function has(e, flag) return band(e.flags, flag) ~= 0 end
 
-local function created(e) return EPOCH * 1000 + math.floor(e.id / 1000) end
+local function created_at(e) return EPOCH * 1000 + math.floor(e.id / 1000) end
 
 -- due returns when a delivery may go; one never tried may go since it was created.
-local function due(e) return e.due > 0 and e.due or created(e) end
+local function due(e) return e.due > 0 and e.due or created_at(e) end
 
 local SHORT, LONG = {['/inbox'] = '', ['\n/inbox'] = '\n'}, {[''] = '/inbox', ['\n'] = '\n/inbox'} -- usual ends of inboxes
 local AS_HOST = '=' -- stands for a last attempt that the host's last error was
@@ -99,7 +99,7 @@ local AS_HOST = '=' -- stands for a last attempt that the host's last error was
 local function pack(e, failure)
   local first, ordinal, to = e.flags * 4 + e.priority, e.ordinal, e.activity .. e.chain .. e.body .. (SHORT[e.rest] or e.rest)
   if e.due == 0 and e.attempts == 0 and e.last == '' and e.headers == '' and e.key == '' then return '\147' .. cmsgpack.pack(first, ordinal, to) end
-  local r, last = {first, ordinal, to, e.due > 0 and e.due - created(e) or 0, e.attempts, e.last, e.headers, e.key}, 8
+  local r, last = {first, ordinal, to, e.due > 0 and e.due - created_at(e) or 0, e.attempts, e.last, e.headers, e.key}, 8
   if e.last ~= '' and e.last == failure then r[6] = AS_HOST end
   while r[last] == 0 or r[last] == '' do
     r[last] = nil
@@ -136,14 +136,14 @@ local function is_packed(r)
 end
 
 local function unpack_delivery(id, packed, failure)
-  local read, r = pcall(cmsgpack.unpack, packed)
-  if not read or not is_packed(r) then return stand_in(id, string.format('%.0f', id)) end
-  local first, to, due = r[1], r[3], r[4] or 0
+  local ok, r = pcall(cmsgpack.unpack, packed)
+  if not ok or not is_packed(r) then return stand_in(id, string.format('%.0f', id)) end
+  local first, to, at = r[1], r[3], r[4] or 0
   local rest = string.sub(to, 28)
-  if due ~= 0 then due = due + created({id = id}) end
+  if at ~= 0 then at = at + created_at({id = id}) end
   return {
     id = id, flags = math.floor(first / 4), priority = first % 4, ordinal = r[2], activity = string.sub(to, 1, 16),
-    chain = string.sub(to, 17, 22), body = string.sub(to, 23, 27), rest = LONG[rest] or rest, due = due, attempts = r[5] or 0,
+    chain = string.sub(to, 17, 22), body = string.sub(to, 23, 27), rest = LONG[rest] or rest, due = at, attempts = r[5] or 0,
     headers = r[7] or '', last = r[6] == AS_HOST and failure or r[6] or '', key = r[8] or '',
   }
 end
@@ -180,8 +180,8 @@ end
 
 -- order_of unpacks an order, or returns nil if it is over or cannot be read.
 local function order_of(letter, host, packed)
-  local read, since, until_at, covers, reason, by = pcall(cmsgpack.unpack, packed)
-  if not read or type(until_at) ~= 'number' or until_at > 0 and until_at <= now then return end
+  local ok, since, until_at, covers, reason, by = pcall(cmsgpack.unpack, packed)
+  if not ok or type(until_at) ~= 'number' or until_at > 0 and until_at <= now then return end
   return {letter = letter, host = host, since = since, ends = until_at, covers = covers, reason = reason, by = by}
 end
 
@@ -292,10 +292,10 @@ end
 
 -- open_state reads a lane's state from its field, or makes that of a lane not known before.
 local function open_state(l, packed)
-  local read, s
-  if packed then read, s = pcall(unpack_state, packed) end
+  local ok, s
+  if packed then ok, s = pcall(unpack_state, packed) end
   l.known, l.packed = packed and true, packed
-  l.state = read and s or packed and count_again(l) or new_state(0, 0)
+  l.state = ok and s or packed and count_again(l) or new_state(0, 0)
   l.label, l.answer = l.known and state(l.state), answer_kind(l.state)
   l.was_covered = l.state.h > 0
   apply_orders(l)
@@ -318,8 +318,8 @@ local function read_state(at, host)
   return open_state(l, redis.call('HGET', l.h, 's'))
 end
 
--- read reads a lane's state, record and window.
-local function read(at, host)
+-- read_lane reads a lane's state, record and window.
+local function read_lane(at, host)
   local l, raw, fields = new_lane(at, host), redis.call('HGETALL', KEYS[at]), {}
   for i = 1, #raw, 2 do fields[raw[i]] = raw[i + 1] end
   local packed, record = fields.s, fields.r
@@ -332,7 +332,7 @@ local function read(at, host)
   return open_state(l, packed)
 end
 
-local function set(l, e) l.dirty[e.id] = e end
+local function change(l, e) l.dirty[e.id] = e end
 
 -- set_field has a field of a lane's hash written, with all others that change.
 local function set_field(l, name, value)
@@ -348,7 +348,7 @@ local function keep_record(l, record)
   if record ~= l.record then set_field(l, 'r', string.sub(record, 3, length + 2)) end
   if failure ~= l.failure then
     for _, e in pairs(l.window) do
-      if e.last ~= '' then set(l, e) end
+      if e.last ~= '' then change(l, e) end
     end
     if failure == '' then l.gone[#l.gone + 1] = 'e' else set_field(l, 'e', failure) end
   end
@@ -376,8 +376,8 @@ local function park(l, e, key)
   redis.call('ZADD', PARKED, 0, key .. l.host)
 end
 
--- taken counts what is taken.
-local function taken(l)
+-- count_taken counts what is taken.
+local function count_taken(l)
   local n = 0
   for _, e in pairs(l.window) do
     if has(e, TAKEN) then n = n + 1 end
@@ -390,7 +390,7 @@ local function recover(l)
   for _, e in pairs(l.window) do
     if has(e, HOST_FAILED) and not has(e, WAITS_KEY) and not has(e, TAKEN) and e.due > now then
       e.due = now
-      set(l, e)
+      change(l, e)
     end
   end
 end
@@ -424,7 +424,7 @@ local function oldest_pending(l, ids)
     local text = l.state.k > 0 and redis.call('LINDEX', l.q[p], 0)
     if text then first = math.min(first, (struct.unpack('>I8', text))) end -- it returns more
   end
-  return first < math.huge and created({id = first}) or 0
+  return first < math.huge and created_at({id = first}) or 0
 end
 
 -- waits_behind reports whether anything waits behind a delivery of the window.
@@ -438,7 +438,7 @@ local function next_of(l, chain)
   redis.call('ZREM', l.w, found)
   local e = from_numbered(string.sub(found, #chain + 1))
   put(l, e)
-  set(l, e)
+  change(l, e)
 end
 
 -- leave_window takes a delivery out of the window, where nothing is in its place yet.
@@ -469,7 +469,7 @@ end
 -- untake puts back what is taken: in the window, or behind what is older and was retried meanwhile.
 local function untake(l, e)
   e.flags, l.changed = e.flags - TAKEN, true
-  set(l, e)
+  change(l, e)
   local first = waits_behind(l) and behind_of(l, e.chain, 0, 1)[1]
   if not first or struct.unpack('>I8', first, #e.chain + 1) > e.id then return end
   step_back(l, e)

@@ -27,7 +27,7 @@ local function adopt(act, l, e, past, d)
   if l.known or reason == '' then
     e.id = math.max(s.i + 1, math.min(micros, (d.created - EPOCH * 1000) * 1000))
     s.i, l.changed = e.id, true
-    if e.due == 0 and created(e) > d.created + 1000 then e.due = d.created end -- the lane had later ones
+    if e.due == 0 and created_at(e) > d.created + 1000 then e.due = d.created end -- the lane had later ones
   end
   if reason ~= '' then return died(act, e, l.host, reason, past[6]) end
   s.n = s.n + 1
@@ -36,12 +36,12 @@ local function adopt(act, l, e, past, d)
   if fresh and l.size >= WINDOW then return enter_backlog(l, e) end
   if has({flags = past[2]}, WAITS_KEY) then park(l, e, d.key) end
   put(l, e)
-  set(l, e)
+  change(l, e)
 end
 
 -- adopt_all is push_all for deliveries with a past. Their lanes must have been read whole.
 local function adopt_all(act, accepted, lanes, d)
-  local ordinal = list(act, accepted)
+  local ordinal = list_accepted(act, accepted)
   for _, lane in ipairs(accepted) do
     local l, items, pasts = lanes[lane[1]], lane[2], lane[3]
     for j = 1, #items, 3 do

@@ -212,7 +212,7 @@ end
 -- signal writes what is written once for all lanes, and tells the nodes what was found out about when these are due. It
 -- stands at the end of a script.
 local function signal()
-  for _, finish in ipairs(at_end) do finish() end
+  for _, act in ipairs(at_end) do act() end
   add_all()
   include(HOSTS, host_adds)
   keep_time()

@@ -13,7 +13,7 @@ end
 -- due_at returns when a delivery may be attempted, 0 if that is not known.
 local function due_at(l, e, where)
   if has(e, WAITS_KEY) or is_behind(l, e, where) then return 0 end
-  if band(l.state.f, PROBING) > 0 then return math.max(l.state.w, created(e)) end
+  if band(l.state.f, PROBING) > 0 then return math.max(l.state.w, created_at(e)) end
   return math.max(l.state.w, due(e))
 end
 

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Looks at lanes in full, a page of each at a time.
 --
--- USES lane(now, band, from_numbered, orders_for, read)
+-- USES lane(now, band, from_numbered, orders_for, read_lane)
 -- KEYS.lanes… six keys for each lane
 -- ARGV.page   the page: 'window', 'behind' or the priority of a backlog
 -- ARGV.first  where it begins: 0 for the window, which is one page
@@ -32,7 +32,7 @@ end
 
 local answer = {}
 for i = ARGV.hosts, #ARGV do
-  local l = read(KEYS.lanes + 6 * (i - ARGV.hosts), ARGV[i])
+  local l = read_lane(KEYS.lanes + 6 * (i - ARGV.hosts), ARGV[i])
   local s, told = l.state, {}
   for _, e in ipairs(page(l)) do
     local flags = band(e.flags, HOST_FAILED + WAITS_KEY + REVIVED)

@@ -1,7 +1,7 @@
 #!lua
 -- Stores an activity that another store held, whole or not at all, where all its recipients are in its home partition.
 --
--- USES lane(read), place(total, signal), marks(mark_keys, mark_activity), activity(new_activity, signs, finish)
+-- USES lane(read_lane), place(total, signal), marks(mark_keys, mark_activity), activity(new_activity, signs, finish)
 -- USES intake(look_around, describe, enter_all, described, sort_out, lanes_from, answer_known, remember), moved(keep_past, adopt_all)
 -- KEYS.submission… as those of a submission, see enqueue.lua
 -- ARGV.submission… likewise; behind the recipients is the activity's past
@@ -16,7 +16,7 @@ local other = look_around(d, ARGV[at + PASSED])
 if other then return other end
 
 local accepted, n = sort_out(to, function(i, host)
-  lanes[host] = lanes[host] or read(first + 6 * i, host)
+  lanes[host] = lanes[host] or read_lane(first + 6 * i, host)
   return lanes[host]
 end, d)
 local act = new_activity(key)

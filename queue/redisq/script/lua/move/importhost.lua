@@ -1,7 +1,7 @@
 #!lua
 -- Stores a host that another store knew.
 --
--- USES lane(now, apply_orders, end_throttle, read, keep_record), covers(new_order), place(write, signal)
+-- USES lane(now, apply_orders, end_throttle, read_lane, keep_record), covers(new_order), place(write, signal)
 -- KEYS.lane×6   the lane
 -- ARGV.host     the host
 -- ARGV.record   its record, '' for none
@@ -14,7 +14,7 @@
 -- ARGV.orders…  its own orders: of each its letter, since when it holds in ms, how long in ms (0: without end), whether it covers
 --               others, why, by whom
 -- RETURNS       1, or 0 if it is known already
-local l = read(KEYS.lane, ARGV.host)
+local l = read_lane(KEYS.lane, ARGV.host)
 if l.known then return 0 end
 l.imported = true
 local s, wait = l.state, tonumber(ARGV.wait)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Looks for what is over.
 --
--- USES lane(now, keep_time, created), covers(end_covers)
+-- USES lane(now, keep_time, created_at), covers(end_covers)
 -- ARGV.retention      how long finished activities last, in ms
 -- ARGV.dead_retention how long dead letters do, 0: without end
 -- ARGV.staging        how long staged activities do
@@ -35,7 +35,7 @@ local function old_tombstones(lasts)
   local old = {}
   for _, text in ipairs(redis.call('LRANGE', TOMBS, 0, ARGV.most - 1)) do
     if #text >= 8 then -- or it is damaged
-      local left = created({id = struct.unpack('>I8', text)}) + lasts - now
+      local left = created_at({id = struct.unpack('>I8', text)}) + lasts - now
       if left > 0 then
         soonest = soonest < 0 and left or math.min(soonest, left)
         break

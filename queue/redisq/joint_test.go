@@ -19,7 +19,7 @@ import (
 func TestJointScripts(t *testing.T) {
 	s := openStore(t, Options{URL: testredis.Start(t).URL(), Prefix: "p"})
 	for name, lua := range script.All() {
-		if answer, err := lua.Joint.Exec(t.Context(), s.client, nil, nil).ToArray(); err != nil || len(answer) != 0 {
+		if answer, err := lua.Joint().Exec(t.Context(), s.client, nil, nil).ToArray(); err != nil || len(answer) != 0 {
 			t.Errorf("%s in no partition gave %v, %v", name, answer, err)
 		}
 	}

@@ -111,7 +111,7 @@ func (s *conn) execJoint(ctx context.Context, lua script.Script, keys, args [][]
 		sizes = append(append(sizes, strconv.Itoa(len(keys[i])), strconv.Itoa(len(args[i]))), args[i]...)
 	}
 	replies := make([]reply, len(keys))
-	answers, err := lua.Joint.Exec(ctx, s.client, flat, sizes).ToArray()
+	answers, err := lua.Joint().Exec(ctx, s.client, flat, sizes).ToArray()
 	for i := range replies {
 		if replies[i].err = err; err == nil {
 			replies[i] = unwrap(answers[i])

@@ -51,28 +51,75 @@ func sharedBlocks() (all []block) {
 	return all
 }
 
-// assemble makes a script of a file and what that needs of the shared ones: Redis keeps each whole in memory, and makes
-// all its functions again at each call.
-func assemble(name string, blocks []block) (text string, keys []string) {
+// linked is a script with what it needs of the shared files.
+type linked struct {
+	kind   string          // its first line
+	text   string          // all else
+	shared map[string]bool // names that are defined in shared files
+}
+
+// one is the script as it works in one partition.
+func (l *linked) one() string { return l.kind + "\n" + l.text }
+
+// joint is the script as it works in several partitions. What it has of the shared files are fields of a table there, so that
+// the functions can be made once for all: to make them is most of what a small script costs.
+func (l *linked) joint() string {
+	functions, rest := partFunctions(replaceWords(l.text, func(word string) string {
+		if l.shared[word] {
+			return "S." + word
+		}
+		return word
+	}))
+	text := withoutComments(load("lua/joint.lua"))
+	return l.kind + "\n" + strings.NewReplacer("FUNCTIONS\n", functions, "REST\n", rest).Replace(text)
+}
+
+// link makes a script of a file and what that needs of the shared ones: Redis keeps each whole in memory, and makes all its
+// functions again at each call.
+func link(name string, blocks []block) (_ *linked, keys []string) {
 	kind, own, _ := strings.Cut(source(name), "\n")
+	l := &linked{kind: kind, shared: map[string]bool{}}
 	used := words(own)
 	parts := []string{own}
 	for _, b := range slices.Backward(blocks) { // what one needs stands before it
 		if slices.ContainsFunc(b.defined, func(name string) bool { return used[name] }) {
 			maps.Copy(used, b.words)
 			parts = append(parts, b.text)
+			for _, name := range b.defined {
+				l.shared[name] = true
+			}
 		}
 	}
 	slices.Reverse(parts)
-	text, keys = number(inline(strings.Join(parts, "\n")), read(name))
-	return kind + "\n" + text, keys
+	l.text, keys = number(inline(strings.Join(parts, "\n")), read(name))
+	return l, keys
 }
 
-// join makes a script that works in several partitions of one that works in one.
-func join(text string) string {
-	kind, own, _ := strings.Cut(text, "\n")
-	before, after, _ := strings.Cut(withoutComments(load("lua/joint.lua")), "BODY\n")
-	return kind + "\n" + before + own + after
+// partFunctions assigns to fields of S what a script defines as local variables of such names, and parts the functions among
+// them from all else.
+func partFunctions(text string) (functions, rest string) {
+	var made, others strings.Builder
+	inFunction := false
+	for line := range strings.Lines(text) {
+		function, isFunction := strings.CutPrefix(line, "local function S.")
+		field, isField := strings.CutPrefix(line, "local S.")
+		switch {
+		case isFunction:
+			name, after, _ := strings.Cut(function, "(")
+			made.WriteString("S." + name + " = function(" + after)
+			inFunction = !strings.HasSuffix(line, " end\n")
+		case inFunction:
+			made.WriteString(line)
+			inFunction = line != "end\n"
+		case isField && !strings.Contains(field, " = "):
+			others.WriteString("S." + strings.TrimSuffix(field, "\n") + " = nil\n")
+		case isField:
+			others.WriteString("S." + field)
+		default:
+			others.WriteString(line)
+		}
+	}
+	return made.String(), others.String()
 }
 
 // number puts numbers where a script names keys and arguments: those of its own, which its head declares, and keys of which a
@@ -230,10 +277,15 @@ func words(text string) map[string]bool {
 // that took most of the time.
 func replaceWords(text string, replace func(word string) string) string {
 	var b strings.Builder
-	done := 0 // of the text, in b
+	done := 0       // of the text, in b
+	var open []byte // brackets
 	for at := 0; at < len(text); {
 		rest, n := text[at:], 1
 		switch {
+		case rest[0] == '(' || rest[0] == '[' || rest[0] == '{':
+			open = append(open, rest[0])
+		case rest[0] == ')' || rest[0] == ']' || rest[0] == '}':
+			open = open[:len(open)-1]
 		case rest[0] == '\'':
 			n = quotedLen(rest)
 		case strings.HasPrefix(rest, ".."):
@@ -244,6 +296,9 @@ func replaceWords(text string, replace func(word string) string) string {
 			n = wordLen(rest)
 			if list := rest[:n]; (list == "KEYS" || list == "ARGV") && strings.HasPrefix(rest[n:], ".") {
 				n += 1 + wordLen(rest[n+1:])
+			}
+			if len(open) > 0 && open[len(open)-1] == '{' && strings.HasPrefix(rest[n:], " = ") {
+				break // it names a field
 			}
 			if word := replace(rest[:n]); word != rest[:n] {
 				b.WriteString(text[done:at])

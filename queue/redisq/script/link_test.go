@@ -21,12 +21,66 @@ func TestShared(t *testing.T) {
 	}
 }
 
-func TestAssembleLeavesOut(t *testing.T) {
-	if text, _ := assemble("due", sharedBlocks()); strings.Contains(text, "function pack") || !strings.Contains(text, "function replace") {
+func TestLinkLeavesOut(t *testing.T) {
+	due, _ := link("due", sharedBlocks())
+	if text := due.one(); strings.Contains(text, "function pack") || !strings.Contains(text, "function replace") {
 		t.Errorf("due.lua has what it does not need, or lacks what it does:\n%s", text)
 	}
-	if text, _ := assemble("due", sharedBlocks()); strings.Contains(text, "OFFERED") || !strings.Contains(text, "'ZADD', KEYS[") {
+	if text := due.one(); strings.Contains(text, "OFFERED") || !strings.Contains(text, "'ZADD', KEYS[") {
 		t.Errorf("due.lua has constants that are not put where they are used:\n%s", text)
+	}
+}
+
+// TestJoint checks what a script for several partitions does once for all, and what in each.
+func TestJoint(t *testing.T) {
+	l := &linked{text: `local now, parts = redis.call('TIME'), {now = 1, 'now'}
+local wake
+local function add(n)
+  return {wake = now + n.wake}
+end
+local function none() end
+if now[1] == 0 then wake = none() end
+local own = add(now.now)
+`, shared: map[string]bool{"now": true, "parts": true, "wake": true, "add": true, "none": true}}
+	once, each, _ := strings.Cut(l.joint(), "local function work()\n")
+	if want := "S.add = function(n)\n  return {wake = S.now + n.wake}\nend\nS.none = function() end\n"; !strings.Contains(once, want) {
+		t.Errorf("made once are\n%swant\n%s", once, want)
+	}
+	want := `S.now, S.parts = redis.call('TIME'), {now = 1, 'now'}
+S.wake = nil
+if S.now[1] == 0 then S.wake = S.none() end
+local own = S.add(S.now.now)
+end
+`
+	if !strings.HasPrefix(each, want) {
+		t.Errorf("done in each partition is\n%swant\n%s", each, want)
+	}
+}
+
+// TestNoShadows checks that no variable is called as what several scripts share is: joint would take it for that.
+func TestNoShadows(t *testing.T) {
+	variables := regexp.MustCompile(`^\s+local (?:function )?(\w+(?:, \w+)*)|\bfor (\w+(?:, \w+)*) (?:=|in)|\bfunction *\w*\(([^)]*)\)`)
+	shares := map[string]bool{}
+	for file := range strings.FieldsSeq(shared) {
+		for _, name := range defined(constants.ReplaceAllString(source(file), "")) {
+			shares[name] = true
+		}
+	}
+	for name, file := range paths() {
+		for line := range strings.Lines(source(name)) {
+			var own []string
+			for _, m := range variables.FindAllStringSubmatch(line, -1) {
+				own = append(own, strings.Split(m[1]+m[2]+m[3], ", ")...)
+			}
+			if path.Dir(file) != "lua/lib" {
+				own = append(own, defined(constants.ReplaceAllString(line, ""))...)
+			}
+			for _, variable := range own {
+				if shares[variable] {
+					t.Errorf("%s: %s shadows what scripts share:\n%s", file, variable, line)
+				}
+			}
+		}
 	}
 }
 

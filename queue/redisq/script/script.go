@@ -93,9 +93,9 @@ const (
 type Script struct {
 	*rueidis.Lua
 	Text   string
-	Joint  *rueidis.Lua // does so in several partitions: see lua/joint.lua
-	Places bool         // whether it may make a lane due
-	Keys   []string     // kinds of the keys that come before those of its own: a partition has one of each
+	Joint  func() *rueidis.Lua // does so in several partitions: see lua/joint.lua. It is made when it is first wanted
+	Places bool                // whether it may make a lane due
+	Keys   []string            // kinds of the keys that come before those of its own: a partition has one of each
 }
 
 // All returns all scripts. They are made once.
@@ -104,9 +104,11 @@ var All = sync.OnceValue(func() map[Name]Script {
 	blocks := sharedBlocks()
 	for name, file := range paths() {
 		if path.Dir(file) != "lua/lib" {
-			text, keys := assemble(name, blocks)
+			lua, keys := link(name, blocks)
+			text := lua.one()
 			all[Name(name)] = Script{
-				Lua: rueidis.NewLuaScriptRetryable(text), Text: text, Joint: rueidis.NewLuaScriptRetryable(join(text)),
+				Lua: rueidis.NewLuaScriptRetryable(text), Text: text,
+				Joint:  sync.OnceValue(func() *rueidis.Lua { return rueidis.NewLuaScriptRetryable(lua.joint()) }),
 				Places: strings.Contains(text, "'PUBLISH'"), Keys: keys,
 			}
 		}

@@ -2,8 +2,14 @@
 --
 -- ARGV    of each partition how many KEYS it has, how many ARGV, and these
 -- RETURNS of each {what the script returns}
-local function work(KEYS, ARGV)
-BODY
+--
+-- FUNCTIONS stands for what scripts share, made once, and REST for all else, done anew in each partition: see link.go.
+local all_keys, all_args = KEYS, ARGV
+local S, KEYS, ARGV = {}
+FUNCTIONS
+
+local function work()
+REST
 end
 
 local function some(list, before, n)
@@ -18,10 +24,11 @@ local function failed(what)
 end
 
 local answers, key, arg = {}, 0, 0
-while arg < #ARGV do
-  local keys, args = some(KEYS, key, tonumber(ARGV[arg + 1])), some(ARGV, arg + 2, tonumber(ARGV[arg + 2]))
-  key, arg = key + #keys, arg + 2 + #args
-  local worked, answer = pcall(work, keys, args)
+while arg < #all_args do
+  KEYS = some(all_keys, key, tonumber(all_args[arg + 1]))
+  ARGV = some(all_args, arg + 2, tonumber(all_args[arg + 2]))
+  key, arg = key + #KEYS, arg + 2 + #ARGV
+  local worked, answer = pcall(work)
   if not worked then answer = failed(answer) end
   answers[#answers + 1] = {answer}
 end

@@ -50,9 +50,15 @@ local function bring_later()
 end
 local later = bring_later()
 
-local ready, moved, drawn = {}, {}, {} -- by set: how many are left to draw, which stands where another was, what was drawn
+-- By set: whether it holds any that are not ready, how many are left to draw, which stands where another was, what was drawn.
+local waiting, ready, moved, drawn = {}, {}, {}, {}
+local filled = redis.call('EXISTS', unpack(DUE_SETS)) -- how many sets are left that hold any, as few do
 for i = 0, 5 do
-  ready[i], moved[i], drawn[i] = redis.call('ZCOUNT', DUE_SETS[DUE + i], '-inf', now), {}, {}
+  local set, held = DUE_SETS[DUE + i], 0
+  if filled > 0 then held = redis.call('ZCARD', set) end
+  if held > 0 then filled = filled - 1 end
+  ready[i], moved[i], drawn[i] = held > 0 and redis.call('ZCOUNT', set, '-inf', now) or 0, {}, {}
+  waiting[i] = held > ready[i]
 end
 
 local shares = DUE_SHARES
@@ -96,7 +102,9 @@ for i = 0, 5 do call_all('ZADD', DUE_SETS[DUE + i], drawn[i]) end
 call_all('ZADD', OFFERED, offered)
 local wait = later > 0 and math.max(0, later * 1000 - now) or math.huge
 for i = 0, 5 do
-  local first = redis.call('ZRANGEBYSCORE', DUE_SETS[DUE + i], '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if first[2] then wait = math.min(wait, first[2] - now) end
+  if waiting[i] or #drawn[i] > 0 then
+    local first = redis.call('ZRANGEBYSCORE', DUE_SETS[DUE + i], '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    if first[2] then wait = math.min(wait, first[2] - now) end
+  end
 end
 return {wait < math.huge and wait or -1, #last, lag, hosts}

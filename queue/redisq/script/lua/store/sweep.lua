@@ -15,12 +15,23 @@ keep_time()
 local lapse, soonest = end_covers(), -1
 if lapse then soonest = lapse - now end
 
+-- note notes when something will be over.
+local function note(at)
+  if soonest < 0 or at - now < soonest then soonest = at - now end
+end
+
 -- over returns what is in a set for longer than it lasts, and notes when that is true for the next.
 local function over(key, lasts)
-  local before = string.format('%.0f', now - lasts)
-  local first = redis.call('ZRANGEBYSCORE', key, '(' .. before, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  if first and (soonest < 0 or first + lasts - now < soonest) then soonest = first + lasts - now end
-  return redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, ARGV.most)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  if not first then return {} end
+  if first + lasts <= now then
+    local before = string.format('%.0f', now - lasts)
+    first = redis.call('ZRANGEBYSCORE', key, '(' .. before, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    if first then note(first + lasts) end
+    return redis.call('ZRANGEBYSCORE', key, '-inf', before, 'LIMIT', 0, ARGV.most)
+  end
+  note(first + lasts)
+  return {}
 end
 
 local expired = over(EXPIRES, 0)
@@ -37,7 +48,7 @@ local function old_tombstones(lasts)
     if #text >= 8 then -- or it is damaged
       local left = created_at({id = struct.unpack('>I8', text)}) + lasts - now
       if left > 0 then
-        soonest = soonest < 0 and left or math.min(soonest, left)
+        note(now + left)
         break
       end
       old[#old + 1] = text

@@ -17,7 +17,7 @@ func (s *Store) Settle(ctx context.Context, lease lockmgr.Lease, st queue.Settle
 	o := &settle{s: s, lease: lease, st: st, n: n}
 	if !o.writes() {
 		o.inMemory()
-	} else if err = s.writer.do(ctx, o.run, o.apply); isDamage(err) {
+	} else if err = s.writer.await(ctx, &op{run: o.run, apply: o.apply, patient: true}); isDamage(err) {
 		err = o.around(ctx)
 	}
 	if err = cmp.Or(err, o.err); err != nil {

@@ -19,6 +19,10 @@ const (
 	maxQueued = 8 * maxGroup    // operations that wait; more find the store busy
 	busyAfter = 5 * time.Second // how long one waits to be queued before it finds the store busy
 	restAfter = time.Minute     // after the last operation
+
+	// How long after a transaction the next one begins, if all that it has to do may wait. So results that come shortly after one
+	// another share a commit, and a result that comes alone is written at once.
+	pace = 3 * time.Millisecond
 )
 
 // writer runs operations in transactions that they share.
@@ -31,7 +35,8 @@ type writer struct {
 	stop    chan struct{}
 	closed  chan struct{} // closed when the last operation was answered
 	started bool
-	kept    *op         // to be run next: it is alone
+	read    []*op       // from ops, to be run next
+	ended   time.Time   // the last transaction
 	calm    *time.Timer // fires once no operation has come for restAfter, and again until the database rests
 
 	errMu sync.Mutex
@@ -42,12 +47,13 @@ type writer struct {
 // must not write anything that apply uses, and must read memory under the mutex: the writer holds it from before the answer
 // until all is applied.
 type op struct {
-	run   func(*tx) error
-	apply func()
-	early bool // is answered when it is durable, before it is applied
-	last  bool // ends the loop, and does nothing; it is alone
-	alone bool // is the only one of its transaction: others may hold what it removes
-	done  chan error
+	run     func(*tx) error
+	apply   func()
+	early   bool // is answered when it is durable, before it is applied
+	last    bool // ends the loop, and does nothing; it is alone
+	alone   bool // is the only one of its transaction: others may hold what it removes
+	patient bool // may wait for others, see pace
+	done    chan error
 }
 
 func newWriter(db *database, mu *sync.Mutex, l *ledger, after func(*tx)) *writer {
@@ -130,6 +136,7 @@ func (w *writer) loop() {
 	defer w.calm.Stop()
 	for o := w.next(); !o.last; o = w.next() {
 		w.runGroup(o)
+		w.ended = time.Now()
 		w.db.stamps.keep()
 		w.calm.Reset(restAfter)
 	}
@@ -164,13 +171,22 @@ func (w *writer) coming(first *op) iter.Seq[*op] {
 
 // next returns the first operation of a transaction.
 func (w *writer) next() *op {
-	if o := w.kept; o != nil {
-		w.kept = nil
+	o := w.first()
+	if o.patient {
+		w.gather(pace - time.Since(w.ended))
+	}
+	return o
+}
+
+// first returns an operation that was read, or waits for one.
+func (w *writer) first() (o *op) {
+	if len(w.read) > 0 {
+		o, w.read = w.read[0], w.read[1:]
 		return o
 	}
 	for {
 		select {
-		case o := <-w.ops:
+		case o = <-w.ops:
 			return o
 		case <-w.calm.C:
 			if !w.db.stamps.rest(w.ledger.clock.writes) {
@@ -180,18 +196,39 @@ func (w *writer) next() *op {
 	}
 }
 
+// gather reads operations for some time, until there are enough for a transaction or one that must not wait.
+func (w *writer) gather(most time.Duration) {
+	if most <= 0 || slices.ContainsFunc(w.read, func(o *op) bool { return !o.patient }) {
+		return
+	}
+	over := time.After(most)
+	for len(w.read) < maxGroup {
+		select {
+		case o := <-w.ops:
+			w.read = append(w.read, o)
+			if !o.patient {
+				return
+			}
+		case <-over:
+			return
+		}
+	}
+}
+
 // waiting returns an operation that waits and may share a transaction, or nil.
 func (w *writer) waiting() *op {
-	select {
-	case o := <-w.ops:
-		if o.alone {
-			w.kept = o
+	if len(w.read) == 0 {
+		select {
+		case o := <-w.ops:
+			w.read = append(w.read, o)
+		default:
 			return nil
 		}
-		return o
-	default:
+	}
+	if w.read[0].alone {
 		return nil
 	}
+	return w.first()
 }
 
 // transact runs the operations, commits, applies and answers them, and returns them. On an error nothing was changed or answered,

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,54 @@ func TestATransactionTakesWhatWaits(t *testing.T) {
 			if n != tt.want {
 				t.Errorf("%d operations, want %d", n, tt.want)
 			}
+		})
+	}
+}
+
+// Results that come shortly after a transaction share the next one, unless something must not wait.
+func TestResultsShareATransaction(t *testing.T) {
+	type coming struct {
+		after time.Duration
+		op    op
+	}
+	result := op{patient: true}
+	for name, tt := range map[string]struct {
+		idle  time.Duration // since the last transaction
+		come  []coming
+		waits time.Duration
+		want  int
+	}{
+		"as long as it takes":      {come: []coming{{1, result}, {2, result}, {4, result}}, waits: pace, want: 3},
+		"none comes":               {waits: pace, want: 1},
+		"the last was long ago":    {idle: time.Hour, come: []coming{{1, result}}, want: 1},
+		"the last was a while ago": {idle: 1, come: []coming{{1, result}, {3, result}}, waits: pace - time.Millisecond, want: 2},
+		"something must not wait":  {come: []coming{{1, result}, {2, op{}}, {3, result}}, waits: 2 * time.Millisecond, want: 3},
+		"something is alone":       {come: []coming{{1, op{alone: true}}, {2, result}}, waits: time.Millisecond, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				if tt.idle < time.Hour {
+					tt.idle *= time.Millisecond
+				}
+				w := &writer{ops: make(chan *op, maxQueued), calm: time.NewTimer(restAfter), ended: time.Now().Add(-tt.idle)}
+				start := time.Now()
+				w.ops <- &result
+				for _, c := range tt.come {
+					time.AfterFunc(c.after*time.Millisecond, func() { w.ops <- &c.op })
+				}
+				n := 0
+				for range w.coming(w.next()) {
+					n++
+				}
+				if waited := time.Since(start); n != tt.want || waited != tt.waits {
+					t.Errorf("%d operations after %v, want %d after %v", n, waited, tt.want, tt.waits)
+				}
+				for n < len(tt.come)+1 { // or one is lost, and this never ends
+					for range w.coming(w.next()) {
+						n++
+					}
+				}
+			})
 		})
 	}
 }

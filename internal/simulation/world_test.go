@@ -164,7 +164,7 @@ func (w *world) store() *queuetest.Faults {
 func (w *world) open(times int) {
 	s, err := embedded.Open(filepath.Join(w.dir, "store"), embedded.Options{
 		Limits: queue.Limits{Retention: 90 * 24 * time.Hour, Feed: w.feedLimits}, Idle: idle, Rand: dice(w.seed, "store", fmt.Sprint(times)),
-		Leases: w.leases, Wall: w.wall, Log: slog.New(slog.DiscardHandler),
+		Prompt: true, Leases: w.leases, Wall: w.wall, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		panic(err)

@@ -40,6 +40,9 @@ type Options struct {
 	Idle time.Duration
 	// Rand draws from the lanes that are due; nil is math/rand/v2's. It must belong to this store alone.
 	Rand *rand.Rand
+	// Prompt lets no result wait for others to share a transaction with. So nothing takes time in a world of simulated time, and
+	// the same happens whichever of two results of one instant comes first.
+	Prompt bool
 	// Leases are those that the node works under, for Settle to release; nil if the caller releases them.
 	Leases lockmgr.Manager
 	// Wall is the wall clock, which may jump; nil is time.Now.
@@ -125,6 +128,9 @@ func (s *Store) prepare(path string) (err error) {
 		return err
 	}
 	s.writer = newWriter(s.db, &s.mu, &ledger{clock: s.clock, restless: s.takeRestless}, s.committed)
+	if s.opts.Prompt {
+		s.writer.pace = 0
+	}
 	return load(s)
 }
 

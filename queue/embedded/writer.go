@@ -35,6 +35,7 @@ type writer struct {
 	stop    chan struct{}
 	closed  chan struct{} // closed when the last operation was answered
 	started bool
+	pace    time.Duration
 	read    []*op       // from ops, to be run next
 	ended   time.Time   // the last transaction
 	calm    *time.Timer // fires once no operation has come for restAfter, and again until the database rests
@@ -58,7 +59,7 @@ type op struct {
 
 func newWriter(db *database, mu *sync.Mutex, l *ledger, after func(*tx)) *writer {
 	return &writer{
-		db: db, mu: mu, ledger: l, after: after,
+		db: db, mu: mu, ledger: l, after: after, pace: pace,
 		ops: make(chan *op, maxQueued), stop: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
@@ -173,7 +174,7 @@ func (w *writer) coming(first *op) iter.Seq[*op] {
 func (w *writer) next() *op {
 	o := w.first()
 	if o.patient {
-		w.gather(pace - time.Since(w.ended))
+		w.gather(w.pace - time.Since(w.ended))
 	}
 	return o
 }

@@ -61,7 +61,7 @@ func TestResultsShareATransaction(t *testing.T) {
 				if tt.idle < time.Hour {
 					tt.idle *= time.Millisecond
 				}
-				w := &writer{ops: make(chan *op, maxQueued), calm: time.NewTimer(restAfter), ended: time.Now().Add(-tt.idle)}
+				w := &writer{pace: pace, ops: make(chan *op, maxQueued), calm: time.NewTimer(restAfter), ended: time.Now().Add(-tt.idle)}
 				start := time.Now()
 				w.ops <- &result
 				for _, c := range tt.come {

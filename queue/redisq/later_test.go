@@ -17,7 +17,7 @@ func TestLater(t *testing.T) {
 	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
 	hosts := manyHosts(300)
 	enqueue(t, s, submission("1", 10, hosts...))
-	const wait = 16 * time.Second
+	const wait = 30 * time.Second // much more than it takes to settle all
 	at := time.Now().Add(wait)
 	work(t, s, 1, hosts, func(int) queue.Result { return queue.Result{Verdict: queue.Retry, Spent: true, After: time.Until(at)} })
 	if n := server.Must("EXISTS", "p:{p0}:later", "p:{p0}:due4"); n != "1" {

@@ -7,7 +7,8 @@
 // One goroutine writes. It runs the operations that wait (up to 1,024) in one transaction, commits with synchronous=FULL,
 // applies them to memory in the same order, and only then answers: callers share the cost of an fsync, and memory never
 // holds what the disk does not. The caller that submits an activity is answered once it is durable; every later reader waits
-// until memory has it too. Readers of the database use connections of their own and never wait for the writer.
+// until memory has it too. Results of attempts wait some milliseconds for others, see pace. Readers of the database use
+// connections of their own and never wait for the writer.
 //
 // Callers must not rely on a call's context to stop it once it is queued: the writer always answers.
 package embedded

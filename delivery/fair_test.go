@@ -163,7 +163,7 @@ func TestHealthyHostsShareAnAddress(t *testing.T) {
 		if used, suspects := r.pool.slots.inUse(); used != 8 || suspects != 8 {
 			t.Errorf("%d of 64 slots are held at an address that became slow, %d by suspects; want 8", used, suspects)
 		}
-		if took := r.delays(always("h1.example")); took[19] > 10*time.Millisecond { // the store may let results wait for others
+		if took := r.delays(always("h1.example")); took[19] > 0 {
 			t.Errorf("a healthy host at this address waits %s at most", took[19])
 		}
 	})

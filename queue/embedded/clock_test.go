@@ -46,7 +46,6 @@ func (w *wallClock) checkMoves(t *testing.T, want int) {
 func retried(t *testing.T, s *Store, after time.Duration) {
 	t.Helper()
 	together(t, s, nothing, note(s, queue.Other, queue.Normal))
-	time.Sleep(pace)
 	retryAll(t, s, after)
 }
 
@@ -93,7 +92,7 @@ func TestAJumpOfTheClockMovesNothing(t *testing.T) {
 			}
 			retryAll(t, s, 20*time.Minute)
 			w.checkMoves(t, 1)
-			if got := hostOf(t, s).OldestPendingAt; got.Sub(w.now()).Round(time.Second) != -30*time.Minute {
+			if got := hostOf(t, s).OldestPendingAt; got.Sub(w.now()) != -30*time.Minute {
 				t.Errorf("what was accepted half an hour ago is shown as of %s", got)
 			}
 			if err := s.Close(); err != nil {
@@ -153,7 +152,7 @@ func TestAStopOfTheNode(t *testing.T) {
 			if isDue(t, s) {
 				t.Errorf("%+v: it is due too early", c)
 			}
-			time.Sleep(time.Second + pace) // the last stamp may be as old
+			time.Sleep(time.Second)
 			if !isDue(t, s) {
 				t.Errorf("%+v: it is due too late", c)
 			}
@@ -201,7 +200,6 @@ func TestAJumpIsNoDay(t *testing.T) {
 		w := &wallClock{}
 		s := w.open(t, t.TempDir())
 		together(t, s, nothing, note(s, queue.Other, queue.Normal))
-		time.Sleep(pace)
 		turn := func() queue.Turn {
 			turns, err := s.Take(bg, []lockmgr.Lease{lease(1)}, 1)
 			if err != nil || len(turns) != 1 {
@@ -214,12 +212,10 @@ func TestAJumpIsNoDay(t *testing.T) {
 		if _, err := s.Sweep(bg); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(pace)
-		now := turn().Now
-		if now.Sub(began) > time.Second {
+		if now := turn().Now; now.Sub(began) > time.Second {
 			t.Errorf("a turn is on %s, want %s", now, began)
 		}
-		record := queue.HostRecord{LastAnswer: now}
+		record := queue.HostRecord{LastAnswer: began}
 		record.Breaker.Days = []int32{int32(began.Unix() / 86400)}
 		if _, err := s.Settle(bg, lease(1), queue.Settlement{Host: &record, Release: true}, 0); err != nil {
 			t.Fatal(err)

@@ -172,10 +172,10 @@ func TestMadeAnewByOthers(t *testing.T) {
 // cancelled.
 func TestLaneDeleted(t *testing.T) {
 	t.Parallel()
-	server := testredis.Start(t)
+	server := testredis.StartAhead(t, 0)
 	s := openStore(t, Options{URL: server.URL(), Prefix: "p"})
 	sub := submission("1", 100, "a.example", "b.example")
-	sub.TTL = time.Second
+	sub.TTL = time.Minute
 	enqueue(t, s, sub)
 	second := submission("2", 100, "a.example", "b.example")
 	enqueue(t, s, second)
@@ -184,7 +184,7 @@ func TestLaneDeleted(t *testing.T) {
 	if want := (queue.Counts{Total: 2, Cancelled: 2}); err != nil || a.Counts != want {
 		t.Errorf("of what was cancelled counts are %+v, %v, want %+v", a.Counts, err, want)
 	}
-	time.Sleep(sub.TTL)
+	server.Jump(sub.TTL + time.Second)
 	sweepAll(t, s)
 	a, err = s.Activity(t.Context(), sub.ID)
 	if want := (queue.Counts{Total: 2, Dead: 2}); err != nil || a.Counts != want || pending(t, s) != 0 {

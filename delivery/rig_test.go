@@ -56,7 +56,7 @@ func pooled(t *testing.T, answer func(*http.Request) Answer, change func(*Option
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		leases := lockmgr.NewLocal(30 * time.Second)
-		store, err := embedded.Open(t.TempDir(), embedded.Options{Leases: leases})
+		store, err := embedded.Open(t.TempDir(), embedded.Options{Prompt: true, Leases: leases})
 		if err != nil {
 			t.Fatal(err)
 		}

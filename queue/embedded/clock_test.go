@@ -25,7 +25,7 @@ func (w *wallClock) now() time.Time { return time.Now().Add(w.by) }
 func (w *wallClock) open(t *testing.T, dir string) *Store {
 	t.Helper()
 	s, err := Open(dir, Options{
-		Wall: w.now, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Limits: queue.Limits{DeadRetention: 30 * 24 * time.Hour},
+		Prompt: true, Wall: w.now, Log: slog.New(slog.NewTextHandler(&w.log, nil)), Limits: queue.Limits{DeadRetention: 30 * 24 * time.Hour},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,10 @@ const formatFile = "testdata/store.sql"
 func TestFormat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		s := open(t, dir)
+		s, err := Open(dir, Options{Prompt: true})
+		if err != nil {
+			t.Fatal(err)
+		}
 		fillFormat(t, s)
 		want := exported(t, s)
 		if err := s.Close(); err != nil {

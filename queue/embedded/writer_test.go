@@ -84,6 +84,39 @@ func TestResultsShareATransaction(t *testing.T) {
 	}
 }
 
+// A settlement waits for others after a transaction, unless something else is written or the store is prompt.
+func TestASettlementWaits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		prompt  bool
+		another time.Duration // when something else is written
+		want    time.Duration
+	}{
+		"for others":           {another: time.Hour, want: pace},
+		"not for what is else": {another: pace / 3, want: pace / 3},
+		"not if it is prompt":  {prompt: true, another: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := Open(t.TempDir(), Options{Prompt: tt.prompt})
+				if err != nil {
+					t.Fatal(err)
+				}
+				together(t, s, nothing, note(s, queue.Other, queue.Normal))
+				another := time.AfterFunc(tt.another, func() { _ = s.writer.do(bg, func(*tx) error { return nil }, nil) })
+				start := time.Now()
+				retryAll(t, s, time.Hour)
+				if took := time.Since(start); took != tt.want {
+					t.Errorf("it took %v, want %v", took, tt.want)
+				}
+				another.Stop()
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
 // A caller that has the answer to its call finds all of the activity, though memory had not all of it yet.
 func TestWhatIsAcceptedIsSeen(t *testing.T) {
 	s := open(t, t.TempDir())
